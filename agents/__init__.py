@@ -1,0 +1,8 @@
+"""The built-in agents. `register` is what the entry-point group `metarl.plugins` calls."""
+
+from metarl.registry import register_agent
+
+
+def register() -> None:
+    """Registers every built-in agent."""
+    register_agent("random", "metarl.agents.random:RandomAgent")

@@ -1,0 +1,67 @@
+"""The floor that every learner has to rise above: uniformly random actions."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium as gym
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from metarl.agent import Agent, AgentConfig
+from metarl.randomness import make_generator
+from metarl.rollout import Policy, PolicyStep, collect
+from metarl.vector_env import TaskVectorEnv
+
+
+@dataclass(frozen=True)
+class RandomConfig(AgentConfig):
+    """Options of the random agent."""
+
+
+class RandomPolicy:
+    """Actions uniform over the action space; a box without bounds is taken as [-1, 1]."""
+
+    def __init__(self, action_space: gym.spaces.Space, generator: torch.Generator):
+        self.generator = generator
+        self.space = action_space
+        if isinstance(action_space, gym.spaces.Box):
+            low = torch.as_tensor(action_space.low).clamp(min=-1e6)
+            high = torch.as_tensor(action_space.high).clamp(max=1e6)
+            unbounded = (high - low) >= 1e6
+            self.low = torch.where(unbounded, -1.0, low).to(generator.device)
+            self.high = torch.where(unbounded, 1.0, high).to(generator.device)
+
+    def act(self, observations: Float[Tensor, "M N D"]) -> PolicyStep:
+        batch, device = observations.shape[:2], self.generator.device
+        if isinstance(self.space, gym.spaces.Discrete):
+            start, count = int(self.space.start), int(self.space.n)
+            return PolicyStep(torch.randint(start, start + count, batch, generator=self.generator, device=device))
+        share = torch.rand(*batch, *self.space.shape, generator=self.generator, device=device)
+        return PolicyStep(self.low + share * (self.high - self.low))
+
+    def observe(self, rewards: Tensor, terminated: Tensor, truncated: Tensor) -> None:
+        """Nothing is learned."""
+
+
+class RandomAgent(Agent):
+    """Learns nothing and adapts to nothing."""
+
+    config_class = RandomConfig
+
+    def improve(self, env: TaskVectorEnv, *, seed: int) -> dict[str, float]:
+        trajectories = collect(env, self.adapt(env, 0, seed=seed), self.spec.horizon, seed=seed)
+        return {
+            "env_steps": trajectories.num_transitions,
+            "return_mean": float(trajectories.episode_returns().mean()),
+        }
+
+    def adapt(self, env: TaskVectorEnv, episodes: int, *, seed: int = 0, policy: Policy | None = None) -> RandomPolicy:
+        return RandomPolicy(self.spec.action_space, make_generator("random", seed, device=self.device))
+
+    def state(self) -> tuple[Mapping[str, Tensor], Mapping[str, Any]]:
+        return {}, {}
+
+    def load_state(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
+        """There is nothing to restore."""

@@ -1,0 +1,1 @@
+"""Families whose dynamics are torch operations."""

@@ -1,0 +1,121 @@
+"""Environments whose dynamics are torch operations: thousands of them in one tensor, on any device."""
+
+import abc
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Shaped
+from torch import Tensor
+
+from metarl.randomness import EnvStreams
+from metarl.tasks import TaskDistribution, Tasks
+from metarl.vector_env import StepResult, TaskVectorEnv, step_info
+
+State = dict[str, Tensor]
+
+
+class NativeDistribution(TaskDistribution):
+    """A family described by four pure functions of batched tensors; `NativeEnv` does the rest."""
+
+    backends = ("torch",)
+
+    @abc.abstractmethod
+    def initial_state(self, streams: EnvStreams, task: Tasks) -> State:
+        """The state in which an episode starts, for every environment, each entry `[B, ...]`."""
+
+    @abc.abstractmethod
+    def transition(
+        self, state: State, action: Shaped[Tensor, "B ..."], streams: EnvStreams, task: Tasks
+    ) -> tuple[State, Float[Tensor, "B"], Bool[Tensor, "B"]]:
+        """The next state, the reward `[B]` and whether the episode terminates `[B]`. `task` has one row an environment."""
+
+    @abc.abstractmethod
+    def observe(self, state: State) -> Float[Tensor, "B D"]:
+        """What an agent sees of `state`."""
+
+    def success(self, state: State, task: Tasks) -> Bool[Tensor, "B"] | None:
+        """Whether `state`, just reached, is a success; None where the family defines none."""
+        return None
+
+    def draw(self, state: State, task: Tasks, index: int) -> Any:
+        """An RGB picture of environment `index`; overridden by the families that can be drawn."""
+        raise NotImplementedError
+
+    def _make_env(
+        self,
+        num_tasks: int,
+        envs_per_task: int,
+        backend: str,
+        device: torch.device,
+        seed: int,
+        render_mode: str | None,
+    ) -> "NativeEnv":
+        return NativeEnv(self, num_tasks, envs_per_task, device=device, seed=seed, render_mode=render_mode)
+
+
+class NativeEnv(TaskVectorEnv):
+    """Steps a `NativeDistribution`: counts time, resets ended environments by masks, keeps their random streams."""
+
+    distribution: NativeDistribution
+
+    def __init__(
+        self,
+        distribution: NativeDistribution,
+        num_tasks: int,
+        envs_per_task: int,
+        *,
+        device: torch.device,
+        seed: int,
+        render_mode: str | None = None,
+    ):
+        super().__init__(
+            distribution, num_tasks, envs_per_task, backend="torch", device=device, render_mode=render_mode
+        )
+        self._streams = EnvStreams.from_seed(seed, self.num_envs, device)
+        self._state: State = {}
+        self._elapsed = torch.zeros(self.num_envs, dtype=torch.int64, device=device)
+
+    def get_state(self) -> State:
+        """The family's state, `elapsed_steps` and the environments' random streams, `streams`, each `[B, ...]`."""
+        own = {"elapsed_steps": self._elapsed, "streams": self._streams.state}
+        return {name: value.clone() for name, value in (self._state | own).items()}
+
+    def set_state(self, state: State) -> None:
+        state = {name: value.to(self.device).clone() for name, value in state.items()}
+        self._elapsed = state.pop("elapsed_steps")
+        self._streams.state = state.pop("streams")
+        self._state = state
+        self._started = True
+
+    def render(self) -> tuple[Any, ...] | None:
+        if self.render_mode is None or type(self.distribution).draw is NativeDistribution.draw:
+            return super().render()
+        return tuple(self.distribution.draw(self._state, self._env_tasks, i) for i in range(self.num_envs))
+
+    def _set_tasks(self, tasks: Tasks) -> None:
+        self._env_tasks = tasks.repeat_interleave(self.envs_per_task)
+
+    def _reset(self, seed: int | None) -> tuple[Tensor, dict[str, Any]]:
+        if seed is not None:
+            self._streams = EnvStreams.from_seed(seed, self.num_envs, self.device)
+        self._state = self.distribution.initial_state(self._streams, self._env_tasks)
+        self._elapsed = torch.zeros_like(self._elapsed)
+        return self.distribution.observe(self._state), {}
+
+    def _step(self, actions: Tensor) -> StepResult:
+        family, task = self.distribution, self._env_tasks
+        state, reward, terminated = family.transition(self._state, actions, self._streams, task)
+        self._elapsed = self._elapsed + 1
+        truncated = self._elapsed >= family.horizon
+        ended = terminated | truncated
+        final_obs = family.observe(state)
+        success = family.success(state, task)
+        fresh = family.initial_state(self._streams, task)
+        self._state = {name: _choose(ended, fresh[name], state[name]) for name in state}
+        self._elapsed = self._elapsed.masked_fill(ended, 0)
+        info = step_info(final_obs, ended, **({} if success is None else {"success": success}))
+        return family.observe(self._state), reward, terminated, truncated, info
+
+
+def _choose(mask: Bool[Tensor, "B"], chosen: Tensor, other: Tensor) -> Tensor:
+    return torch.where(mask.reshape(-1, *[1] * (other.ndim - 1)), chosen, other)

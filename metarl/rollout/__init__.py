@@ -1,0 +1,17 @@
+"""The rollout engine: `collect`, what it returns, and the returns and advantages computed from it."""
+
+from metarl.rollout.collect import collect
+from metarl.rollout.policy import FunctionPolicy, Policy, PolicyStep
+from metarl.rollout.returns import discounted_returns, gae, standardize
+from metarl.rollout.trajectories import Trajectories
+
+__all__ = [
+    "FunctionPolicy",
+    "Policy",
+    "PolicyStep",
+    "Trajectories",
+    "collect",
+    "discounted_returns",
+    "gae",
+    "standardize",
+]

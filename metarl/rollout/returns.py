@@ -1,0 +1,52 @@
+"""Returns and advantages over time-major trajectories `[T, ...]`."""
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+
+def discounted_returns(
+    rewards: Float[Tensor, "T ..."], ended: Bool[Tensor, "T ..."], discount: float
+) -> Float[Tensor, "T ..."]:
+    """R_t = r_t + γ R_{t+1}, starting anew after each step where `ended`, and taken as zero beyond the last step."""
+    going_on = (~ended).to(rewards.dtype) * discount
+    returns = torch.empty_like(rewards)
+    following = torch.zeros_like(rewards[0])
+    for t in reversed(range(len(rewards))):
+        following = torch.addcmul(rewards[t], going_on[t], following)
+        returns[t] = following
+    return returns
+
+
+def gae(
+    rewards: Float[Tensor, "T ..."],
+    values: Float[Tensor, "T ..."],
+    next_values: Float[Tensor, "T ..."],
+    terminated: Bool[Tensor, "T ..."],
+    ended: Bool[Tensor, "T ..."],
+    *,
+    discount: float,
+    gae_lambda: float,
+) -> Float[Tensor, "T ..."]:
+    """Generalised advantage estimates (Schulman et al. 2016, eq. 16).
+
+    δ_t = r_t + γ V(s_{t+1}) − V(s_t) and A_t = δ_t + γ λ A_{t+1}. `next_values[t]` is the value of what step t led to,
+    before any autoreset; it is ignored where the step terminated, and the sum stops where it `ended`, so a truncated
+    episode bootstraps from its true last observation. A value function of finite-horizon returns passes
+    `terminated=ended`.
+    """
+    deltas = rewards + discount * next_values * (~terminated) - values
+    return discounted_returns(deltas, ended, discount * gae_lambda)
+
+
+def standardize(
+    values: Float[Tensor, "..."], mask: Bool[Tensor, "..."] | None = None, dim: int | tuple[int, ...] | None = None
+) -> Float[Tensor, "..."]:
+    """(x − mean) / standard deviation over the masked entries along `dim` (all by default); masked-out entries get 0."""
+    if dim is None:
+        dim = tuple(range(values.ndim))
+    weight = torch.ones_like(values) if mask is None else mask.to(values.dtype)
+    count = weight.sum(dim, keepdim=True).clamp(min=1)
+    centred = (values - (values * weight).sum(dim, keepdim=True) / count) * weight
+    deviation = (centred.square().sum(dim, keepdim=True) / count).sqrt()
+    return centred / (deviation + 1e-8)
