@@ -216,11 +216,13 @@ def known_state(env: gym.Env) -> StateAccess | None:
 
 
 def read_classic(env: gym.Env) -> Arrays:
-    return {"state": np.asarray(env.unwrapped.state, np.float64)}
+    state = np.asarray(env.unwrapped.state)
+    # Some go over to single precision with their first step, and compute on in the precision they find.
+    return {"state": state.astype(np.float64), "single_precision": np.array(state.dtype == np.float32)}
 
 
 def write_classic(env: gym.Env, state: Mapping[str, np.ndarray]) -> None:
-    env.unwrapped.state = state["state"].copy()
+    env.unwrapped.state = state["state"].astype(np.float32 if state["single_precision"] else np.float64)
     if hasattr(env.unwrapped, "steps_beyond_terminated"):
         env.unwrapped.steps_beyond_terminated = None  # no episode goes on beyond its end here
 

@@ -1,30 +1,25 @@
-"""metarl: task distributions, one vectorized rollout engine, and agents that learn to adapt."""
+"""metarl: task distributions, one vectorized rollout engine, and agents that learn to adapt.
 
-from metarl.agent import Agent, AgentConfig, EnvSpec
-from metarl.errors import UsageError
-from metarl.evaluation import Evaluation, evaluate
-from metarl.registry import list_agents, list_distributions, make, register_agent, register_distribution
-from metarl.rollout import Policy, PolicyStep, Trajectories, collect
-from metarl.tasks import TaskDistribution, Tasks
-from metarl.vector_env import TaskVectorEnv
+The names of `metarl.api` are imported on first use: the command line answers `--help` without waiting for torch.
+"""
 
-__all__ = [
-    "Agent",
-    "AgentConfig",
-    "EnvSpec",
-    "Evaluation",
-    "Policy",
-    "PolicyStep",
-    "TaskDistribution",
-    "TaskVectorEnv",
-    "Tasks",
-    "Trajectories",
-    "UsageError",
-    "collect",
-    "evaluate",
-    "list_agents",
-    "list_distributions",
-    "make",
-    "register_agent",
-    "register_distribution",
-]
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from metarl.api import *  # noqa: F403
+
+
+def __getattr__(name: str) -> Any:
+    if name.startswith("__") and name != "__all__":
+        raise AttributeError(f"module 'metarl' has no attribute {name!r}")
+    api = importlib.import_module("metarl.api")
+    if name == "__all__" or name in api.__all__:
+        return getattr(api, name)
+    if name in globals():  # a submodule that came along
+        return globals()[name]
+    raise AttributeError(f"module 'metarl' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *importlib.import_module("metarl.api").__all__})

@@ -84,28 +84,30 @@ def evaluate(
     backend: str = "auto",
     device: torch.device | str | None = None,
     envs_per_task: int | None = None,
+    tasks: Tasks | None = None,
 ) -> Evaluation:
-    """Adapts `agent` to `num_tasks` tasks of `split` and measures it at the stages of its adaptation.
+    """Adapts `agent` to `num_tasks` tasks of `split`, or to `tasks`, and measures it at the stages of its adaptation.
 
     `episodes` is the budget of each task; the agent says at which parts of it measuring makes sense (`Agent.stages`).
     At each stage the return of one fresh episode is measured in every environment; those episodes teach the agent
     nothing. `device` is the agent's by default, `envs_per_task` that of its training.
     """
-    check_count("number of tasks", num_tasks)
     if episodes is not None:
         check_count("number of episodes", episodes)
     if isinstance(distribution, str):
         distribution = make(distribution)
-    tasks = distribution.sample(num_tasks, split=split, seed=seed)
+    if tasks is None:
+        tasks = distribution.sample(num_tasks, split=split, seed=seed)
     env = distribution.make_env(
-        num_tasks,
+        len(tasks),
         agent.config.envs_per_task if envs_per_task is None else envs_per_task,
         backend=backend,
         device=agent.device if device is None else device,
         seed=derive_seed("evaluation", seed),
     )
     stages = agent.stages(episodes)
-    returns, success = [], []
+    returns: list[Tensor] = []
+    success: list[Tensor] = []
     try:
         env.set_tasks(tasks)
         policy, spent = None, 0
@@ -116,13 +118,14 @@ def evaluate(
             trajectories = collect(env, probe, distribution.horizon, seed=seeds[2])
             returns.append(trajectories.episode_returns().mean(1).cpu())
             succeeded = trajectories.episode_success()
-            success.append(None if succeeded is None else succeeded.float().mean(1).cpu())
+            if succeeded is not None:
+                success.append(succeeded.float().mean(1).cpu())
             spent = budget
     finally:
         env.close()
     return Evaluation(
         returns=torch.stack(returns, dim=1),
-        success=None if success[0] is None else torch.stack(success, dim=1),
+        success=torch.stack(success, dim=1) if success else None,
         episodes_used=stages,
         tasks=tasks,
     )

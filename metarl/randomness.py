@@ -1,8 +1,8 @@
 """Explicit randomness: seeds derived from names, and one random stream per environment.
 
 Nothing in metarl touches the global state of NumPy or torch. A run's seed fans out through `derive_seed`; environments
-written in torch draw from `EnvStreams`, whose numbers depend on the environment's own seed and on how many it has drawn,
-never on how many neighbours it has or on which device it runs.
+written in torch draw from `EnvStreams`, whose numbers depend on the environment's own seed and on how many it has
+drawn, never on how many neighbours it has or on which device it runs.
 """
 
 import hashlib

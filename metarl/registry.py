@@ -12,6 +12,7 @@ import difflib
 import functools
 import importlib
 import importlib.metadata
+import inspect
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -56,15 +57,13 @@ def make(id: str, **options: Any) -> TaskDistribution:
     _load_plugins()
     factory = _look_up(_distributions, id, "environment")
     try:
-        return factory(**options)
+        inspect.signature(factory).bind(**options)
     except TypeError as error:
-        if options and "argument" in str(error):
-            reason = str(error).split(") ")[-1]
-            raise UsageError(f"{id}: {reason}") from None
-        raise
+        raise UsageError(f"{id}: {error}; it takes {inspect.signature(factory)}") from None
+    return factory(**options)
 
 
-def agent_class(id: str) -> type:
+def agent_class(id: str) -> type[Any]:
     """The `Agent` class registered as `id`; raises `UsageError` for an unknown id."""
     _load_plugins()
     module, _, name = _look_up(_agents, id, "agent").partition(":")

@@ -29,7 +29,8 @@ class Tasks:
     parameters: Mapping[str, Tensor]
 
     def __post_init__(self) -> None:
-        parameters = {name: torch.as_tensor(value) for name, value in self.parameters.items()}
+        # Copies, so that what others do to their tensors changes no task.
+        parameters = {name: torch.as_tensor(value).clone() for name, value in self.parameters.items()}
         if not parameters:
             raise UsageError("a batch of tasks needs at least one parameter")
         lengths = {name: (value.shape[0] if value.ndim else None) for name, value in parameters.items()}

@@ -1,4 +1,4 @@
-"""The environment contract: a Gymnasium vector environment whose arrays are torch tensors and whose tasks can be set."""
+"""The environment contract: a Gymnasium vector environment on torch tensors whose tasks can be set."""
 
 import abc
 from typing import Any
@@ -73,7 +73,7 @@ class TaskVectorEnv(gym.vector.VectorEnv, abc.ABC):
         self._tasks = tasks.to(self.device)
         self._set_tasks(self._tasks)
 
-    def reset(  # type: ignore[override]
+    def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Float[Tensor, "B D"], dict[str, Any]]:
         """Starts an episode in every environment; with a seed, environment `i` is seeded with `seed + i`."""
@@ -81,7 +81,7 @@ class TaskVectorEnv(gym.vector.VectorEnv, abc.ABC):
         self._started = True
         return self._reset(seed)
 
-    def step(self, actions: Shaped[Tensor, "B ..."]) -> StepResult:  # type: ignore[override]
+    def step(self, actions: Shaped[Tensor, "B ..."]) -> StepResult:
         """One step of every environment; raises `UsageError` for actions of a wrong shape, dtype or with NaN.
 
         NaN is looked for on the CPU only: on a GPU the look would make every step wait for the host.
@@ -91,7 +91,7 @@ class TaskVectorEnv(gym.vector.VectorEnv, abc.ABC):
         return self._step(self._check_actions(actions))
 
     def get_state(self) -> dict[str, Tensor]:
-        """Everything a step depends on, each `[B, ...]`: `set_state` of it makes the same actions give the same steps."""
+        """Everything a step depends on, each `[B, ...]`: restored, the same actions give the same steps."""
         raise UsageError(f"{self.distribution.id} under backend {self.backend!r} does not offer its state")
 
     def set_state(self, state: dict[str, Tensor]) -> None:

@@ -52,9 +52,10 @@ def collect(
 
 def _stack(steps: list[tuple[PolicyStep, dict[str, Tensor]]]) -> Trajectories:
     first, record = steps[0]
+    log_probs = [step.log_probs for step, _ in steps if step.log_probs is not None]
     return Trajectories(
         actions=torch.stack([step.actions for step, _ in steps]),
-        log_probs=None if first.log_probs is None else torch.stack([step.log_probs for step, _ in steps]),
+        log_probs=torch.stack(log_probs) if log_probs else None,
         extras={name: torch.stack([step.extras[name] for step, _ in steps]) for name in first.extras},
         **{name: torch.stack([values[name] for _, values in steps]) for name in record},
     )

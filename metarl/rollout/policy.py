@@ -23,7 +23,7 @@ class PolicyStep:
 
 @runtime_checkable
 class Policy(Protocol):
-    """Acts for `M` tasks times `N` environments. One that remembers does so for one trial: make a new one for the next."""
+    """Acts for `M` tasks times `N` environments. One that remembers does so for one trial: the next needs a new one."""
 
     def act(self, observations: Float[Tensor, "M N D"]) -> PolicyStep:
         """The actions for `observations`."""

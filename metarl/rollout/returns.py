@@ -42,7 +42,7 @@ def gae(
 def standardize(
     values: Float[Tensor, "..."], mask: Bool[Tensor, "..."] | None = None, dim: int | tuple[int, ...] | None = None
 ) -> Float[Tensor, "..."]:
-    """(x − mean) / standard deviation over the masked entries along `dim` (all by default); masked-out entries get 0."""
+    """(x − mean) / standard deviation over the masked entries along `dim` (default: all); the others get 0."""
     if dim is None:
         dim = tuple(range(values.ndim))
     weight = torch.ones_like(values) if mask is None else mask.to(values.dtype)

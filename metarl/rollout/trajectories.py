@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field, fields
 from functools import cached_property
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
@@ -66,7 +67,7 @@ class Trajectories:
     def select_envs(self, envs: slice) -> "Trajectories":
         """The same steps of the chosen environments of each task."""
 
-        def pick(value: object) -> object:
+        def pick(value: Any) -> Any:
             if isinstance(value, dict):
                 return {name: tensor[:, :, envs] for name, tensor in value.items()}
             return value[:, :, envs] if isinstance(value, Tensor) else value

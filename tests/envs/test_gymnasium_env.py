@@ -287,7 +287,9 @@ def test_a_script_needs_no_main_guard_and_sees_its_traceback(tmp_path):
 # State --------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("id", ["Ant-v5", "Hopper-v5", "Humanoid-v5", "CartPole-v1", "Acrobot-v1", "MountainCar-v0"])
+@pytest.mark.parametrize(
+    "id", ["Ant-v5", "Hopper-v5", "Humanoid-v5", "CartPole-v1", "Acrobot-v1", "MountainCarContinuous-v0"]
+)
 def test_a_restored_state_repeats_its_steps_exactly(id):
     distribution = GymnasiumDistribution(
         id, id, parameters={"none": (0, 1)}, apply=lambda env, task: None, vectorization="sync", horizon=12

@@ -1,0 +1,94 @@
+"""Writes the README's tables of figures from the JSON files in docs/; `--check` only tells whether they are current.
+
+Each table stands between `<!-- table: NAME -->` and `<!-- end -->`.
+"""
+
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+DOCS = Path(__file__).parent
+README = DOCS.parent / "README.md"
+
+
+def load(pattern: str) -> list[dict[str, Any]]:
+    """The JSON files of docs/ that match, in the order of their names."""
+    return [json.loads(path.read_text()) for path in sorted(DOCS.glob(pattern))]
+
+
+def rows(header: list[str], body: list[list[str]]) -> str:
+    lines = [header, ["---"] + ["---:"] * (len(header) - 1), *body]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def maml() -> str:
+    """Mean return by gradient steps, a line a seed."""
+    paper = ["MAML paper", "-40.4", "-11.7", "-3.3", "-3.2"]
+    body = []
+    for seed, evaluation in enumerate(load("results/maml-PointNavigation-v0-seed*.json")):
+        cells = [
+            f"{r['return_mean']:.1f} ({r['return_low']:.1f} … {r['return_high']:.1f})" for r in evaluation["summary"]
+        ]
+        body.append([f"metarl, seed {seed}", *cells])
+    return rows(["gradient steps", "0", "1", "2", "3"], [*body, paper])
+
+
+def bandit() -> str:
+    """Mean total reward of ten pulls."""
+    body = [
+        ["random", "5.0"],
+        ["RL² paper", "6.7"],
+        ["Gittins index (optimal for discounted, infinite horizons)", "6.6"],
+    ]
+    for seed, evaluation in enumerate(load("results/rl2-Bandit-v0-seed*.json")):
+        (row,) = evaluation["summary"]
+        interval = f"({row['return_low']:.2f} … {row['return_high']:.2f})"
+        body.append([f"metarl, RL², seed {seed}", f"**{row['return_mean']:.2f}** {interval}"])
+    return rows(["5 arms, 10 pulls", "total reward"], body)
+
+
+def reach() -> str:
+    """Return and success by episode on ML1-reach-v3."""
+    body = []
+    for evaluation in load("results/rl2-ML1-reach-v3-*.json"):
+        for row in evaluation["summary"]:
+            values = [
+                f"{row[k + '_mean']:.2f} ({row[k + '_low']:.2f} … {row[k + '_high']:.2f})"
+                for k in ("return", "success")
+            ]
+            body.append([str(row["episodes_used"]), *values])
+    return rows(["episodes used", "return", "success"], body)
+
+
+def speed() -> str:
+    """Seconds per MAML iteration."""
+    (figures,) = load("benchmarks/maml.json")
+    parts = ["stepping", "policy", "adaptation", "outer update", "total"]
+    peers = [
+        [name, *["–"] * 4, f"{seconds:.2f}"] for name, seconds in load("benchmarks/peers.json")[0]["seconds"].items()
+    ]
+    body = [[label, *(f"{row[p]:.2f}" for p in parts)] for label, row in figures["seconds"].items()]
+    return rows(["seconds", *parts[:-1], "iteration"], [*body, *peers])
+
+
+TABLES: dict[str, Callable[[], str]] = {"maml": maml, "bandit": bandit, "reach": reach, "speed": speed}
+
+
+def render(text: str) -> str:
+    """`text` with every table made anew."""
+
+    def replace(match: re.Match[str]) -> str:
+        return f"<!-- table: {match[1]} -->\n\n{TABLES[match[1]]()}\n\n<!-- end -->"
+
+    return re.sub(r"<!-- table: (\w+) -->.*?<!-- end -->", replace, text, flags=re.DOTALL)
+
+
+if __name__ == "__main__":
+    old = README.read_text()
+    new = render(old)
+    if "--check" in sys.argv:
+        sys.exit(None if new == old else "README.md: the tables are not those of docs/: run make tables")
+    README.write_text(new)

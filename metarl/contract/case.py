@@ -1,0 +1,188 @@
+"""What the checks share: the distribution under examination, its environments, and a recorded run of them."""
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from torch import Tensor
+
+from metarl.errors import UsageError
+from metarl.randomness import make_generator
+from metarl.tasks import TaskDistribution, Tasks
+from metarl.vector_env import StepResult, TaskVectorEnv
+
+REPLAYED_STEPS = 25
+"""Steps that are run again to be compared: few, for environments can be slow."""
+
+Check = Callable[["Case"], Iterator[str]]
+Arrays = dict[str, Tensor]
+
+
+@dataclass
+class Recording:
+    """What a run of the environments returned."""
+
+    observations: Tensor
+    """Of the reset."""
+    actions: list[Tensor]
+    steps: list[StepResult]
+    """A copy of each step's result, made at once."""
+    originals: list[StepResult]
+    """The results themselves."""
+    saved_at: int
+    """The step before which `state` was saved."""
+    state: dict[str, Tensor] | None
+    """None where the environment does not offer its state."""
+
+
+@dataclass
+class Case:
+    """One distribution under examination. Its environments and the recording are made once, when first asked for."""
+
+    distribution: TaskDistribution
+    backend: str
+    num_tasks: int
+    envs_per_task: int
+    seed: int
+    failures: list[str] = field(default_factory=list)
+    crash: Exception | None = None
+    opened: list[TaskVectorEnv] = field(default_factory=list)
+
+    def apply(self, checks: Iterable[Check]) -> None:
+        """Runs each of `checks` and notes the faults that it finds."""
+        for check in checks:
+            self.attempt(check.__name__.replace("_", " "), partial(self._note, check))
+
+    def _note(self, check: Check) -> None:
+        self.failures.extend(check(self))
+
+    def attempt(self, what: str, action: Callable[[], object]) -> bool:
+        """Runs `action`; where it crashes, notes that `what` did and returns False."""
+        try:
+            action()
+        except Exception as error:
+            self.crash = self.crash or error
+            self.failures.append(f"{what}: expected no crash, found {in_a_line(error)}")
+            return False
+        return True
+
+    def make(self, num_tasks: int, envs_per_task: int) -> TaskVectorEnv:
+        env = self.distribution.make_env(num_tasks, envs_per_task, backend=self.backend, device="cpu", seed=self.seed)
+        self.opened.append(env)
+        return env
+
+    def close(self) -> None:
+        for env in self.opened:
+            with contextlib.suppress(Exception):
+                env.close()
+
+    @property
+    def num_envs(self) -> int:
+        return self.num_tasks * self.envs_per_task
+
+    @cached_property
+    def env(self) -> TaskVectorEnv:
+        return self.make(self.num_tasks, self.envs_per_task)
+
+    @cached_property
+    def tasks(self) -> Tasks:
+        return self.distribution.sample(self.num_tasks, split="train", seed=self.seed)
+
+    @cached_property
+    def earlier_tasks(self) -> Tasks:
+        """What the environments run before they get `tasks`."""
+        return self.distribution.sample(self.num_tasks, split="test", seed=self.seed)
+
+    @cached_property
+    def recording(self) -> Recording:
+        """A run of a little more than one episode (of two, where they are short)."""
+        env, horizon = self.env, self.distribution.horizon
+        actions = self.random_actions(horizon + min(horizon + 1, REPLAYED_STEPS), self.seed)
+        env.set_tasks(self.earlier_tasks)
+        env.reset(seed=self.seed + 1)
+        env.step(actions[0])
+        env.set_tasks(self.tasks)
+        observations, _ = env.reset(seed=self.seed)
+        steps, originals, state, saved_at = [], [], None, max(0, horizon - 5)
+        for t, action in enumerate(actions):
+            if t == saved_at:
+                with contextlib.suppress(UsageError):
+                    state = env.get_state()
+            originals.append(env.step(action))
+            steps.append(_copy(originals[-1]))
+        return Recording(_copy(observations), actions, steps, originals, saved_at, state)
+
+    @property
+    def recorded(self) -> list[Arrays]:
+        """The first steps of the recording, those that `replay` repeats."""
+        return [arrays(step) for step in self.recording.steps[:REPLAYED_STEPS]]
+
+    def replay(self, actions: list[Tensor] | None = None) -> list[Arrays]:
+        """Resets the environments with the recording's seed and takes `actions` (default: the first recorded ones)."""
+        self.env.reset(seed=self.seed)
+        return self.take(self.recording.actions[:REPLAYED_STEPS] if actions is None else actions)
+
+    def take(self, actions: list[Tensor], env: TaskVectorEnv | None = None) -> list[Arrays]:
+        return [arrays(_copy((env or self.env).step(action))) for action in actions]
+
+    def random_actions(self, count: int, *key: int) -> list[Tensor]:
+        """`count` batches of actions uniform over the action space; a side without a bound is taken as ±1."""
+        space, generator = self.distribution.action_space, make_generator("contract", *key)
+        if isinstance(space, gym.spaces.Discrete):
+            low, high = int(space.start), int(space.start + space.n)
+            return [torch.randint(low, high, (self.num_envs,), generator=generator) for _ in range(count)]
+        bottom = torch.as_tensor(np.where(np.isfinite(space.low), space.low, -1.0), dtype=torch.float32)
+        top = torch.as_tensor(np.where(np.isfinite(space.high), space.high, 1.0), dtype=torch.float32)
+        shares = [torch.rand(self.num_envs, *space.shape, generator=generator) for _ in range(count)]
+        return [bottom + share * (top - bottom) for share in shares]
+
+
+def arrays(step: StepResult) -> Arrays:
+    """The tensors of a step by their names; what is no tensor is left out."""
+    observations, rewards, terminated, truncated, info = step
+    named: dict[str, Any] = {"observations": observations, "rewards": rewards}
+    named |= {"terminated": terminated, "truncated": truncated}
+    named |= {name: info.get(name) for name in ("final_obs", "_final_obs", "success")}
+    return {name: value for name, value in named.items() if isinstance(value, Tensor)}
+
+
+def difference(expected: list[Arrays], found: list[Arrays], tolerance: float = 0.0) -> str | None:
+    """Where `found` first departs from `expected`, in words; None where it does not."""
+    for t, (one, other) in enumerate(zip(expected, found, strict=True)):
+        for name in sorted(one.keys() & other.keys()):
+            a, b = one[name].double(), other[name].double()
+            if a.shape != b.shape:
+                return f"{name} of shape {list(b.shape)} instead of {list(a.shape)} at step {t}"
+            if not torch.allclose(a, b, rtol=tolerance, atol=tolerance, equal_nan=True):
+                return f"{name} that differ by {float((a - b).abs().max()):.2g} at step {t}"
+    return None
+
+
+def refusal(action: Callable[[], object]) -> str | None:
+    """None where `action` raises `UsageError`, else what it does instead."""
+    try:
+        action()
+    except UsageError:
+        return None
+    except Exception as error:
+        return in_a_line(error)
+    return "no error"
+
+
+def in_a_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).strip()}".splitlines()[0]
+
+
+def _copy(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.detach().clone()
+    if isinstance(value, np.ndarray):
+        return value.copy()
+    if isinstance(value, dict):
+        return {key: _copy(entry) for key, entry in value.items()}
+    return tuple(map(_copy, value)) if isinstance(value, tuple) else value

@@ -1,0 +1,42 @@
+"""`check_distribution`: every rule of the contract, one after another."""
+
+from metarl.contract import environment, family, run
+from metarl.contract.case import Case
+from metarl.tasks import TaskDistribution, check_count
+
+
+class ContractError(AssertionError):
+    """A task distribution that breaks the contract: `failures` has a line for each fault found."""
+
+    def __init__(self, id: str, failures: list[str]):
+        self.failures = failures
+        super().__init__("\n  - ".join([f"{id} breaks the contract of task distributions:", *failures]))
+
+
+def check_distribution(
+    distribution: TaskDistribution,
+    *,
+    backend: str = "auto",
+    num_tasks: int = 3,
+    envs_per_task: int = 2,
+    seed: int = 0,
+) -> None:
+    """Checks on the CPU that `distribution` keeps the contract of `TaskDistribution` and `TaskVectorEnv`.
+
+    It samples tasks, makes `num_tasks * envs_per_task` environments and a single one, and steps them with random
+    actions for a little longer than an episode. All faults are gathered and raised as one `ContractError`. A rule whose
+    check crashes is reported as such and hides no other; the first crash is the error's `__cause__`.
+    """
+    check_count("number of tasks", num_tasks)
+    check_count("environments per task", envs_per_task)
+    case = Case(distribution, backend, num_tasks, envs_per_task, seed)
+    try:
+        case.apply(family.CHECKS)
+        if case.attempt("make_env", lambda: case.env):
+            case.apply(environment.CHECKS)
+            if case.attempt("run", lambda: case.recording):
+                case.apply(run.CHECKS)
+    finally:
+        case.close()
+    if case.failures:
+        raise ContractError(getattr(distribution, "id", type(distribution).__name__), case.failures) from case.crash

@@ -1,0 +1,120 @@
+"""Rules on a distribution by itself: its attributes, its spaces and the tasks it draws."""
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+
+from metarl.contract.case import Case, refusal
+from metarl.errors import UsageError
+from metarl.tasks import SPLITS, TaskDistribution, Tasks
+
+SAMPLE_SIZE = 16
+
+
+def attributes(case: Case) -> Iterator[str]:
+    family = case.distribution
+    if not isinstance(family, TaskDistribution):
+        yield f"type: expected a metarl.TaskDistribution, found {type(family).__name__}"
+    if not (isinstance(family.id, str) and family.id):
+        yield f"id: expected a name, found {family.id!r}"
+    if isinstance(family.horizon, bool) or not isinstance(family.horizon, int) or family.horizon < 1:
+        yield f"horizon: expected a whole number of at least 1, found {family.horizon!r}"
+    if not (isinstance(family.backends, tuple) and family.backends):
+        yield f"backends: expected a tuple of one name or more, found {family.backends!r}"
+    if not isinstance(family.has_success, bool):
+        yield f"has_success: expected True or False, found {family.has_success!r}"
+
+
+def spaces(case: Case) -> Iterator[str]:
+    observation, action = case.distribution.observation_space, case.distribution.action_space
+    if not (isinstance(observation, gym.spaces.Box) and len(observation.shape) == 1):
+        yield f"observation_space: expected a Box of shape [D], found {observation}"
+    elif observation.dtype != np.float32:
+        yield f"observation_space: expected float32, found {observation.dtype}"
+    if not isinstance(action, gym.spaces.Box | gym.spaces.Discrete):
+        yield f"action_space: expected a Box or a Discrete space, found {action}"
+    elif isinstance(action, gym.spaces.Box) and len(action.shape) != 1:
+        yield f"action_space: expected a Box of shape [A], found {action}"
+    if not case.distribution.task_space:
+        yield "task_space: expected one parameter or more, found none"
+    for name, space in case.distribution.task_space.items():
+        if not isinstance(space, gym.spaces.Box):
+            yield f"task_space: expected a Box for {name!r}, found {space}"
+
+
+def sampling(case: Case) -> Iterator[str]:
+    def sample(split: str, seed: int) -> Tasks:
+        return case.distribution.sample(SAMPLE_SIZE, split=split, seed=seed)
+
+    before = _global_random_states()
+    train, test = sample("train", case.seed), sample("test", case.seed)
+    for library, state in _global_random_states().items():
+        if state != before[library]:
+            yield f"sampling: expected it to leave {library}'s global random state alone, found it changed"
+    for split, tasks in (("train", train), ("test", test)):
+        if len(tasks) != SAMPLE_SIZE:
+            yield f"sampling: expected {SAMPLE_SIZE} {split} tasks, found {len(tasks)}"
+        if sample(split, case.seed) != tasks:
+            yield f"sampling: expected the same {split} tasks for the same seed, found others"
+        if len(set(_rows(tasks))) > 1 and sample(split, case.seed + 1) == tasks:
+            yield f"sampling: expected other {split} tasks for another seed, found the same"
+    if train == test:
+        yield "sampling: expected different tasks in train and test, found the same"
+    if found := refusal(lambda: case.distribution.sample(0, seed=0)):
+        yield f"sampling: expected a UsageError for 0 tasks, found {found}"
+    if found := refusal(lambda: sample("no-such-split", 0)):
+        yield f"sampling: expected a UsageError for the split 'no-such-split', found {found}"
+
+
+def _global_random_states() -> dict[str, Any]:
+    numpy_state = np.random.get_state(legacy=True)  # noqa: NPY002 - it is this state that must not change
+    return {
+        "torch": torch.get_rng_state().tolist(),
+        "NumPy": [np.asarray(part).tolist() for part in numpy_state],
+    }
+
+
+def task_parameters(case: Case) -> Iterator[str]:
+    family = case.distribution
+    for split in SPLITS:
+        tasks = family.sample(SAMPLE_SIZE, split=split, seed=case.seed)
+        try:
+            family.validate(tasks)
+        except UsageError as error:
+            yield f"tasks: expected sampled {split} tasks to be valid, found {error}"
+        if Tasks.from_json(tasks.to_json()) != tasks:
+            yield f"tasks: expected {split} tasks to survive JSON, found others"
+    unknown = Tasks({**tasks.parameters, "no-such-parameter": torch.zeros(SAMPLE_SIZE)})
+    if found := refusal(lambda: family.validate(unknown)):
+        yield f"tasks: expected a UsageError for an unknown parameter, found {found}"
+
+
+def finitely_many_tasks(case: Case) -> Iterator[str]:
+    family = case.distribution
+    for split in SPLITS:
+        try:
+            every = family.all_tasks(split)
+        except UsageError:  # infinitely many
+            continue
+        family.validate(every)
+        if family.all_tasks(split) != every:
+            yield f"all_tasks: expected {split} tasks in a fixed order, found another on the second call"
+        drawn = family.sample(len(every), split=split, seed=case.seed)
+        if missing := Counter(_rows(every)) - Counter(_rows(drawn)):
+            yield (
+                f"sampling: expected each of the {len(every)} {split} tasks once among {len(every)} samples, "
+                f"found {missing.total()} missing"
+            )
+
+
+def _rows(tasks: Tasks) -> list[tuple]:
+    """Each task as something that can be counted."""
+    columns = [value.cpu().numpy() for value in tasks.parameters.values()]
+    return [tuple(column[i].tobytes() for column in columns) for i in range(len(tasks))]
+
+
+CHECKS = (attributes, spaces, sampling, task_parameters, finitely_many_tasks)

@@ -1,0 +1,238 @@
+"""Rules on what stepping an environment returns and depends on."""
+
+import contextlib
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import gymnasium as gym
+import torch
+from torch import Tensor
+
+from metarl.contract.case import REPLAYED_STEPS, Case, arrays, difference, refusal
+from metarl.tasks import Tasks
+
+TOLERANCE = 1e-4
+"""Relative and absolute: a batch may round other than a single environment does."""
+TRIALS = 20
+"""Pairs of batches of tasks that are tried before tasks are said to have no effect."""
+TRIAL_STEPS = 100
+
+
+def returned_arrays(case: Case) -> Iterator[str]:
+    batch, wide = (case.num_envs,), (case.num_envs, *case.distribution.observation_space.shape)
+    yield from _array("reset observations", case.recording.observations, wide, torch.float32)
+    found: dict[str, None] = {}  # a set that keeps its order: a fault of every step makes one line
+    for observations, rewards, terminated, truncated, info in case.recording.steps:
+        for name, value, shape, dtype in (
+            ("observations", observations, wide, torch.float32),
+            ("rewards", rewards, batch, torch.float32),
+            ("terminated", terminated, batch, torch.bool),
+            ("truncated", truncated, batch, torch.bool),
+            ("info['final_obs']", info.get("final_obs"), wide, torch.float32),
+            ("info['_final_obs']", info.get("_final_obs"), batch, torch.bool),
+        ):
+            found |= dict.fromkeys(_array(name, value, shape, dtype))
+        if case.distribution.has_success:
+            found |= dict.fromkeys(_array("info['success']", info.get("success"), batch, torch.bool))
+        elif "success" in info:
+            found |= {"info['success']: expected none where has_success is False, found one": None}
+    yield from found
+
+
+def _array(name: str, value: Any, shape: tuple[int, ...], dtype: torch.dtype) -> Iterator[str]:
+    expected = f"{name}: expected a {dtype} tensor {list(shape)} on cpu"
+    if not isinstance(value, Tensor):
+        yield f"{expected}, found {type(value).__name__}"
+    elif (value.dtype, tuple(value.shape), value.device.type) != (dtype, shape, "cpu"):
+        yield f"{expected}, found {value.dtype} {list(value.shape)} on {value.device}"
+    elif not bool(value.isfinite().all()):
+        yield f"{name}: expected finite numbers, found {float(value[~value.isfinite()][0])}"
+
+
+def arrays_stay(case: Case) -> Iterator[str]:
+    """An environment that writes into what it returned spoils every recorded trajectory."""
+    for t, (step, original) in enumerate(zip(case.recording.steps, case.recording.originals, strict=True)):
+        if difference([arrays(step)], [arrays(original)]):
+            yield f"step: expected later steps to leave returned arrays alone, found those of step {t} changed"
+            return
+
+
+def ends_of_episodes(case: Case) -> Iterator[str]:
+    """`final_obs`, its mask and the horizon, at every step."""
+    horizon, found = case.distribution.horizon, {}
+    elapsed = torch.zeros(case.num_envs, dtype=torch.int64)
+    for t, (observations, _, terminated, truncated, info) in enumerate(case.recording.steps):
+        ended, elapsed = terminated | truncated, elapsed + 1
+        if not torch.equal(info["_final_obs"], ended):
+            found["mask"] = f"info['_final_obs']: expected terminated | truncated, found another mask at step {t}"
+        if not torch.equal(info["final_obs"][~ended], observations[~ended]):
+            rule = "info['final_obs']: expected the returned observation wherever no episode ended"
+            found["final_obs"] = f"{rule}, found another at step {t}"
+        if bool((~ended & (elapsed >= horizon)).any()):
+            longest = int(elapsed[~ended].max())
+            found["horizon"] = f"horizon: expected episodes of at most {horizon} steps, found one going on at {longest}"
+        elapsed[ended] = 0
+    yield from found.values()
+
+
+def autoreset(case: Case) -> Iterator[str]:
+    """Sees environments that never return a first observation, unless their episodes end where they start."""
+    ends = [(step, step[2] | step[3]) for step in case.recording.steps]
+    final = torch.cat([step[4]["final_obs"][ended] for step, ended in ends])
+    returned = torch.cat([step[0][ended] for step, ended in ends])
+    is_start = (final[:, None] == case.recording.observations).all(-1).any(1)
+    if bool((~is_start).any()) and torch.equal(final[~is_start], returned[~is_start]):
+        yield (
+            "autoreset: expected the step that ends an episode to return the first observation of the next, "
+            "found the last of the old"
+        )
+
+
+def saved_state(case: Case) -> Iterator[str]:
+    recording, state = case.recording, case.recording.state
+    if state is None:
+        return
+    for name, value in state.items():
+        if not (isinstance(value, Tensor) and value.shape[:1] == (case.num_envs,)):
+            what = list(value.shape) if isinstance(value, Tensor) else type(value).__name__
+            yield f"get_state: expected {name!r} to be a tensor [{case.num_envs}, ...], found {what}"
+    case.env.set_state(state)
+    again = case.take(recording.actions[recording.saved_at :])
+    if found := difference([arrays(step) for step in recording.steps[recording.saved_at :]], again):
+        yield f"set_state: expected the same steps from a restored state, found {found} after it"
+
+
+def determinism(case: Case) -> Iterator[str]:
+    case.env.set_tasks(case.tasks)
+    if found := difference(case.recorded, case.replay()):
+        yield f"determinism: expected the same seed, tasks and actions to give the same run, found {found}"
+
+
+def tasks_persist(case: Case) -> Iterator[str]:
+    case.env.set_tasks(case.tasks)
+    case.env.reset()
+    found = difference(case.recorded, case.replay())
+    if case.env.tasks != case.tasks:
+        yield "set_tasks: expected env.tasks to be the tasks given, whatever is reset, found others"
+    elif found:
+        yield f"set_tasks: expected the tasks to stay over resets, found {found}"
+
+
+def single_environment(case: Case) -> Iterator[str]:
+    """Environment i of the batch runs task i // N and behaves as a single one seeded with seed + i."""
+    env, actions = case.make(1, 1), case.recording.actions[:REPLAYED_STEPS]
+
+    def departs(i: int, task: Tasks, seed: int) -> str | None:
+        env.set_tasks(task)
+        env.reset(seed=seed)
+        alone = case.take([action[i : i + 1] for action in actions], env)
+        return difference([{k: v[i : i + 1] for k, v in step.items()} for step in case.recorded], alone, TOLERANCE)
+
+    for i in sorted({min(1, case.num_envs - 1), case.num_envs - 1}):
+        m, seed = i // case.envs_per_task, case.seed + i
+        found = departs(i, case.tasks[m], seed)
+        if found is None:
+            continue
+        others = [k for k in range(case.num_tasks) if k != m and not departs(i, case.tasks[k], seed)]
+        if not departs(i, case.earlier_tasks[m], seed):
+            yield f"set_tasks: expected it to take effect, found environment {i} running the task it had before"
+        elif others:
+            yield f"layout: expected environment {i} to run task {m} (task-major), found it running task {others[0]}"
+        elif not departs(i, case.tasks[m], case.seed):
+            yield f"reset: expected environment {i} to be seeded with seed + {i}, found it seeded with seed"
+        else:
+            alone = f"a single environment with task {m} and seed + {i}"
+            yield f"batch: expected environment {i} to behave as {alone}, found {found}"
+        return
+
+
+def wrong_actions(case: Case) -> Iterator[str]:
+    """They are refused, and the environment goes on as if they had never been."""
+    right = case.recording.actions[:2]
+    wrong: dict[str, Any] = {
+        "too few actions": right[0][:-1],
+        "actions with a superfluous dimension": right[0][None],
+    }
+    if isinstance(case.distribution.action_space, gym.spaces.Discrete):
+        beyond = int(case.distribution.action_space.start + case.distribution.action_space.n)
+        wrong |= {"float actions": right[0].float(), f"the action {beyond}": torch.full_like(right[0], beyond)}
+    else:
+        wrong |= {"integer actions": right[0].long(), "NaN": right[0] * torch.nan}
+    case.env.set_tasks(case.tasks)
+    steps = case.replay(right[:1])
+    for what, actions in wrong.items():
+        if found := refusal(partial(case.env.step, actions)):
+            yield f"step: expected a UsageError for {what}, found {found}"
+    steps += case.take(right[1:])
+    if found := difference(case.recorded[:2], steps):
+        yield f"step: expected refused actions to change nothing, found {found} after them"
+
+
+def actions_out_of_bounds(case: Case) -> Iterator[str]:
+    space = case.distribution.action_space
+    if isinstance(space, gym.spaces.Discrete):
+        return
+    low, high = torch.as_tensor(space.low), torch.as_tensor(space.high)
+    inside = case.random_actions(1, case.seed)[0]
+    beyond = torch.where(inside > (low + high) / 2, inside + (high - low), inside - (high - low))
+    if not bool(beyond.isfinite().all()):  # no bounds
+        return
+    case.env.set_tasks(case.tasks)
+    if found := difference(case.replay([beyond.clamp(low, high)]), case.replay([beyond]), TOLERANCE):
+        yield f"step: expected actions out of bounds to be clipped to them, found {found}"
+
+
+def tasks_immutable(case: Case) -> Iterator[str]:
+    given = Tasks({name: value.clone() for name, value in case.tasks.parameters.items()})
+    case.env.set_tasks(given)
+    for value in case.env.tasks.parameters.values():
+        with contextlib.suppress(RuntimeError):  # of a tensor that cannot be written to: all the better
+            value.copy_(~value if value.dtype == torch.bool else value + 1)
+    rule = "tasks: expected a change of env.tasks in place to stay there"
+    if found := difference(case.recorded, case.replay()):
+        yield f"{rule}, found {found}"
+    if given != case.tasks:
+        yield f"{rule}, found it in the tasks that were given"
+    if case.distribution.sample(case.num_tasks, split="train", seed=case.seed) != case.tasks:
+        yield f"{rule}, found it in the tasks that are sampled"
+    case.env.set_tasks(case.tasks)
+
+
+def tasks_matter(case: Case) -> Iterator[str]:
+    """Constant actions reach further than random ones, so that sparse rewards differ sooner."""
+    steps, differed = min(case.distribution.horizon, TRIAL_STEPS), False
+    for trial in range(TRIALS):
+        one, other = (
+            case.distribution.sample(case.num_tasks, split="train", seed=2 * trial + part) for part in range(2)
+        )
+        if one == other:
+            continue
+        differed = True
+        actions = case.random_actions(1, trial) * steps
+        case.env.set_tasks(one)
+        run = case.replay(actions)
+        case.env.set_tasks(other)
+        if difference(run, case.replay(actions)):
+            return
+    if differed:
+        yield (
+            f"set_tasks: expected other tasks to give other runs, found none in {TRIALS} trials "
+            "(where rewards are very sparse, say a larger num_tasks)"
+        )
+
+
+CHECKS = (
+    returned_arrays,
+    arrays_stay,
+    ends_of_episodes,
+    autoreset,
+    saved_state,
+    determinism,
+    tasks_persist,
+    single_environment,
+    wrong_actions,
+    actions_out_of_bounds,
+    tasks_immutable,
+    tasks_matter,
+)

@@ -1,0 +1,105 @@
+"""Checkpoints: an agent's state and how far its training has come, as safetensors plus JSON.
+
+`checkpoints/iteration-000050.safetensors` holds the tensors, `iteration-000050.json` everything else and the checksums
+of both. The JSON file is written last: where it is missing, there is no checkpoint. Nothing is ever unpickled.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+from torch import Tensor
+
+from metarl.agent import Agent
+from metarl.errors import UsageError
+from metarl.experiment.files import sha256, write_atomically
+
+FORMAT = 1
+KEPT = 3
+_NAME = re.compile(r"iteration-(\d+)\.json")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Everything that training needs to go on exactly."""
+
+    iteration: int = 0
+    """Iterations completed."""
+    env_steps: int = 0
+    """Environment steps taken by them."""
+    wall_seconds: float = 0.0
+    """Seconds spent on them."""
+    tensors: Mapping[str, Tensor] = field(default_factory=dict)
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, agent: Agent, iteration: int = 0, env_steps: int = 0, wall_seconds: float = 0.0) -> "Checkpoint":
+        return cls(iteration, env_steps, wall_seconds, *agent.state())
+
+
+def save_checkpoint(run: Path, checkpoint: Checkpoint) -> None:
+    """Adds `checkpoint` to the run and removes all but the last few. Does nothing where it is there already."""
+    folder = run / "checkpoints"
+    stem = f"iteration-{checkpoint.iteration:06d}"
+    if (folder / f"{stem}.json").exists():
+        return
+    tensors = safetensors.torch.save({name: value.cpu().contiguous() for name, value in checkpoint.tensors.items()})
+    content = {
+        "format": FORMAT,
+        "iteration": checkpoint.iteration,
+        "env_steps": checkpoint.env_steps,
+        "wall_seconds": checkpoint.wall_seconds,
+        "values": dict(checkpoint.values),
+        "tensors_sha256": sha256(tensors),
+    }
+    write_atomically(folder / f"{stem}.safetensors", tensors)
+    write_atomically(folder / f"{stem}.json", json.dumps(content | {"sha256": _checksum(content)}, indent=2))
+    for path in _checkpoints(run)[:-KEPT]:
+        path.unlink()
+        path.with_suffix(".safetensors").unlink(missing_ok=True)
+
+
+def load_checkpoint(run: Path) -> Checkpoint:
+    """The run's last checkpoint; raises `UsageError` where there is none or it is not what was saved."""
+    paths = _checkpoints(run)
+    if not paths:
+        raise UsageError(f"{run} is damaged: it has no checkpoint")
+    path, before = paths[-1], [p.stem for p in paths[:-1]]
+    way_out = f"delete {path.name} to go on from {before[-1]}" if before else "no earlier one is left"
+    try:
+        content = json.loads(path.read_bytes())
+        checksum = content.pop("sha256")
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise UsageError(f"checkpoint {path} is damaged: {way_out}") from None
+    if content.get("format") != FORMAT:
+        raise UsageError(f"checkpoint {path} is of format {content.get('format')!r}: this metarl reads {FORMAT}")
+    if checksum != _checksum(content):
+        raise UsageError(f"checkpoint {path} is damaged (wrong checksum): {way_out}")
+    tensor_path = path.with_suffix(".safetensors")
+    if not tensor_path.is_file():
+        raise UsageError(f"checkpoint {path} is damaged ({tensor_path.name} is missing): {way_out}")
+    tensors = tensor_path.read_bytes()
+    if sha256(tensors) != content["tensors_sha256"]:
+        raise UsageError(f"checkpoint {tensor_path} is damaged (wrong checksum): {way_out}")
+    return Checkpoint(
+        iteration=content["iteration"],
+        env_steps=content["env_steps"],
+        wall_seconds=content["wall_seconds"],
+        tensors=safetensors.torch.load(tensors),
+        values=content["values"],
+    )
+
+
+def _checkpoints(run: Path) -> list[Path]:
+    """The JSON files of the run's checkpoints, earliest first."""
+    found = {path: _NAME.fullmatch(path.name) for path in (run / "checkpoints").glob("*.json")}
+    numbers = {path: int(match[1]) for path, match in found.items() if match}
+    return sorted(numbers, key=numbers.__getitem__)
+
+
+def _checksum(content: Mapping[str, Any]) -> str:
+    return sha256(json.dumps(content, sort_keys=True).encode())

@@ -1,0 +1,46 @@
+"""Files that are whole or not there."""
+
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+
+from metarl.errors import UsageError
+
+
+def write_atomically(path: Path, data: bytes | str) -> None:
+    """Writes `path` under a temporary name beside it, waits for the disk and renames: a crash leaves old or new."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data.encode() if isinstance(data, str) else data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def check_writable(path: Path) -> None:
+    """Raises `UsageError` where a result could not be written to `path`: to be asked before it is computed."""
+    folder = path.absolute().parent
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder: name a file")
+    if not folder.is_dir():
+        raise UsageError(f"cannot write {path}: there is no folder {folder}")
+    if not os.access(path if path.exists() else folder, os.W_OK):
+        raise UsageError(f"cannot write {path}: permission denied")
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _umask() -> int:
+    """The process's mask of file modes, which can only be read by setting it."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,45 @@
+"""The plots of a run folder."""
+
+import io
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from metarl.evaluation import Evaluation
+from metarl.experiment.files import write_atomically
+from metarl.experiment.metrics import Row
+
+
+def plot_training(rows: list[Row], title: str, path: Path) -> None:
+    """The mean return after adaptation against environment steps; iterations without a return leave a gap."""
+    figure, axes = _figure(title, "environment steps", "return after adaptation")
+    returns = [float("nan") if row["return_mean"] is None else row["return_mean"] for row in rows]
+    axes.plot([row["env_steps"] for row in rows], returns, linewidth=1.2)
+    _save(figure, path)
+
+
+def plot_adaptation(evaluation: Evaluation, title: str, path: Path) -> None:
+    """Mean return on unseen tasks against the episodes used to adapt, with the 95 % interval."""
+    figure, axes = _figure(title, "episodes of the task used", "return")
+    rows = evaluation.summary()
+    used = evaluation.episodes_used
+    axes.plot(used, [row["return_mean"] for row in rows], marker="o", label="mean")
+    low, high = [row["return_low"] for row in rows], [row["return_high"] for row in rows]
+    axes.fill_between(used, low, high, alpha=0.25, label="95 % interval")
+    axes.legend()
+    _save(figure, path)
+
+
+def _figure(title: str, x: str, y: str) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    axes.set(title=title, xlabel=x, ylabel=y)
+    axes.grid(alpha=0.3)
+    return figure, axes
+
+
+def _save(figure: Figure, path: Path) -> None:
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=150)
+    write_atomically(path, picture.getvalue())

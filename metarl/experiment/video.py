@@ -1,0 +1,73 @@
+"""Videos of episodes, written frame by frame."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import imageio
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from metarl.rollout import Policy, PolicyStep, Trajectories, collect
+from metarl.vector_env import TaskVectorEnv
+
+BLOCK = 16
+"""Codecs want width and height in multiples of it."""
+CAPTION_HEIGHT = 16
+
+
+@contextmanager
+def open_video(path: Path, fps: int = 30) -> Iterator[Any]:
+    """A writer with `append_data(frame)`; `path`, an .mp4, appears when all is written."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.stem}.partial{path.suffix}")
+    try:
+        # Its own context manager does not close the file where an exception passes.
+        with closing(imageio.get_writer(partial, fps=fps, macro_block_size=BLOCK, codec="libx264")) as writer:
+            yield writer
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def record_episode(
+    env: TaskVectorEnv, policy: Policy, horizon: int, writer: Any, caption: str, *, seed: int
+) -> Trajectories:
+    """Runs `policy` for one episode and gives the writer one frame for every step of it, under `caption`.
+
+    `env` is a single environment with `render_mode="rgb_array"`. A frame shows the state that the action is chosen in:
+    after the last step the environment has already been reset.
+    """
+    return collect(env, _RecordedPolicy(env, policy, writer, caption), horizon, seed=seed)
+
+
+def caption_frame(frame: UInt8[np.ndarray, "H W 3"], caption: str) -> UInt8[np.ndarray, "H2 W2 3"]:
+    """`frame` under a line of text, on white, with both sides rounded up to multiples of 16."""
+    height, width = (-(-size // BLOCK) * BLOCK for size in frame.shape[:2])
+    picture = Image.new("RGB", (width, height + CAPTION_HEIGHT), "white")
+    picture.paste(Image.fromarray(frame), (0, CAPTION_HEIGHT))
+    ImageDraw.Draw(picture).text((4, 2), caption, fill="black")
+    return np.asarray(picture)
+
+
+class _RecordedPolicy:
+    """A policy that is filmed until its first episode ends."""
+
+    def __init__(self, env: TaskVectorEnv, policy: Policy, writer: Any, caption: str):
+        self.env, self.policy, self.writer, self.caption = env, policy, writer, caption
+        self.filming = True
+
+    def act(self, observations: Float[Tensor, "M N D"]) -> PolicyStep:
+        if self.filming:
+            frames: Sequence[np.ndarray] = self.env.render() or ()
+            self.writer.append_data(caption_frame(frames[0], self.caption))
+        return self.policy.act(observations)
+
+    def observe(
+        self, rewards: Float[Tensor, "M N"], terminated: Bool[Tensor, "M N"], truncated: Bool[Tensor, "M N"]
+    ) -> None:
+        self.filming = self.filming and not bool((terminated | truncated).any())
+        self.policy.observe(rewards, terminated, truncated)

@@ -1,0 +1,116 @@
+"""`metarl adapt`."""
+
+import contextlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.table import Table
+
+from metarl.errors import UsageError
+from metarl.evaluation import Evaluation, evaluate
+from metarl.experiment import Run, load_run
+from metarl.experiment.files import check_writable
+from metarl.experiment.video import open_video, record_episode
+from metarl.randomness import derive_seed
+from metarl.scripts.arguments import parse
+from metarl.scripts.evaluate import choose_backend, print_table
+from metarl.tasks import TaskDistribution, Tasks
+from metarl.vector_env import TaskVectorEnv
+
+
+@dataclass
+class Arguments:
+    """Adapts the agent of a run to one task and prints its return at each stage."""
+
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """Run folder."""
+    task: Annotated[str, tyro.conf.arg(metavar="JSON")]
+    """The task's parameters, such as '{"goal": [0.3, 0.1]}', or a file that holds them."""
+    episodes: Annotated[int | None, tyro.conf.arg(metavar="K")] = None
+    """Episodes to adapt with; what the agent was trained for where not given."""
+    seed: int = 0
+    """Of the episodes."""
+    device: Annotated[str | None, tyro.conf.arg(metavar="DEVICE")] = None
+    """Where to compute; the device of the training where not given."""
+    backend: Annotated[str | None, tyro.conf.arg(metavar="BACKEND")] = None
+    """What steps the environments; that of the training where it fits, else auto."""
+    video: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """Record an episode before adaptation and, following it, one after, as .mp4."""
+
+
+def main(arguments: Sequence[str]) -> None:
+    parsed = parse(Arguments, arguments, "metarl adapt")
+    if parsed.video is not None:
+        if parsed.video.suffix != ".mp4":
+            raise UsageError(f"--video {parsed.video}: name an .mp4 file")
+        check_writable(parsed.video)
+    run = load_run(parsed.run, device=parsed.device)
+    task = read_task(run.distribution, parsed.task)
+    backend = choose_backend(run, run.distribution, parsed.backend, parsed.device)
+    with contextlib.ExitStack() as stack:
+        film_env = None
+        if parsed.video is not None:
+            film_env = stack.enter_context(contextlib.closing(_open_film_env(run, task, backend, parsed.seed)))
+        result = evaluate(
+            run.agent, run.distribution, tasks=task, episodes=parsed.episodes, seed=parsed.seed, backend=backend
+        )
+        print_table(f"{run.config.agent} on {run.config.env}, {parsed.task}", _table(result))
+        if film_env is not None and parsed.video is not None:
+            _film(run, film_env, result.episodes_used[-1], parsed.seed, parsed.video)
+
+
+def read_task(distribution: TaskDistribution, text: str) -> Tasks:
+    """One task from JSON or from a file with it; raises `UsageError` for what is not a task of `distribution`."""
+    source = "--task"
+    if not text.lstrip().startswith(("{", "[", '"')) and Path(text).is_file():
+        source, text = text, Path(text).read_text(errors="replace")
+    try:
+        parameters = json.loads(text)
+    except ValueError:
+        parameters = None
+    if not isinstance(parameters, dict):
+        example = "{" + ", ".join(f'"{name}": ...' for name in distribution.task_space) + "}"
+        raise UsageError(f"{source}: {text[:60]!r} is neither a file nor the JSON of a task, {example}")
+    return distribution.task(**parameters)
+
+
+def _open_film_env(run: Run, task: Tasks, backend: str, seed: int) -> TaskVectorEnv:
+    """One environment that can be filmed; raises `UsageError`, before any work is done, where the family cannot."""
+    env = run.distribution.make_env(1, 1, backend=backend, device=run.agent.device, seed=seed, render_mode="rgb_array")
+    try:
+        env.set_tasks(task)
+        env.reset(seed=seed)
+        env.render()
+    except BaseException:
+        env.close()
+        raise
+    return env
+
+
+def _film(run: Run, env: TaskVectorEnv, episodes: int, seed: int, path: Path) -> None:
+    agent, horizon = run.agent, run.distribution.horizon
+    adapt_seed, act_seed, reset_seed = (derive_seed("film", seed, part) for part in ("adapt", "act", "reset"))
+    with open_video(path, fps=env.metadata.get("render_fps", 30)) as writer:
+        before = agent.adapt(env, 0, seed=act_seed)
+        record_episode(env, before, horizon, writer, "before adaptation", seed=reset_seed)
+        adapted = agent.adapt(env, episodes, seed=adapt_seed)
+        after = agent.adapt(env, 0, seed=act_seed, policy=adapted)
+        record_episode(env, after, horizon, writer, f"after {episodes} episodes", seed=reset_seed)
+
+
+def _table(result: Evaluation) -> Table:
+    table = Table()
+    table.add_column("episodes used", justify="right")
+    table.add_column("return", justify="right")
+    if result.success is not None:
+        table.add_column("success", justify="right")
+    for stage, used in enumerate(result.episodes_used):
+        cells = [str(used), f"{result.returns[0, stage]:.2f}"]
+        if result.success is not None:
+            cells.append(f"{result.success[0, stage]:.2f}")
+        table.add_row(*cells)
+    return table

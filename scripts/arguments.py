@@ -1,0 +1,108 @@
+"""Command-line arguments as dataclasses, by tyro; mistakes become one line."""
+
+import contextlib
+import dataclasses
+import io
+import re
+import typing
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import tyro
+import yaml
+
+from metarl.errors import UsageError
+from metarl.registry import near_matches
+
+Arguments = TypeVar("Arguments")
+
+
+def parse(
+    cls: Callable[..., Arguments], arguments: Sequence[str], prog: str, default: Arguments | None = None
+) -> Arguments:
+    """The dataclass `cls` from the command line, the rest as in `default` or the class's own defaults.
+
+    `--help` is printed in full; anything wrong raises `UsageError`.
+    """
+    _check_flags(cls, arguments)
+    given: dict[str, Any] = {} if default is None else {"default": default}
+    config = (tyro.conf.FlagCreatePairsOff,)
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            return tyro.cli(cls, args=list(arguments), prog=prog, config=config, **given)
+    except SystemExit as exit:
+        if not exit.code:
+            raise
+        raise UsageError(f"{_condense(complaint.getvalue())} (see {prog} --help)") from None
+
+
+def peek(cls: type[Arguments], arguments: Sequence[str]) -> Arguments:
+    """What `arguments` say of `cls`, other flags aside; its defaults where they cannot be parsed."""
+    try:
+        known, _ = tyro.cli(cls, args=list(arguments), return_unknown_args=True, add_help=False, console_outputs=False)
+    except SystemExit:
+        return cls()
+    return known
+
+
+def key_values(pairs: Sequence[str], flag: str) -> dict[str, Any]:
+    """`KEY=VALUE …` as a dict; values are read as YAML: 3 is a number, true a truth value, [1, 2] a list."""
+    options = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        key = key.replace("-", "_")
+        if not key.isidentifier() or not equals:
+            raise UsageError(f"{flag} takes KEY=VALUE, got {pair!r}")
+        try:
+            options[key] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise UsageError(f"{flag} {key}: {value!r} is no value that YAML knows") from None
+    return options
+
+
+def _check_flags(cls: Any, arguments: Sequence[str]) -> None:
+    """Finds unknown flags before tyro does, which would name a missing one first where one is misspelt."""
+    known = list(_flags(cls))
+    for argument in arguments:
+        flag = argument.split("=")[0].replace("_", "-")
+        if re.match(r"--[a-z]", flag) and flag not in [*known, "--help"]:
+            near = [longer for longer in known if longer.endswith(flag[1:])] or near_matches(flag, known)
+            hint = f"did you mean {' or '.join(near)}?" if near else "see --help for those there are"
+            raise UsageError(f"unknown option {flag}; {hint}")
+
+
+def _flags(cls: Any, prefix: str = "") -> Iterator[str]:
+    """Every flag that tyro makes of a dataclass; nested ones have the outer field's name and a dot before theirs."""
+    origin = typing.get_origin(cls) or cls
+    generics = dict(zip(getattr(origin, "__parameters__", ()), typing.get_args(cls), strict=False))
+    hints = typing.get_type_hints(origin, include_extras=True)
+    for field in dataclasses.fields(origin):
+        hint, name = hints[field.name], field.name.replace("_", "-")
+        if typing.get_origin(hint) is typing.Annotated:
+            hint, *markers = typing.get_args(hint)
+            if tyro.conf.Positional in markers:
+                continue
+            name = next((m.name for m in markers if getattr(m, "name", None) is not None), name)
+        hint = generics.get(hint, hint)
+        if dataclasses.is_dataclass(hint):
+            yield from _flags(hint, f"{prefix}{name}." if name else prefix)
+        else:
+            yield f"--{prefix}{name}"
+            if hint is bool:
+                yield f"--{prefix}no-{name}"
+
+
+def _condense(complaint: str) -> str:
+    """What tyro's box says, in one line: without frame, title, help texts and the list of what was tried."""
+    lines = [line.strip("│╭╮╰╯").rstrip() for line in complaint.splitlines()[1:]]
+    parts = re.split(r"^ *[-─]{3,}$", "\n".join(lines), flags=re.MULTILINE)
+    # Where the encoding has no boxes, the title is underlined: the first part is empty.
+    first = next((part for part in parts if part.strip()), "")
+    body = [line for line in first.splitlines() if line.strip()]
+    if body and body[0].strip().startswith("Missing from"):
+        indent = len(body[1]) - len(body[1].lstrip())  # help texts are indented further
+        return f"missing: {', '.join(line.split()[0] for line in body[1:] if not line[indent:].startswith(' '))}"
+    text = " ".join(" ".join(body).split()).split(" Got errors:")[0].removesuffix(".")
+    wrong = re.fullmatch(r"Error parsing (\S+): .* instantiated from \[(.*)\]", text)
+    return f"{wrong[1]} cannot be {wrong[2]}" if wrong else text

@@ -1,0 +1,46 @@
+"""`metarl benchmark NAME`: speed, in its parts, beside what it is compared with in the same run."""
+
+import importlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from metarl.errors import UsageError
+from metarl.experiment.files import check_writable, write_atomically
+from metarl.registry import near_matches
+from metarl.scripts.arguments import parse
+
+BENCHMARKS = {
+    "maml": ("metarl.scripts.benchmark_maml", "one MAML iteration on point navigation, beside a loop over tasks"),
+}
+"""Name: module and what it measures. The module has a dataclass `Arguments` and `run(arguments) -> dict`."""
+
+
+@dataclass
+class Output:
+    """Where the figures go, besides the terminal."""
+
+    json: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """Write the figures, the machine and the versions to this file."""
+
+
+def main(arguments: Sequence[str]) -> None:
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print("usage: metarl benchmark NAME [--json FILE] ...\n")
+        print("\n".join(f"  {name:10} {summary}" for name, (_, summary) in BENCHMARKS.items()))
+        return
+    name, *rest = arguments
+    if name not in BENCHMARKS:
+        near = near_matches(name, BENCHMARKS) or list(BENCHMARKS)
+        raise UsageError(f"unknown benchmark {name!r}; did you mean {' or '.join(near)}?")
+    module = importlib.import_module(BENCHMARKS[name][0])
+    parsed: Any = parse(module.Arguments, rest, f"metarl benchmark {name}")
+    if parsed.json is not None:
+        check_writable(parsed.json)
+    figures = module.run(parsed)
+    if parsed.json is not None:
+        write_atomically(parsed.json, json.dumps({"benchmark": name, **figures}, indent=2) + "\n")

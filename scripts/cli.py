@@ -1,0 +1,74 @@
+"""The command `metarl`. A command is a module of this package with `main(arguments)`, imported when it is called."""
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+from metarl.errors import UsageError
+
+COMMANDS = {
+    "envs": ("metarl.scripts.envs", "list the task distributions"),
+    "train": ("metarl.scripts.train", "train an agent on a task distribution"),
+    "resume": ("metarl.scripts.resume", "go on with a run exactly where it stopped"),
+    "evaluate": ("metarl.scripts.evaluate", "measure how fast a trained agent adapts to unseen tasks"),
+    "adapt": ("metarl.scripts.adapt", "adapt a trained agent to one given task"),
+    "check": ("metarl.scripts.check", "run the contract on a task distribution of one's own"),
+    "benchmark": ("metarl.scripts.benchmark", "measure speed, beside peers"),
+}
+"""Name: module and what it does. The module's `main` takes the command's arguments and may return an exit code."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command and returns its exit code: 2, with one line, for a mistake of the user; 130 for Ctrl-C."""
+    name, *rest = [*(sys.argv[1:] if arguments is None else arguments), ""]
+    try:
+        if name in ("", "-h", "--help"):
+            print(_help())
+            return 0 if name else 2
+        if name == "--version":
+            print(_version())
+            return 0
+        if name not in COMMANDS:
+            raise UsageError(_unknown_command(name))
+        module, _ = COMMANDS[name]
+        return importlib.import_module(module).main(rest[:-1]) or 0
+    except UsageError as error:
+        print("metarl: error:", " ".join(str(error).split()), file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+def _help() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:{width}}  {summary}" for name, (_, summary) in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: metarl COMMAND ...",
+            "",
+            "Train agents that learn to adapt, and measure how fast they do.",
+            "",
+            "commands:",
+            *lines,
+            "",
+            "Each answers --help; so does metarl train AGENT --help, with the agent's own options.",
+        ]
+    )
+
+
+def _version() -> str:
+    import importlib.metadata
+
+    return f"metarl {importlib.metadata.version('metarl-kit')}"
+
+
+def _unknown_command(name: str) -> str:
+    from metarl.registry import near_matches
+
+    near = near_matches(name, COMMANDS)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(COMMANDS)}"
+    return f"unknown command {name!r}; {hint}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,23 @@
+"""`metarl resume`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from metarl.experiment import resume
+from metarl.scripts.arguments import parse
+
+
+@dataclass
+class Arguments:
+    """Goes on with a run exactly where its last checkpoint was made. Prints the run folder."""
+
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """Run folder."""
+
+
+def main(arguments: Sequence[str]) -> None:
+    print(resume(parse(Arguments, arguments, "metarl resume").run))

@@ -1,0 +1,84 @@
+"""`metarl train`: the agent named first decides which options there are."""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Generic, TypeVar
+
+import tyro
+
+from metarl.agent import AgentConfig, EnvSpec
+from metarl.errors import UsageError
+from metarl.experiment import TrainConfig, train
+from metarl.registry import agent_class, list_agents, make
+from metarl.scripts.arguments import key_values, parse, peek
+
+Config = TypeVar("Config", bound=AgentConfig)
+
+
+@dataclass(kw_only=True)
+class Arguments(Generic[Config]):
+    """Trains an agent until the first bound is reached. Prints the run folder."""
+
+    env: Annotated[str, tyro.conf.arg(metavar="ID")]
+    """Task distribution, as `metarl envs` lists them."""
+    env_options: Annotated[tuple[str, ...], tyro.conf.arg(metavar="KEY=VALUE ...")] = ()
+    """Options of the task distribution."""
+    iterations: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    """Iterations to train for; 500 where neither this nor --steps is given."""
+    steps: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    """Environment steps to train for."""
+    device: str = TrainConfig.device
+    """Where to compute: cpu, cuda or cuda:N."""
+    backend: str = TrainConfig.backend
+    """What steps the environments, as `metarl envs` lists them."""
+    seed: int = TrainConfig.seed
+    """All randomness of the run comes from it."""
+    checkpoint_every: int = TrainConfig.checkpoint_every
+    """Iterations between checkpoints."""
+    output: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    """The run folder; runs/AGENT-ENV-seedSEED where not given."""
+    agent_options: Annotated[Config, tyro.conf.arg(name="")]
+
+
+@dataclass
+class EnvArguments:
+    """The part of `Arguments` that has to be known before the rest."""
+
+    env: str | None = None
+    env_options: tuple[str, ...] = ()
+
+
+def main(arguments: Sequence[str]) -> None:
+    agent, options = _split_agent(arguments)
+    config_class = AgentConfig if agent is None else agent_class(agent).config_class
+    default = None if agent is None else _defaults(agent, options)
+    parsed = parse(Arguments[config_class], options, f"metarl train {agent or 'AGENT'}", default)  # type: ignore[valid-type]
+    entries = {f.name: getattr(parsed, f.name) for f in dataclasses.fields(parsed)}
+    entries["env_options"] = key_values(parsed.env_options, "--env-options")
+    print(train(TrainConfig(agent=str(agent), **entries)))
+
+
+def _defaults(agent: str, arguments: Sequence[str]) -> Arguments | None:
+    """What is left open, where the environment is named: an agent's defaults may depend on it."""
+    named = peek(EnvArguments, arguments)
+    if named.env is None:
+        return None
+    distribution = make(named.env, **key_values(named.env_options, "--env-options"))
+    options = agent_class(agent).default_config(EnvSpec.of(distribution))
+    return Arguments(env=named.env, agent_options=options)
+
+
+def _split_agent(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
+    """The agent, which comes first or anywhere if it is a known one, and the other arguments; None to ask for help."""
+    rest = list(arguments)
+    named = [argument for argument in rest if argument in list_agents()]
+    agent = rest[0] if rest and not rest[0].startswith("-") else next(iter(named), None)
+    if agent is not None:
+        rest.remove(agent)
+    elif {"-h", "--help"} & set(rest):
+        print(f"AGENT is one of {', '.join(list_agents())}.")
+    else:
+        raise UsageError(f"name the agent first, metarl train AGENT ...: there are {', '.join(list_agents())}")
+    return agent, rest

@@ -1,0 +1,143 @@
+"""The meta-test protocol: stages, budgets, per-task means, and its JSON."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+import metarl
+from metarl import Agent, AgentConfig, EnvSpec, Evaluation, Tasks, UsageError, collect, evaluate
+from metarl.registry import agent_class
+from metarl.rollout import FunctionPolicy
+
+
+class Walker(Agent):
+    """Walks right, by 0.01 more for each episode of adaptation; notes what it is asked."""
+
+    config_class = AgentConfig
+
+    def __init__(self, family):
+        super().__init__(AgentConfig(num_tasks=2, envs_per_task=3), EnvSpec.of(family))
+        self.asked = []
+
+    def adapt(self, env, episodes, *, seed=0, policy=None):
+        self.asked.append((episodes, policy))
+        speed = (0.0 if policy is None else policy.speed) + 0.01 * episodes
+        adapted = FunctionPolicy(lambda observations: torch.tensor([speed, 0.0]).expand_as(observations))
+        adapted.speed = speed
+        return adapted
+
+    def improve(self, env, *, seed):
+        raise AssertionError("evaluation must not train")
+
+    def state(self):
+        return {}, {}
+
+    def load_state(self, tensors, values):
+        pass
+
+
+@pytest.fixture
+def family():
+    return metarl.make("PointNavigation-v0", horizon=7)
+
+
+def test_each_stage_spends_its_share_and_measures_one_fresh_episode(family):
+    agent = Walker(family)
+    evaluation = evaluate(agent, family, num_tasks=5, episodes=3, seed=2)
+    tasks = family.sample(5, split="test", seed=2)
+    assert evaluation.tasks == tasks
+    assert evaluation.episodes_used == [0, 1, 2, 3]
+    assert evaluation.success is None
+    assert [episodes for episodes, _ in agent.asked] == [0, 0, 1, 0, 1, 0, 1, 0]
+    for stage in range(4):
+        position = 0.01 * stage * torch.arange(1, 8)[:, None]
+        goal = tasks.parameters["goal"]
+        returns = -((position - goal[:, 0]).square() + goal[:, 1].square()).sum(0)
+        torch.testing.assert_close(evaluation.returns[:, stage], returns, rtol=1e-4, atol=1e-4)
+
+
+def test_scores_are_means_over_the_environments_of_a_task(family):
+    family = metarl.make("SparsePointNavigation-v0", goal_radius=1.0)
+    agent = agent_class("random")(agent_class("random").config_class(envs_per_task=4), EnvSpec.of(family))
+    evaluation = evaluate(agent, family, num_tasks=3, seed=1)
+    assert evaluation.episodes_used == [0]
+    assert evaluation.returns.shape == evaluation.success.shape == (3, 1)
+    assert set((4 * evaluation.success).flatten().tolist()) <= {0.0, 1.0, 2.0, 3.0, 4.0}
+
+    class Spy(type(agent)):
+        def adapt(self, env, episodes, **options):
+            self.env, self.policy = env, super().adapt(env, episodes, **options)
+            self.start = self.policy.generator.get_state()
+            return self.policy
+
+    spy = Spy(agent.config, EnvSpec.of(family))
+    assert torch.equal(evaluate(spy, family, num_tasks=3, seed=1).returns, evaluation.returns)
+    spy.policy.generator.set_state(spy.start)
+    again = collect(spy.env, spy.policy, family.horizon)
+    manual = again.rewards.sum(0).mean(-1)
+    torch.testing.assert_close(evaluation.returns[:, 0], manual)
+    torch.testing.assert_close(evaluation.success[:, 0], again.success.any(0).float().mean(-1))
+
+
+def test_a_seed_decides_everything(family):
+    agent = agent_class("random")(agent_class("random").config_class(envs_per_task=2), EnvSpec.of(family))
+    one, same, other = (evaluate(agent, "PointNavigation-v0", num_tasks=3, seed=seed) for seed in (0, 0, 1))
+    assert torch.equal(one.returns, same.returns)
+    assert one.tasks == same.tasks
+    assert one.tasks != other.tasks
+
+
+def test_the_split_and_the_number_of_environments_can_be_said(family):
+    evaluation = evaluate(Walker(family), family, num_tasks=2, episodes=1, split="train", envs_per_task=1, seed=0)
+    assert evaluation.tasks == family.sample(2, split="train", seed=0)
+
+
+@pytest.mark.parametrize("wrong", [{"num_tasks": 0}, {"episodes": 0}, {"split": "no"}, {"backend": "no"}])
+def test_wrong_arguments_are_refused(family, wrong):
+    with pytest.raises(UsageError):
+        evaluate(Walker(family), family, **wrong)
+
+
+@pytest.fixture
+def evaluation() -> Evaluation:
+    rng = np.random.default_rng(0)
+    returns = torch.as_tensor(rng.normal(size=(8, 2)), dtype=torch.float32)
+    tasks = Tasks({"task_index": torch.arange(8) // 4, "goal": torch.as_tensor(rng.normal(size=(8, 2)))})
+    return Evaluation(returns, (returns > 0).float(), [0, 5], tasks)
+
+
+def test_json_gives_the_evaluation_back(evaluation):
+    again = Evaluation.from_json(evaluation.to_json())
+    assert torch.equal(again.returns, evaluation.returns)
+    assert torch.equal(again.success, evaluation.success)
+    assert again.episodes_used == [0, 5]
+    assert again.tasks == evaluation.tasks
+    assert again.summary() == evaluation.summary()
+    data = json.loads(evaluation.to_json())
+    assert list(data) == ["returns", "success", "episodes_used", "tasks", "summary"]
+
+
+def test_json_without_success(evaluation):
+    without = Evaluation(evaluation.returns, None, evaluation.episodes_used, evaluation.tasks)
+    assert Evaluation.from_json(without.to_json()).success is None
+    assert not any(key.startswith("success") for row in without.summary() for key in row)
+
+
+def test_summary_has_mean_middle_mean_and_interval_of_every_stage(evaluation):
+    rows = evaluation.summary()
+    assert [row["episodes_used"] for row in rows] == [0, 5]
+    for stage, row in enumerate(rows):
+        scores = evaluation.returns[:, stage].double().numpy()
+        assert row["return_mean"] == pytest.approx(scores.mean())
+        assert row["return_iqm"] == pytest.approx(np.sort(scores)[2:6].mean())
+        assert row["return_low"] < row["return_mean"] < row["return_high"]
+        assert row["success_mean"] == pytest.approx((scores > 0).mean())
+
+
+def test_summary_resamples_within_task_classes():
+    returns = torch.tensor([0.0, 0.0, 0.0, 1.0, 1.0, 1.0])[:, None]
+    classes = Tasks({"task_index": torch.tensor([0, 0, 0, 1, 1, 1])})
+    row = Evaluation(returns, None, [0], classes).summary()[0]
+    assert row["return_low"] == row["return_high"] == 0.5

@@ -1,0 +1,86 @@
+"""Real processes, really stopped: Ctrl-C, SIGTERM and SIGKILL in the middle of training."""
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from run_helpers import assert_same_run, config
+
+import metarl
+from metarl.experiment.metrics import read_metrics
+
+PROGRAM = """
+import sys, metarl.scripts.cli
+metarl.register_agent("hill-climber", "hill_climber:HillClimber")
+sys.exit(metarl.scripts.cli.main())
+"""
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"}
+ARGUMENTS = [
+    *("train", "hill-climber", "--env", "PointNavigation-v0", "--env-options", "horizon=10"),
+    *("--iterations", "30", "--seed", "3", "--checkpoint-every", "4"),
+]
+
+
+def start(*arguments: str, **streams) -> subprocess.Popen:
+    return subprocess.Popen([sys.executable, "-c", PROGRAM, *arguments], env=ENVIRONMENT, text=True, **streams)
+
+
+def wait_for_iteration(run: Path, iteration: int) -> None:
+    deadline = time.monotonic() + 60
+    while not (run / "metrics.jsonl").exists() or (run / "metrics.jsonl").read_text().count("\n") < iteration:
+        assert time.monotonic() < deadline, "training does not start"
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
+def test_a_stopped_run_resumes_exactly(tmp_path: Path, number: signal.Signals):
+    run = tmp_path / "run"
+    output = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    process = start(*ARGUMENTS, "--output", str(run), "--pause", "0.05", **output)
+    wait_for_iteration(run, 6)
+    process.send_signal(number)
+    stdout, stderr = process.communicate(timeout=60)
+    reached = metarl.load_run(run).checkpoint.iteration
+    if number == signal.SIGKILL:
+        assert process.returncode == -signal.SIGKILL
+        assert 4 <= reached <= 29
+        assert reached % 4 == 0, "what the last checkpoint has"
+    else:
+        assert process.returncode == 130
+        assert 6 <= reached <= 29, "every complete iteration is saved"
+        assert f"metarl resume {run}" in stderr
+        assert "Traceback" not in stderr
+    assert stdout == ""
+    assert "\x1b" not in stderr, "no escape codes where there is no terminal"
+    metarl.resume(run, progress=False)
+    assert len(read_metrics(run)) == 30
+    whole = metarl.train(config(tmp_path / "whole", iterations=30), progress=False)
+    assert_same_run(whole, run)
+
+
+def test_a_terminal_gets_a_live_display(tmp_path: Path):
+    ours, theirs = pty.openpty()
+    process = start(*ARGUMENTS, "--output", str(tmp_path / "run"), stdout=subprocess.PIPE, stderr=theirs)
+    os.close(theirs)
+    shown = b""
+    while chunk := _read(ours):
+        shown += chunk
+    stdout, _ = process.communicate(timeout=60)
+    os.close(ours)
+    assert process.returncode == 0
+    assert stdout == f"{tmp_path / 'run'}\n"
+    assert b"\x1b[" in shown
+    for word in (b"iteration 30/30", b"return", b"steps/s", b"left"):
+        assert word in shown
+
+
+def _read(descriptor: int) -> bytes:
+    try:
+        return os.read(descriptor, 4096)
+    except OSError:  # what Linux says when the other side is closed
+        return b""
