@@ -1,6 +1,7 @@
-"""The guides' code runs as it stands."""
+"""The code of the README and the guides runs as it stands, and the README's tables are those of docs/."""
 
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -10,12 +11,19 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 
-@pytest.mark.parametrize("name", ["ADDING_A_DISTRIBUTION.md"])
-def test_the_python_blocks_of_a_guide_run_one_after_another(name, tmp_path):
-    blocks = re.findall(r"^```python\n(.*?)^```$", (ROOT / "docs" / name).read_text(), re.MULTILINE | re.DOTALL)
+@pytest.mark.parametrize("page", ["README.md", "docs/ADDING_A_DISTRIBUTION.md"])
+def test_the_python_blocks_of_a_page_run_one_after_another(page, tmp_path):
+    blocks = re.findall(r"^```python\n(.*?)^```$", (ROOT / page).read_text(), re.MULTILINE | re.DOTALL)
     assert len(blocks) >= 2
     (tmp_path / "guide.py").write_text("\n".join(blocks))
     # In an interpreter of its own, for the guide registers its family.
     command = [sys.executable, "-W", "error", "guide.py"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_tables_of_the_readme_are_current():
+    tables = runpy.run_path(str(ROOT / "docs" / "tables.py"))
+    readme = (ROOT / "README.md").read_text()
+    assert readme.count("<!-- table:") == len(tables["TABLES"])
+    assert tables["render"](readme) == readme
