@@ -1,0 +1,1 @@
+"""Locomotion: task families over the robots of Gymnasium's MuJoCo environments (version 5)."""

@@ -62,7 +62,7 @@ def runge_kutta_frame(
         stage_qpos = integrate(qpos, velocities[-1], share * seconds)
         stage_qvel = qvel + share * seconds * accelerations[-1]
         velocities.append(stage_qvel)
-        accelerations.append(evaluate(stage_qpos, stage_qvel, warmstart, sense and number == len(_STAGES)))
+        accelerations.append(evaluate(stage_qpos, stage_qvel, sense and number == len(_STAGES)))
     mean_velocity = sum(weight * velocity for weight, velocity in zip(_WEIGHTS, velocities, strict=True))
     mean_acceleration = sum(weight * value for weight, value in zip(_WEIGHTS, accelerations, strict=True))
     return (
