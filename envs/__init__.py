@@ -1,6 +1,6 @@
 """The built-in task distributions. `register` is what the entry-point group `metarl.plugins` calls."""
 
-from metarl.envs.locomotion.families import AntDir, AntGoal, AntVel, HalfCheetahDir, HalfCheetahVel, HumanoidDir
+from metarl.envs.locomotion.families import AntGoal, AntVel, HalfCheetahDir, HalfCheetahVel, HumanoidDir, ant_dir
 from metarl.envs.locomotion.random_params import HopperRandParams, Walker2dRandParams
 from metarl.envs.native.bandit import Bandit
 from metarl.envs.native.point_navigation import PointNavigation, SparsePointNavigation
@@ -16,7 +16,7 @@ def register() -> None:
     register_distribution("SparsePointNavigation-v0", SparsePointNavigation)
     register_distribution("HalfCheetahDir-v0", HalfCheetahDir)
     register_distribution("HalfCheetahVel-v0", HalfCheetahVel)
-    register_distribution("AntDir-v0", AntDir)
+    register_distribution("AntDir-v0", ant_dir)
     register_distribution("AntVel-v0", AntVel)
     register_distribution("AntGoal-v0", AntGoal)
     register_distribution("HumanoidDir-v0", HumanoidDir)

@@ -26,7 +26,7 @@ def body_velocities(
     position: Float[Tensor, "W bodies 3"],
     com: Float[Tensor, "W 3"],
 ) -> Float[Tensor, "W bodies 6"]:
-    """`cvel`: angular velocity (rad/s) of each body and the velocity (m/s) of its extension to the robot's centre of mass.
+    """`cvel`: angular velocity (rad/s) of each body, and velocity (m/s) of its extension to the robot's centre of mass.
 
     `linear` and `position` are those of the bodies' own centres of mass.
     """

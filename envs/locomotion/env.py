@@ -70,7 +70,7 @@ class LocomotionEnv(TaskVectorEnv):
         return int(self._faults)
 
     def get_state(self) -> dict[str, Tensor]:
-        """Each `[B, ...]`: the engine's state (`qpos`, `qvel`, …), `elapsed_steps`, `streams` (random numbers), `lag` (m).
+        """Each `[B, ...]`: the engine's state (`qpos`, `qvel`, …), `elapsed_steps`, random `streams`, and `lag` (m).
 
         `lag`: Gymnasium measures an ant's and a humanoid's velocity between the places of two force evaluations, which
         are a little behind the states. `lag` is where the last evaluation was, seen from the state's own place.
@@ -180,4 +180,3 @@ class LocomotionEnv(TaskVectorEnv):
 
     def _observe(self, reading: Reading) -> Float[Tensor, "B D"]:
         return self._robot.observe(reading).float()
-

@@ -26,9 +26,7 @@ class TwoDirections(LocomotionDistribution):
         check_split(split)
         return Tasks({"direction": torch.tensor([1.0, -1.0])})
 
-    def progress(
-        self, velocity: Float[Tensor, "B k"], place: Float[Tensor, "B k"], task: Tasks
-    ) -> Float[Tensor, "B"]:
+    def progress(self, velocity: Float[Tensor, "B k"], place: Float[Tensor, "B k"], task: Tasks) -> Float[Tensor, "B"]:
         return task.parameters["direction"] * velocity[:, 0]
 
 
@@ -41,9 +39,7 @@ class CircleDirections(LocomotionDistribution):
     def _sample(self, num_tasks: int, split: str, generator: torch.Generator) -> dict[str, Tensor]:
         return {"angle": 2 * math.pi * torch.rand(num_tasks, generator=generator)}
 
-    def progress(
-        self, velocity: Float[Tensor, "B 2"], place: Float[Tensor, "B 2"], task: Tasks
-    ) -> Float[Tensor, "B"]:
+    def progress(self, velocity: Float[Tensor, "B 2"], place: Float[Tensor, "B 2"], task: Tasks) -> Float[Tensor, "B"]:
         angle = task.parameters["angle"]
         return angle.cos() * velocity[:, 0] + angle.sin() * velocity[:, 1]
 
@@ -61,9 +57,7 @@ class TargetVelocity(LocomotionDistribution):
     def _sample(self, num_tasks: int, split: str, generator: torch.Generator) -> dict[str, Tensor]:
         return {"velocity": self.max_velocity * torch.rand(num_tasks, generator=generator)}
 
-    def progress(
-        self, velocity: Float[Tensor, "B k"], place: Float[Tensor, "B k"], task: Tasks
-    ) -> Float[Tensor, "B"]:
+    def progress(self, velocity: Float[Tensor, "B k"], place: Float[Tensor, "B k"], task: Tasks) -> Float[Tensor, "B"]:
         return -(velocity[:, 0] - task.parameters["velocity"]).abs()
 
 
@@ -95,14 +89,10 @@ class HalfCheetahVel(TargetVelocity):
 class AntDir(TwoDirections):
     """An ant walks forward or backward (Finn et al. 2017, MAML, section 5.3).
 
-    reward = direction · v_x + 1 (healthy) − 0.5 ‖a‖² − 5e-4 ‖contact forces‖². Forward it is `Ant-v5`. With `circle=True`
-    `metarl.make` gives `AntCircleDir`, any direction in the plane.
+    reward = direction · v_x + 1 (healthy) − 0.5 ‖a‖² − 5e-4 ‖contact forces‖². Forward it is `Ant-v5`.
     """
 
-    def __new__(cls, horizon: int = 200, circle: bool = False) -> "AntDir | AntCircleDir":  # type: ignore[misc]
-        return AntCircleDir(horizon) if circle else super().__new__(cls)
-
-    def __init__(self, horizon: int = 200, circle: bool = False):
+    def __init__(self, horizon: int = 200):
         super().__init__("AntDir-v0", Ant(), horizon)
 
 
@@ -114,6 +104,11 @@ class AntCircleDir(CircleDirections):
 
     def __init__(self, horizon: int = 200):
         super().__init__("AntDir-v0", Ant(), horizon)
+
+
+def ant_dir(horizon: int = 200, circle: bool = False) -> AntDir | AntCircleDir:
+    """`AntDir-v0`: forward and backward, or with `circle` any direction in the plane."""
+    return AntCircleDir(horizon) if circle else AntDir(horizon)
 
 
 class AntVel(TargetVelocity):
@@ -150,17 +145,15 @@ class AntGoal(LocomotionDistribution):
         goal = distance[:, None] * torch.stack([angle.cos(), angle.sin()], dim=-1)
         return {"goal": goal.clamp(-self.radius, self.radius)}
 
-    def progress(
-        self, velocity: Float[Tensor, "B 2"], place: Float[Tensor, "B 2"], task: Tasks
-    ) -> Float[Tensor, "B"]:
+    def progress(self, velocity: Float[Tensor, "B 2"], place: Float[Tensor, "B 2"], task: Tasks) -> Float[Tensor, "B"]:
         return -(place - task.parameters["goal"]).abs().sum(-1)
 
 
 class HumanoidDir(CircleDirections):
     """A humanoid runs in a given direction (Rakelly et al. 2019, PEARL, section 6.1).
 
-    reward = 1.25 d · v + 5 (healthy) − 0.1 ‖a‖² − min(10, 5e-7 ‖contact forces‖²), with d the unit vector at `angle`. At
-    angle 0 it is `Humanoid-v5`.
+    reward = 1.25 d · v + 5 (healthy) − 0.1 ‖a‖² − min(10, 5e-7 ‖contact forces‖²), with d the unit vector at `angle`.
+    At angle 0 it is `Humanoid-v5`.
     """
 
     def __init__(self, horizon: int = 200):

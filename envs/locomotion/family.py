@@ -20,9 +20,9 @@ from metarl.vector_env import TaskVectorEnv
 class LocomotionDistribution(TaskDistribution):
     """A robot of Gymnasium's, with a reward that depends on the task.
 
-    reward = forward_weight · progress + healthy_reward · healthy − cost, where the task defines progress, a velocity or a
-    negative distance, and all else is the original's. Observation: that of the original environment (see the robot). The
-    original's health ends the episode where `terminates`; the horizon truncates it.
+    reward = forward_weight · progress + healthy_reward · healthy − cost, where the task defines progress, a velocity or
+    a negative distance, and all else is the original's. Observation: that of the original environment (see the robot).
+    The original's health ends the episode where `terminates`; the horizon truncates it.
     """
 
     backends = ("mujoco", "warp")
@@ -42,9 +42,7 @@ class LocomotionDistribution(TaskDistribution):
         self.observation_space = Box(-np.inf, np.inf, (robot.observe(reading).shape[1],), np.float32)
 
     @abc.abstractmethod
-    def progress(
-        self, velocity: Float[Tensor, "B k"], place: Float[Tensor, "B k"], task: Tasks
-    ) -> Float[Tensor, "B"]:
+    def progress(self, velocity: Float[Tensor, "B k"], place: Float[Tensor, "B k"], task: Tasks) -> Float[Tensor, "B"]:
         """What takes the place of the original's forward velocity. `task` has one row an environment."""
 
     def judge(

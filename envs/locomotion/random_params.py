@@ -14,8 +14,9 @@ _BASES = {"body_mass": 1.5, "body_inertia": 1.5, "dof_damping": 1.3, "geom_frict
 
 
 class RandomParameters(LocomotionDistribution):
-    """A robot of unknown masses, moments of inertia, joint dampings and frictions (Rakelly et al. 2019, PEARL, section 6.1,
-    after the `rand_param_envs` package).
+    """A robot of unknown masses, moments of inertia, joint dampings and frictions.
+
+    Rakelly et al. 2019, PEARL, section 6.1, after the `rand_param_envs` package.
 
     The reward is the original's. Task parameters, factors on the fields of the original model, each number by itself:
     `body_mass` `[bodies]` and `body_inertia` `[bodies, 3]`, 1.5^u; `dof_damping` `[degrees of freedom]` and
@@ -45,9 +46,7 @@ class RandomParameters(LocomotionDistribution):
             rows[name] = (base**exponent).clamp(float(space.low.min()), float(space.high.max()))
         return rows
 
-    def progress(
-        self, velocity: Float[Tensor, "B 1"], place: Float[Tensor, "B 1"], task: Tasks
-    ) -> Float[Tensor, "B"]:
+    def progress(self, velocity: Float[Tensor, "B 1"], place: Float[Tensor, "B 1"], task: Tasks) -> Float[Tensor, "B"]:
         return velocity[:, 0]
 
     def model_fields(self, tasks: Tasks) -> dict[str, Tensor]:

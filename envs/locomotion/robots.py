@@ -44,7 +44,7 @@ class Constant:
 
 
 class Robot(abc.ABC):
-    """One robot. Its functions are batched and pure; numbers and formulas are those of the environment `gymnasium_id`."""
+    """One robot. Its functions are batched and pure; their numbers and formulas are those of `gymnasium_id`."""
 
     gymnasium_id: ClassVar[str]
     scene_file: ClassVar[str]
@@ -69,7 +69,7 @@ class Robot(abc.ABC):
     def _rest(self) -> Constant:
         return Constant(self.scene.model.qpos0)
 
-    def _add_sensors(self, builder: SceneBuilder) -> None:
+    def _add_sensors(self, builder: SceneBuilder) -> None:  # noqa: B027
         """Adds what observation and reward need; planar robots need nothing."""
 
     def start(self, streams: EnvStreams) -> tuple[Float[Tensor, "W nq"], Float[Tensor, "W nv"]]:
@@ -190,10 +190,10 @@ class Ant(Robot):
 
 
 class Humanoid(Robot):
-    """`Humanoid-v5`: observation [position without x, y (22), velocity (23), `cinert` (13 · 10), `cvel` (13 · 6), actuator
-    forces (17), contact forces (13 · 6)]. Healthy while the root's height lies in (1, 2).
+    """`Humanoid-v5`: healthy while the root's height lies in (1, 2).
 
-    Deviation under Warp, which has no projected Gauss-Seidel solver: Newton's method instead.
+    Observation: [position without x, y (22), velocity (23), `cinert` (13 · 10), `cvel` (13 · 6), actuator forces (17),
+    contact forces (13 · 6)]. Deviation under Warp, which has no projected Gauss-Seidel solver: Newton's method instead.
     """
 
     gymnasium_id = "Humanoid-v5"

@@ -83,6 +83,7 @@ class ThreadPhysics(Physics):
         self._state[worlds] = self._first_state
         self.qpos[worlds] = qpos[worlds].double()
         self.qvel[worlds] = qvel[worlds].double()
+        self._control_parts[0][worlds] = 0
         self._warmstart[worlds] = 0
         self.faults[worlds] = False
 
