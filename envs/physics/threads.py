@@ -219,21 +219,30 @@ class ThreadPhysics(Physics):
         states_out: Float[Tensor, "K frames X"],
         sensors_out: Float[Tensor, "K frames S"],
     ) -> None:
-        self._pool.rollout(
-            models,
-            self._data,
-            state.numpy(),
-            control.contiguous().numpy(),
-            control_spec=_CONTROLS,
-            skip_checks=True,
-            nstep=control.shape[1],
-            initial_warmstart=None if warmstart is None else warmstart.contiguous().numpy(),
-            state=states_out.numpy(),
-            sensordata=sensors_out.numpy(),
-        )
+        others = mujoco.get_mju_user_warning()
+        mujoco.set_mju_user_warning(_ignore)  # instead of writing a log file where the user stands
+        try:
+            self._pool.rollout(
+                models,
+                self._data,
+                state.numpy(),
+                control.contiguous().numpy(),
+                control_spec=_CONTROLS,
+                skip_checks=True,
+                nstep=control.shape[1],
+                initial_warmstart=None if warmstart is None else warmstart.numpy(),
+                state=states_out.numpy(),
+                sensordata=sensors_out.numpy(),
+            )
+        finally:
+            mujoco.set_mju_user_warning(others)
 
     def _set_models(self, models: list[mujoco.MjModel], worlds_per_model: int) -> None:
         self._models = _Models.of(models, worlds_per_model)
+
+
+def _ignore(message: str) -> None:
+    """Warnings show in `faults`."""
 
 
 def _with_options(model: mujoco.MjModel, *, explicit: bool = False) -> mujoco.MjModel:

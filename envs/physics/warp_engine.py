@@ -1,4 +1,4 @@
-"""The GPU engine: `mujoco_warp`, in float32, with captured graphs; the same code without graphs on Warp's CPU device."""
+"""The GPU engine: `mujoco_warp`, in float32, as captured graphs; without graphs on Warp's CPU device, for tests."""
 
 import copy
 from collections.abc import Callable, Mapping
