@@ -50,7 +50,7 @@ class TargetVelocity(LocomotionDistribution):
     Task parameter: `velocity` (m/s), uniform in [0, `max_velocity`].
     """
 
-    def __init__(self, id: str, robot: Robot, horizon: int, max_velocity: float):
+    def __init__(self, id: str, robot: Robot, horizon: int, max_velocity: float | int):
         self.max_velocity = check_positive("max_velocity", max_velocity)
         super().__init__(id, robot, {"velocity": Box(0.0, self.max_velocity, (), np.float32)}, horizon)
 
@@ -68,7 +68,7 @@ class HalfCheetahDir(TwoDirections):
     (`control_weight`), and its velocity that of the torso's centre of mass.
     """
 
-    def __init__(self, horizon: int = 200, control_weight: float = 0.1):
+    def __init__(self, horizon: int = 200, control_weight: float | int = 0.1):
         robot = HalfCheetah()
         robot.control_weight = check_positive("control_weight", control_weight)
         super().__init__("HalfCheetahDir-v0", robot, horizon)
@@ -80,7 +80,7 @@ class HalfCheetahVel(TargetVelocity):
     reward = −|v_x − velocity| − 0.05 ‖a‖². `max_velocity` (m/s): 2 in MAML, 3 in ProMP, PEARL and VariBAD.
     """
 
-    def __init__(self, horizon: int = 200, max_velocity: float = 2.0, control_weight: float = 0.05):
+    def __init__(self, horizon: int = 200, max_velocity: float | int = 2.0, control_weight: float | int = 0.05):
         robot = HalfCheetah()
         robot.control_weight = check_positive("control_weight", control_weight)
         super().__init__("HalfCheetahVel-v0", robot, horizon, max_velocity)
@@ -117,7 +117,7 @@ class AntVel(TargetVelocity):
     reward = −|v_x − velocity| + 1 (healthy) − 0.1 ‖a‖² − 5e-4 ‖contact forces‖². `max_velocity`: 3 m/s in the paper.
     """
 
-    def __init__(self, horizon: int = 200, max_velocity: float = 3.0):
+    def __init__(self, horizon: int = 200, max_velocity: float | int = 3.0):
         robot = Ant()
         robot.control_weight = 0.1
         super().__init__("AntVel-v0", robot, horizon, max_velocity)

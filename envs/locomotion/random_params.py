@@ -23,7 +23,7 @@ class RandomParameters(LocomotionDistribution):
     `geom_friction` `[geoms, 3]`, 1.3^u, with u uniform in ±`log_scale_limit`. The world itself is not among the bodies.
     """
 
-    def __init__(self, id: str, robot: Robot, horizon: int, log_scale_limit: float):
+    def __init__(self, id: str, robot: Robot, horizon: int, log_scale_limit: float | int):
         self.log_scale_limit = check_positive("log_scale_limit", log_scale_limit)
         model = robot.scene.model
         self._originals = {
@@ -62,12 +62,12 @@ class RandomParameters(LocomotionDistribution):
 class Walker2dRandParams(RandomParameters):
     """`RandomParameters` of the walker. With all factors 1 it is `Walker2d-v5`."""
 
-    def __init__(self, horizon: int = 200, log_scale_limit: float = 3.0):
+    def __init__(self, horizon: int = 200, log_scale_limit: float | int = 3.0):
         super().__init__("Walker2dRandParams-v0", Walker2d(), horizon, log_scale_limit)
 
 
 class HopperRandParams(RandomParameters):
     """`RandomParameters` of the hopper. With all factors 1 it is `Hopper-v5`."""
 
-    def __init__(self, horizon: int = 200, log_scale_limit: float = 3.0):
+    def __init__(self, horizon: int = 200, log_scale_limit: float | int = 3.0):
         super().__init__("HopperRandParams-v0", Hopper(), horizon, log_scale_limit)

@@ -1,12 +1,13 @@
 """Where `mujoco_warp` departs from MuJoCo and a robot walks differently for it."""
 
+import inspect
+
 import mujoco_warp._src.collision_primitive as primitive
 import warp as wp
 
 _plane_capsule = getattr(primitive, "plane_capsule", None)
 
 
-@wp.func
 def _aligned_plane_capsule(
     plane_normal: wp.vec3,
     plane_pos: wp.vec3,
@@ -33,4 +34,5 @@ def align_capsule_frames() -> None:
     0.3 m off. To be called before the first kernel is compiled; does nothing where the function to repair is gone.
     """
     if _plane_capsule is not None:
-        primitive.plane_capsule = _aligned_plane_capsule
+        # Warp compiles the source of the bare function, whatever has been wrapped around it to check types.
+        primitive.plane_capsule = wp.func(inspect.unwrap(_aligned_plane_capsule))

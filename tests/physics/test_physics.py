@@ -13,8 +13,8 @@ ARM = """
   <option timestep="0.005" integrator="{integrator}"/>
   <worldbody>
     <geom name="floor" type="plane" size="5 5 1"/>
-    <body name="table" pos="0 0 0.05" mocap="true"><geom type="box" size=".3 .3 .05" contype="1" conaffinity="1"/></body>
-    <body name="ball" pos="0 0 0.35"><freejoint/><geom size=".1" mass="1" contype="1" conaffinity="1"/></body>
+    <body name="table" pos="0 0 0.05" mocap="true"><geom type="box" size=".3 .3 .05"/></body>
+    <body name="ball" pos="0 0 0.35"><freejoint/><geom size=".1" mass="1"/></body>
     <body name="arm" pos="1 0 1">
       <joint name="shoulder" axis="0 1 0" damping=".1"/><geom type="capsule" fromto="0 0 0 .5 0 0" size=".05"/>
       <body name="hand" pos=".5 0 0"><joint axis="0 1 0" damping=".1"/>
