@@ -26,7 +26,8 @@ class TwoDirections(LocomotionDistribution):
         check_split(split)
         return Tasks({"direction": torch.tensor([1.0, -1.0])})
 
-    def progress(self, velocity: Float[Tensor, "B k"], place: Float[Tensor, "B k"], task: Tasks) -> Float[Tensor, "B"]:
+    @staticmethod
+    def progress(velocity: Float[Tensor, "B k"], place: Float[Tensor, "B k"], task: Tasks) -> Float[Tensor, "B"]:
         return task.parameters["direction"] * velocity[:, 0]
 
 
@@ -39,7 +40,8 @@ class CircleDirections(LocomotionDistribution):
     def _sample(self, num_tasks: int, split: str, generator: torch.Generator) -> dict[str, Tensor]:
         return {"angle": 2 * math.pi * torch.rand(num_tasks, generator=generator)}
 
-    def progress(self, velocity: Float[Tensor, "B 2"], place: Float[Tensor, "B 2"], task: Tasks) -> Float[Tensor, "B"]:
+    @staticmethod
+    def progress(velocity: Float[Tensor, "B 2"], place: Float[Tensor, "B 2"], task: Tasks) -> Float[Tensor, "B"]:
         angle = task.parameters["angle"]
         return angle.cos() * velocity[:, 0] + angle.sin() * velocity[:, 1]
 
@@ -57,7 +59,8 @@ class TargetVelocity(LocomotionDistribution):
     def _sample(self, num_tasks: int, split: str, generator: torch.Generator) -> dict[str, Tensor]:
         return {"velocity": self.max_velocity * torch.rand(num_tasks, generator=generator)}
 
-    def progress(self, velocity: Float[Tensor, "B k"], place: Float[Tensor, "B k"], task: Tasks) -> Float[Tensor, "B"]:
+    @staticmethod
+    def progress(velocity: Float[Tensor, "B k"], place: Float[Tensor, "B k"], task: Tasks) -> Float[Tensor, "B"]:
         return -(velocity[:, 0] - task.parameters["velocity"]).abs()
 
 
@@ -145,7 +148,8 @@ class AntGoal(LocomotionDistribution):
         goal = distance[:, None] * torch.stack([angle.cos(), angle.sin()], dim=-1)
         return {"goal": goal.clamp(-self.radius, self.radius)}
 
-    def progress(self, velocity: Float[Tensor, "B 2"], place: Float[Tensor, "B 2"], task: Tasks) -> Float[Tensor, "B"]:
+    @staticmethod
+    def progress(velocity: Float[Tensor, "B 2"], place: Float[Tensor, "B 2"], task: Tasks) -> Float[Tensor, "B"]:
         return -(place - task.parameters["goal"]).abs().sum(-1)
 
 

@@ -25,7 +25,7 @@ class LocomotionDistribution(TaskDistribution):
     The original's health ends the episode where `terminates`; the horizon truncates it.
     """
 
-    backends = ("mujoco", "warp")
+    backends = ("mujoco", "warp", "gymnasium")
     terminates = True
 
     def __init__(self, id: str, robot: Robot, task_space: Mapping[str, Box], horizon: int):
@@ -41,8 +41,9 @@ class LocomotionDistribution(TaskDistribution):
         reading = Reading(torch.zeros(1, model.nq), torch.zeros(1, model.nv), empty, torch.zeros(1, model.nu))
         self.observation_space = Box(-np.inf, np.inf, (robot.observe(reading).shape[1],), np.float32)
 
+    @staticmethod
     @abc.abstractmethod
-    def progress(self, velocity: Float[Tensor, "B k"], place: Float[Tensor, "B k"], task: Tasks) -> Float[Tensor, "B"]:
+    def progress(velocity: Float[Tensor, "B k"], place: Float[Tensor, "B k"], task: Tasks) -> Float[Tensor, "B"]:
         """What takes the place of the original's forward velocity. `task` has one row an environment."""
 
     def judge(
@@ -76,6 +77,11 @@ class LocomotionDistribution(TaskDistribution):
         seed: int,
         render_mode: str | None,
     ) -> TaskVectorEnv:
+        if backend == "gymnasium":
+            from metarl.envs.locomotion.reference import reference_distribution
+
+            reference = reference_distribution(self)
+            return reference.make_env(num_tasks, envs_per_task, device=device, seed=seed, render_mode=render_mode)
         return LocomotionEnv(
             self,
             num_tasks,

@@ -46,7 +46,8 @@ class RandomParameters(LocomotionDistribution):
             rows[name] = (base**exponent).clamp(float(space.low.min()), float(space.high.max()))
         return rows
 
-    def progress(self, velocity: Float[Tensor, "B 1"], place: Float[Tensor, "B 1"], task: Tasks) -> Float[Tensor, "B"]:
+    @staticmethod
+    def progress(velocity: Float[Tensor, "B 1"], place: Float[Tensor, "B 1"], task: Tasks) -> Float[Tensor, "B"]:
         return velocity[:, 0]
 
     def model_fields(self, tasks: Tasks) -> dict[str, Tensor]:

@@ -4,7 +4,7 @@ import abc
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import gymnasium.envs.mujoco
 import numpy as np
@@ -54,6 +54,8 @@ class Robot(abc.ABC):
     """Of the start: positions are uniform within ± `noise`."""
     normal_velocities: ClassVar[bool] = False
     """Whether velocities start normally distributed (times `noise`) instead of uniformly."""
+    falls: ClassVar[bool] = True
+    """Whether it can be unhealthy."""
     forward_weight: float = 1.0
     control_weight: float
     contact_weight: float = 0.0
@@ -64,6 +66,12 @@ class Robot(abc.ABC):
         builder = SceneBuilder(_ASSETS / self.scene_file)
         self._add_sensors(builder)
         return builder.build()
+
+    @property
+    def gymnasium_options(self) -> dict[str, Any]:
+        """What `gymnasium.make` has to be told for the same robot, its weights included."""
+        options = {"ctrl_cost_weight": self.control_weight}
+        return options | ({"healthy_reward": self.healthy_reward} if self.falls else {})
 
     @cached_property
     def _rest(self) -> Constant:
@@ -104,6 +112,7 @@ class HalfCheetah(Robot):
     frames = 5
     noise = 0.1
     normal_velocities = True
+    falls = False
     control_weight = 0.1
 
     def observe(self, reading: Reading) -> Float[Tensor, "W 17"]:
@@ -168,6 +177,10 @@ class Ant(Robot):
         builder.sense("torso", "body_position", ["torso"])
         builder.sense("com", "subtree_com", ["torso"])
         builder.sense("contacts", "contact_wrench", builder.bodies)
+
+    @property
+    def gymnasium_options(self) -> dict[str, Any]:
+        return super().gymnasium_options | {"exclude_current_positions_from_observation": not self.with_place}
 
     def contact_forces(self, reading: Reading) -> Float[Tensor, "W bodies 6"]:
         com = self.scene.read(reading.sensordata, "com")[:, 0]
