@@ -174,11 +174,11 @@ class OwnContender(Contender):
 class EnvPoolContender(Contender):
     """EnvPool's C++ environments, as many threads as CPUs."""
 
-    def __init__(self, gymnasium_id: str, num_envs: int):
+    def __init__(self, gymnasium_id: str, num_envs: int, options: dict[str, Any]):
         import envpool
 
         super().__init__(num_envs)
-        self._env = envpool.make_gymnasium(gymnasium_id, num_envs=num_envs)
+        self._env = envpool.make_gymnasium(gymnasium_id, num_envs=num_envs, **options)
         self._env.reset()
         self._space, self._rng = self._env.action_space, np.random.default_rng(0)
 
@@ -193,12 +193,13 @@ class EnvPoolContender(Contender):
 class GymnasiumContender(Contender):
     """Gymnasium's own environments in 16 worker processes, each with its share of them."""
 
-    def __init__(self, gymnasium_id: str, num_envs: int):
+    def __init__(self, gymnasium_id: str, num_envs: int, options: dict[str, Any]):
         import gymnasium
 
         super().__init__(num_envs)
         self._workers = min(GYMNASIUM_WORKERS, num_envs)
-        self._env = gymnasium.vector.AsyncVectorEnv([lambda: gymnasium.make(gymnasium_id)] * self._workers)
+        makers = [lambda: gymnasium.make(gymnasium_id, **options)] * self._workers
+        self._env = gymnasium.vector.AsyncVectorEnv(makers)
         self._env.reset(seed=0)
         self._space, self._rng = self._env.action_space, np.random.default_rng(0)
 
@@ -212,13 +213,16 @@ class GymnasiumContender(Contender):
 
 
 def _peers(family: metarl.TaskDistribution, num_envs: int) -> dict[str, Contender]:
-    """The peers that know the family's robot and are installed."""
+    """The peers that know the family's robot and are installed; their episodes end where the family's do."""
     robot = getattr(family, "robot", None)
     if robot is None:
         return {}
     makers = {"envpool": EnvPoolContender, "gymnasium": GymnasiumContender}
     installed = [name for name in PEERS if importlib.util.find_spec(name) is not None]
-    return {name: makers[name](robot.gymnasium_id, num_envs) for name in installed}
+    options = {"max_episode_steps": family.horizon}
+    if robot.falls:
+        options["terminate_when_unhealthy"] = family.terminates
+    return {name: makers[name](robot.gymnasium_id, num_envs, options) for name in installed}
 
 
 def _race(contenders: dict[str, Contender], seconds: float, repeats: int) -> dict[str, Any]:

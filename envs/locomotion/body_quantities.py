@@ -45,14 +45,16 @@ def body_inertias(
     `quaternion` and `position` are those of the bodies' inertial frames, `inertia` the moments along their axes.
     """
     offset = position - com[:, None]
-    rotation = rotation_matrices(quaternion)
-    tensor = torch.einsum("wbij,bj,wbkj->wbik", rotation, inertia, rotation)
-    square = offset.square().sum(-1)[..., None, None] * torch.eye(3, dtype=offset.dtype, device=offset.device)
-    tensor = tensor + mass[:, None, None] * (square - offset[..., :, None] * offset[..., None, :])
-    rows, columns = [0, 1, 2, 0, 0, 1], [0, 1, 2, 1, 2, 2]
-    entries = torch.stack([tensor[..., row, column] for row, column in zip(rows, columns, strict=True)], dim=-1)
-    masses = mass.expand(offset.shape[:2])[..., None]
-    return torch.cat([entries, masses * offset, masses], dim=-1)
+    axes, (x, y, z) = rotation_matrices(quaternion).unbind(-2), offset.unbind(-1)
+    # The parallel-axis theorem, entry by entry: own inertia turned into world coordinates, and that of a point mass.
+    point = [y * y + z * z, x * x + z * z, x * x + y * y, -x * y, -x * z, -y * z]
+    pairs = [(0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2)]
+    entries = [
+        (axes[row] * axes[column] * inertia).sum(-1) + mass * share
+        for (row, column), share in zip(pairs, point, strict=True)
+    ]
+    masses = mass.expand(x.shape)
+    return torch.stack([*entries, masses * x, masses * y, masses * z, masses], dim=-1)
 
 
 def rotation_matrices(quaternion: Float[Tensor, "W bodies 4"]) -> Float[Tensor, "W bodies 3 3"]:

@@ -1,5 +1,6 @@
 """Environments of a locomotion family: physics, episodes, resets. The family says what is observed and rewarded."""
 
+import copy
 from typing import TYPE_CHECKING, Any
 
 import mujoco
@@ -61,7 +62,9 @@ class LocomotionEnv(TaskVectorEnv):
         low, high = self.single_action_space.low, self.single_action_space.high
         self._action_bounds = (torch.as_tensor(low, device=device), torch.as_tensor(high, device=device))
         self._no_control = self.physics.qpos.new_zeros(self.num_envs, len(low))
+        self._no_observations = torch.zeros(self.num_envs, *self.single_observation_space.shape, device=device)
         self._everywhere = torch.ones(self.num_envs, dtype=torch.bool, device=device)
+        self._place = self._robot.place(self._present_reading()).clone()
         self._renderer: tuple[mujoco.Renderer, mujoco.MjModel, mujoco.MjData] | None = None
 
     @property
@@ -75,9 +78,11 @@ class LocomotionEnv(TaskVectorEnv):
         `lag`: Gymnasium measures an ant's and a humanoid's velocity between the places of two force evaluations, which
         are a little behind the states. `lag` is where the last evaluation was, seen from the state's own place.
         """
-        here = self._present_place()
-        own = {"elapsed_steps": self._elapsed, "streams": self._streams.state, "lag": self._place - here}
-        return self.physics.get_state() | {name: value.clone() for name, value in own.items()}
+        readings = self.physics.sensordata.clone()
+        lag = self._place - self._robot.place(self._present_reading())
+        self.physics.sensordata.copy_(readings)
+        own = {"elapsed_steps": self._elapsed.clone(), "streams": self._streams.state.clone(), "lag": lag}
+        return self.physics.get_state() | own
 
     def set_state(self, state: dict[str, Tensor]) -> None:
         self.physics.set_state(state)
@@ -85,10 +90,11 @@ class LocomotionEnv(TaskVectorEnv):
             self._elapsed = state["elapsed_steps"].to(self.device).clone()
         if "streams" in state:
             self._streams.state = state["streams"].to(self.device).clone()
-        self._place = self._present_place()
+        reading = self._present_reading()
+        self._place = self._robot.place(reading).clone()
         if "lag" in state:
-            self._place = self._place + state["lag"].to(self._place)
-        self._observations = self._observe(self._start_reading(self._everywhere))
+            self._place += state["lag"].to(self._place)
+        self._observations = self._observe(reading)
         self._started = True
 
     def render(self) -> tuple[Any, ...] | None:
@@ -120,10 +126,7 @@ class LocomotionEnv(TaskVectorEnv):
     def _reset(self, seed: int | None) -> tuple[Tensor, dict[str, Any]]:
         if seed is not None:
             self._streams = EnvStreams.from_seed(seed, self.num_envs, self.device)
-        self._start_episodes(self._everywhere)
-        reading = self._start_reading(self._everywhere)
-        self._place = self._robot.place(reading).clone()
-        self._observations = self._observe(reading)
+        self._observations = self._restart(self._everywhere, self._no_observations)
         return self._observations, {}
 
     def _step(self, actions: Tensor) -> StepResult:
@@ -147,36 +150,46 @@ class LocomotionEnv(TaskVectorEnv):
         return self._observations, reward, terminated, truncated, info
 
     def _restart(self, ended: Bool[Tensor, "B"], final_obs: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
-        """Starts the next episode where one has ended; returns what is seen then."""
-        if ended.device.type == "cpu" and not bool(ended.any()):
+        """Starts the next episode where one has ended; returns what is seen then.
+
+        On the CPU only the rows of the ended environments are computed; on a GPU all rows are, and masks choose.
+        """
+        rows = ended.nonzero()[:, 0] if ended.device.type == "cpu" else slice(None)
+        chosen = ended[rows]
+        if len(chosen) == 0:
             return final_obs
-        self._start_episodes(ended)
-        reading = self._start_reading(ended)
-        self._place = torch.where(ended[:, None], self._robot.place(reading), self._place)
-        return torch.where(ended[:, None], self._observe(reading), final_obs)
+        self._start_episodes(ended, rows)
+        reading = self._start_reading(rows, chosen)
+        observations = final_obs.clone()
+        observations[rows] = torch.where(chosen[:, None], self._observe(reading), final_obs[rows])
+        self._place[rows] = torch.where(chosen[:, None], self._robot.place(reading), self._place[rows])
+        return observations
 
-    def _start_episodes(self, where: Bool[Tensor, "B"]) -> None:
-        """Puts the chosen environments at a start drawn from their own streams, and only those streams move on."""
-        before = self._streams.state
-        qpos, qvel = self._robot.start(self._streams)
-        self._streams.state = torch.where(where, self._streams.state, before)
-        self.physics.reset(where, qpos, qvel)
-        self.physics.forward(where)
-        self._elapsed = self._elapsed.masked_fill(where, 0)
+    def _start_episodes(self, ended: Bool[Tensor, "B"], rows: Tensor | slice) -> None:
+        """Puts the ended environments at a start drawn from their own streams, and only those streams move on."""
+        streams = copy.copy(self._streams)
+        streams.state = self._streams.state[rows]
+        before = streams.state
+        start = self._robot.start(streams)
+        self._streams.state[rows] = torch.where(ended[rows], streams.state, before)
+        qpos, qvel = torch.zeros_like(self.physics.qpos), torch.zeros_like(self.physics.qvel)
+        qpos[rows], qvel[rows] = (part.to(qpos.dtype) for part in start)
+        self.physics.reset(ended, qpos, qvel)
+        self.physics.forward(ended)
+        self._elapsed = self._elapsed.masked_fill(ended, 0)
 
-    def _start_reading(self, where: Bool[Tensor, "B"]) -> Reading:
-        """The present state; in the environments that have just started, no forces have acted yet."""
-        sensordata = self.physics.sensordata
+    def _start_reading(self, rows: Tensor | slice, started: Bool[Tensor, "R"]) -> Reading:
+        """The present state of the given rows; in environments that have just started no forces have acted yet."""
+        sensordata = self.physics.sensordata[rows].clone()
         contacts = self._robot.scene.sensors.get("contacts")
         if contacts is not None:
-            sensordata = sensordata.clone()
-            contacts.read(sensordata).masked_fill_(where[:, None, None], 0.0)
-        return Reading(self.physics.qpos, self.physics.qvel, sensordata, self._no_control)
+            contacts.read(sensordata).masked_fill_(started[:, None, None], 0.0)
+        return Reading(self.physics.qpos[rows], self.physics.qvel[rows], sensordata, self._no_control[rows])
 
-    def _present_place(self) -> Float[Tensor, "B k"]:
-        """The robot's place in the present state."""
+    def _present_reading(self) -> Reading:
+        """The present state everywhere, seen as a start."""
         self.physics.forward(self._everywhere)
-        return self._robot.place(self._start_reading(self._everywhere)).clone()
+        return self._start_reading(slice(None), self._everywhere)
 
-    def _observe(self, reading: Reading) -> Float[Tensor, "B D"]:
+    def _observe(self, reading: Reading) -> Float[Tensor, "R D"]:
         return self._robot.observe(reading).float()
