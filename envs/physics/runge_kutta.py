@@ -14,7 +14,6 @@ from torch import Tensor
 Evaluate = Callable[[Tensor, Tensor, bool], Tensor]
 
 _STAGES = (0.5, 0.5, 1.0)
-_WEIGHTS = (1 / 6, 1 / 3, 1 / 3, 1 / 6)
 
 
 class PositionIntegrator:
@@ -63,13 +62,13 @@ def runge_kutta_frame(
         stage_qvel = qvel + share * seconds * accelerations[-1]
         velocities.append(stage_qvel)
         accelerations.append(evaluate(stage_qpos, stage_qvel, sense and number == len(_STAGES)))
-    mean_velocity = sum(weight * velocity for weight, velocity in zip(_WEIGHTS, velocities, strict=True))
-    mean_acceleration = sum(weight * value for weight, value in zip(_WEIGHTS, accelerations, strict=True))
-    return (
-        integrate(qpos, mean_velocity, seconds),
-        qvel + seconds * mean_acceleration,
-        accelerations[-1],
-    )
+    mean_velocity, mean_acceleration = _mean(velocities), _mean(accelerations)
+    return integrate(qpos, mean_velocity, seconds), qvel + seconds * mean_acceleration, accelerations[-1]
+
+
+def _mean(stages: list[Tensor]) -> Tensor:
+    first, second, third, fourth = stages
+    return (first + 2 * second + 2 * third + fourth) / 6
 
 
 def _turn(

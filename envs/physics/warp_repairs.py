@@ -1,11 +1,12 @@
 """Where `mujoco_warp` departs from MuJoCo and a robot walks differently for it."""
 
 import inspect
+from typing import Any
 
 import mujoco_warp._src.collision_primitive as primitive
 import warp as wp
 
-_plane_capsule = getattr(primitive, "plane_capsule", None)
+_plane_capsule: Any = getattr(primitive, "plane_capsule", None)
 
 
 def _aligned_plane_capsule(
@@ -15,11 +16,11 @@ def _aligned_plane_capsule(
     capsule_axis: wp.vec3,
     capsule_radius: float,
     capsule_half_length: float,
-):
+) -> Any:
     distances, positions, frame = _plane_capsule(
         plane_normal, plane_pos, capsule_pos, capsule_axis, capsule_radius, capsule_half_length
     )
-    along = capsule_axis - wp.dot(capsule_axis, plane_normal) * plane_normal
+    along: Any = capsule_axis - wp.dot(capsule_axis, plane_normal) * plane_normal
     if wp.length(along) > 1.0e-6:
         first = wp.normalize(along)
         frame = wp.matrix_from_rows(plane_normal, first, wp.cross(plane_normal, first))
