@@ -6,3 +6,5 @@ from metarl.registry import register_agent
 def register() -> None:
     """Registers every built-in agent."""
     register_agent("random", "metarl.agents.random:RandomAgent")
+    register_agent("maml", "metarl.agents.maml:MAML")
+    register_agent("rl2", "metarl.agents.rl2:RL2")

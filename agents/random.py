@@ -50,7 +50,7 @@ class RandomAgent(Agent):
 
     config_class = RandomConfig
 
-    def improve(self, env: TaskVectorEnv, *, seed: int) -> dict[str, float]:
+    def improve(self, env: TaskVectorEnv, *, seed: int) -> dict[str, int | float]:
         trajectories = collect(env, self.adapt(env, 0, seed=seed), self.spec.horizon, seed=seed)
         return {
             "env_steps": trajectories.num_transitions,

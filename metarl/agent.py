@@ -51,8 +51,13 @@ class Agent(abc.ABC):
         self.spec = spec
         self.device = torch.device(device)
 
+    @classmethod
+    def default_config(cls, spec: EnvSpec) -> AgentConfig:
+        """The options that suit environments like `spec` where the user names none."""
+        return cls.config_class()
+
     @abc.abstractmethod
-    def improve(self, env: TaskVectorEnv, *, seed: int) -> dict[str, float]:
+    def improve(self, env: TaskVectorEnv, *, seed: int) -> dict[str, int | float]:
         """One training iteration on the tasks that `env` runs; returns its metrics.
 
         `env_steps` (steps taken) and `return_mean` (mean undiscounted return per episode, after adaptation) are always

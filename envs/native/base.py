@@ -27,7 +27,7 @@ class NativeDistribution(TaskDistribution):
     def transition(
         self, state: State, action: Shaped[Tensor, "B ..."], streams: EnvStreams, task: Tasks
     ) -> tuple[State, Float[Tensor, "B"], Bool[Tensor, "B"]]:
-        """The next state, the reward `[B]` and whether the episode terminates `[B]`. `task` has one row an environment."""
+        """The next state, the reward and whether the episode terminates; `task` has one row an environment."""
 
     @abc.abstractmethod
     def observe(self, state: State) -> Float[Tensor, "B D"]:

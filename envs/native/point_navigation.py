@@ -94,7 +94,7 @@ class SparsePointNavigation(PointNavigation):
             raise UsageError(f"goal_radius must lie in (0, 1], got {goal_radius}")
         self.id = "SparsePointNavigation-v0"
         self.goal_radius = goal_radius
-        self.task_space = {"goal": Box(np.float32([-1, 0]), np.float32([1, 1]))}
+        self.task_space = {"goal": Box(np.array([-1, 0], np.float32), np.array([1, 1], np.float32))}
 
     def _sample(self, num_tasks: int, split: str, generator: torch.Generator) -> dict[str, Tensor]:
         angle = math.pi * torch.rand(num_tasks, generator=generator)

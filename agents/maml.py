@@ -1,0 +1,255 @@
+"""MAML for reinforcement learning (Finn et al. 2017, section 4.2, algorithm 3), with its later variants as options."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from metarl.adaptation import Parameters, adapt, stack
+from metarl.agent import Agent, AgentConfig, EnvSpec
+from metarl.agents.meta_objective import InnerStep, LocalModel, MetaObjective
+from metarl.agents.trpo import TrustRegion, trust_region_step
+from metarl.errors import UsageError
+from metarl.nn.baseline import episode_time, fit_baseline
+from metarl.nn.policy import PolicyBatch, PolicyGradient, PolicyNetwork, StackedPolicy
+from metarl.randomness import derive_seed, make_generator
+from metarl.rollout import Policy, Trajectories, collect, discounted_returns, gae, standardize
+from metarl.vector_env import TaskVectorEnv
+
+
+@dataclass(frozen=True)
+class MAMLConfig(AgentConfig):
+    """Options of MAML."""
+
+    hidden: tuple[int, ...] = (64, 64)
+    """Units of the policy's tanh layers."""
+    initial_std: float = 1.0
+    """Standard deviation of the untrained Gaussian policy."""
+    inner_steps: int = 1
+    """Gradient steps of adaptation in training."""
+    inner_lr: float = 0.1
+    """Step size of the first gradient step (α)."""
+    later_inner_lr: float = 0.05
+    """Step size of all further ones; half of the first, as in the paper's appendix A.2."""
+    first_order: bool = False
+    """Ignore how the inner gradient depends on the parameters."""
+    discount: float = 0.99
+    gae_lambda: float = 1.0
+    outer: Literal["trpo", "ppo", "promp"] = "trpo"
+    """Outer update: a trust region; clipped ratios; ProMP (Rothfuss et al. 2019), clipped with an inner KL penalty."""
+    exploration: bool = False
+    """E-MAML (Stadie et al. 2018): credit the first episodes for the returns that they made possible."""
+    trust_region: TrustRegion = field(default_factory=TrustRegion)
+    curvature_fraction: float = 1.0
+    """Share of the episodes that the curvature of the trust region is computed from; 0.25 is much cheaper."""
+    outer_lr: float = 1e-3
+    """Adam's step size (ppo, promp)."""
+    outer_epochs: int = 5
+    """Adam's steps per iteration (ppo, promp)."""
+    clip: float = 0.3
+    """Of the likelihood ratio (ppo, promp)."""
+    inner_kl_penalty: float = 5e-4
+    """Weight of the initial policy's KL (promp)."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.curvature_fraction <= 1:
+            raise UsageError(f"curvature_fraction must lie in (0, 1], got {self.curvature_fraction}")
+        if self.inner_steps < 1:
+            raise UsageError(f"inner_steps must be at least 1, got {self.inner_steps}")
+
+
+class AdaptedPolicy(StackedPolicy):
+    """A `StackedPolicy` that knows how many gradient steps it has taken."""
+
+    def __init__(self, network: PolicyNetwork, parameters: Parameters, generator: torch.Generator, steps: int = 0):
+        super().__init__(network, parameters, generator)
+        self.steps = steps
+
+
+class MAML(Agent):
+    """Learns parameters from which one policy-gradient step on a task's own episodes goes a long way."""
+
+    config_class = MAMLConfig
+    config: MAMLConfig
+
+    def __init__(self, config: MAMLConfig, spec: EnvSpec, *, device: torch.device | str = "cpu", seed: int = 0):
+        super().__init__(config, spec, device=device, seed=seed)
+        self.network = PolicyNetwork(spec.observation_space, spec.action_space, config.hidden, config.initial_std)
+        initial = self.network.initialize(make_generator("maml", seed))
+        self.parameters = {name: value.to(self.device).requires_grad_() for name, value in initial.items()}
+        self.optimizer = torch.optim.Adam(self.parameters.values(), lr=config.outer_lr)
+
+    def improve(self, env: TaskVectorEnv, *, seed: int) -> dict[str, int | float]:
+        first_return, objective, trajectories = self._rollouts(env, seed)
+        update = self._trust_region_update if self.config.outer == "trpo" else self._clipped_update
+        steps = self.config.inner_steps * env.num_envs * self.spec.horizon + trajectories.num_transitions
+        return {
+            "env_steps": steps,
+            "return_mean": float(trajectories.episode_returns().mean()),
+            "return_before_adaptation": first_return,
+            **update(objective),
+        }
+
+    def adapt(self, env: TaskVectorEnv, episodes: int, *, seed: int = 0, policy: Policy | None = None) -> AdaptedPolicy:
+        """One gradient step per `envs_per_task` of `episodes` (as in training), and one for what remains."""
+        generator = make_generator("maml", "adapt", seed, device=self.device)
+        parameters, steps = stack(self._initial(), env.num_tasks), 0
+        if policy is not None:
+            assert isinstance(policy, AdaptedPolicy)
+            parameters, steps = policy.parameters, policy.steps
+        for start in range(0, episodes, self.config.envs_per_task):
+            count = min(self.config.envs_per_task, episodes - start)
+            rounds = -(-count // env.envs_per_task)
+            actor = StackedPolicy(self.network, parameters, generator)
+            trajectories = collect(env, actor, rounds * self.spec.horizon, seed=derive_seed(seed, start))
+            with torch.no_grad():
+                parameters = adapt(parameters, [self._gradient(trajectories, count)], [self._step_size(steps)])
+            steps += 1
+        return AdaptedPolicy(self.network, parameters, generator, steps)
+
+    def stages(self, episodes: int | None = None) -> list[int]:
+        """After every gradient step; by default three of them."""
+        batch = self.config.envs_per_task
+        total = 3 * batch if episodes is None else episodes
+        return [*range(0, total, batch), total]
+
+    def state(self) -> tuple[Mapping[str, Tensor], Mapping[str, Any]]:
+        tensors = {name: value.detach().cpu().clone() for name, value in self.parameters.items()}
+        for index, moments in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{name}": value.cpu().clone() for name, value in moments.items()}
+        return tensors, {}
+
+    def load_state(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
+        own = {name: value for name, value in tensors.items() if not name.startswith("optimizer.")}
+        shapes = {name: value.shape for name, value in own.items()}
+        expected = {name: value.shape for name, value in self.parameters.items()}
+        if shapes != expected:
+            raise UsageError(f"the saved parameters are not of this agent: {shapes} instead of {expected}")
+        self._assign(own)
+        moments: dict[int, dict[str, Tensor]] = {}
+        for key, value in tensors.items():
+            if key.startswith("optimizer."):
+                _, index, name = key.split(".")
+                moments.setdefault(int(index), {})[name] = value.clone()
+        self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": moments})
+
+    def _rollouts(self, env: TaskVectorEnv, seed: int) -> tuple[float, MetaObjective, Trajectories]:
+        """Episodes before and after adaptation: the mean return of the first, the objective, the last trajectories."""
+        config, count = self.config, env.envs_per_task
+        generator = make_generator("maml", "improve", seed, device=self.device)
+        parameters = stack(self._initial(), env.num_tasks)
+        steps: list[InnerStep] = []
+        returns: list[Float[Tensor, "M N"]] = []
+        for step in range(config.inner_steps + 1):
+            actor = StackedPolicy(self.network, parameters, generator)
+            trajectories = collect(env, actor, self.spec.horizon, seed=derive_seed(seed, step))
+            returns.append(trajectories.episode_returns())
+            if step < config.inner_steps:
+                steps.append(InnerStep(self._gradient(trajectories, count), parameters, self._step_size(step)))
+                parameters = steps[-1].after
+        objective = MetaObjective(
+            self.network,
+            steps,
+            self._batch(trajectories, count),
+            first_order=config.first_order,
+            clip=None if config.outer == "trpo" else config.clip,
+            inner_kl_penalty=config.inner_kl_penalty if config.outer == "promp" else 0.0,
+            exploration_weights=standardize(returns[-1].mean(1)) if config.exploration else None,
+        )
+        return float(returns[0].mean()), objective, trajectories
+
+    def _gradient(self, trajectories: Trajectories, episodes: int) -> PolicyGradient:
+        batch = self._batch(trajectories, episodes)
+        return PolicyGradient(self.network, batch, likelihood_ratio=self.config.outer == "promp")
+
+    def _batch(self, trajectories: Trajectories, episodes: int) -> PolicyBatch:
+        """The first `episodes` episodes of each task, with advantages over a baseline fitted to them."""
+        valid = trajectories.in_first_episodes(episodes)
+        advantages = self._advantages(trajectories, valid)
+        assert trajectories.log_probs is not None
+        return PolicyBatch(
+            observations=_by_task(trajectories.observations),
+            actions=_by_task(trajectories.actions),
+            weights=_by_task(advantages / valid.sum((0, 2), keepdim=True).clamp(min=1)),
+            valid=_by_task(valid),
+            log_probs=_by_task(trajectories.log_probs),
+        )
+
+    def _advantages(self, trajectories: Trajectories, valid: Bool[Tensor, "T M N"]) -> Float[Tensor, "T M N"]:
+        rewards, ended = trajectories.rewards, trajectories.ended
+        returns = discounted_returns(rewards, ended, self.config.discount)
+        time = episode_time(trajectories.episode_starts)
+        values = fit_baseline(trajectories.observations, time, returns, valid)
+        advantages = gae(
+            rewards,
+            values,
+            torch.cat([values[1:], torch.zeros_like(values[:1])]),
+            ended,  # the baseline knows the time: beyond the horizon there is no return left
+            ended,
+            discount=self.config.discount,
+            gae_lambda=self.config.gae_lambda,
+        )
+        return standardize(advantages, valid, dim=(0, 2))
+
+    def _trust_region_update(self, objective: MetaObjective) -> dict[str, float]:
+        model = LocalModel(objective, self.config.curvature_fraction)
+        loss, gradient = model.loss, self._flatten(model.gradient)
+        if objective.exploration_weights is not None:
+            term = objective.initial_policy_loss(self.parameters)
+            loss, gradient = loss + float(term.detach()), gradient + self._flatten(self._gradients(term))
+        step = trust_region_step(
+            self.config.trust_region,
+            self._flatten(self._initial()),
+            gradient,
+            lambda vector: self._flatten(model.curvature_product(self._unflatten(vector))),
+            lambda vector: objective.loss_and_kl(self._unflatten(vector), model.phi),
+            loss,
+        )
+        self._assign(self._unflatten(step.parameters))
+        return {
+            "surrogate_gain": loss - step.loss,
+            "kl": step.kl,
+            "backtracks": step.backtracks,
+            "gradient_norm": float(gradient.norm()),
+        }
+
+    def _clipped_update(self, objective: MetaObjective) -> dict[str, float]:
+        losses = []
+        for _ in range(self.config.outer_epochs):
+            loss, _ = objective.loss(self.parameters)
+            for name, gradient in self._gradients(loss).items():
+                self.parameters[name].grad = gradient
+            self.optimizer.step()
+            losses.append(float(loss.detach()))
+        return {"surrogate_gain": losses[0] - losses[-1]}
+
+    def _gradients(self, loss: Tensor) -> Parameters:
+        values = torch.autograd.grad(loss, list(self.parameters.values()), allow_unused=True, materialize_grads=True)
+        return dict(zip(self.parameters, values, strict=True))
+
+    def _step_size(self, step: int) -> float:
+        return self.config.inner_lr if step == 0 else self.config.later_inner_lr
+
+    def _initial(self) -> Parameters:
+        return {name: value.detach() for name, value in self.parameters.items()}
+
+    @torch.no_grad()
+    def _assign(self, parameters: Mapping[str, Tensor]) -> None:
+        for name, value in self.parameters.items():
+            value.copy_(parameters[name])
+
+    def _flatten(self, parameters: Parameters) -> Float[Tensor, "P"]:
+        return torch.cat([parameters[name].flatten() for name in self.parameters])
+
+    def _unflatten(self, vector: Float[Tensor, "P"]) -> Parameters:
+        sizes = [value.numel() for value in self.parameters.values()]
+        parts = zip(self.parameters.items(), vector.split(sizes), strict=True)
+        return {name: part.reshape(value.shape) for (name, value), part in parts}
+
+
+def _by_task(values: Tensor) -> Tensor:
+    """`[T, M, N, ...]` as `[M, N·T, ...]`, whole episodes side by side."""
+    return values.permute(1, 2, 0, *range(3, values.ndim)).flatten(1, 2)

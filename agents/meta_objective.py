@@ -1,0 +1,159 @@
+"""What MAML-RL's outer update improves: the adapted policies' performance, as a function of the initial parameters."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from metarl.adaptation import Parameters, adapt, stack
+from metarl.nn.heads import Phi
+from metarl.nn.policy import PolicyBatch, PolicyGradient, PolicyLinearization, PolicyNetwork
+
+
+class InnerStep:
+    """A gradient step of all tasks, taken, and the Jacobian J = I − α ∇²L of its result by where it started."""
+
+    def __init__(self, gradient: PolicyGradient, parameters: Parameters, step_size: float):
+        self.gradient = gradient
+        self.before = parameters
+        self.step_size = step_size
+        self._local, slope = gradient.linearize(parameters)
+        self.after = _minus(parameters, slope, step_size)
+
+    def jacobian_product(self, vector: Parameters) -> Parameters:
+        """J v `[M, ...]`; J is symmetric, so this is Jᵀ v as well."""
+        return _minus(vector, self.gradient.hessian_product(self._local, vector), self.step_size)
+
+    def estimated_from(self, fraction: float) -> "InnerStep":
+        """The same step with a Jacobian computed from the first `fraction` of each task's samples."""
+        gradient = PolicyGradient(
+            self.gradient.network,
+            _head_of(self.gradient.batch, fraction),
+            likelihood_ratio=self.gradient.likelihood_ratio,
+        )
+        estimate = InnerStep(gradient, self.before, self.step_size)
+        estimate.after = self.after
+        return estimate
+
+
+@dataclass(frozen=True)
+class MetaObjective:
+    """Fixed samples of M tasks, before and after adaptation, and the losses of θ that they define."""
+
+    network: PolicyNetwork
+    steps: Sequence[InnerStep]
+    """The inner steps that were taken, each on the episodes taken before it."""
+    query: PolicyBatch
+    """The episodes taken after adaptation."""
+    first_order: bool = False
+    clip: float | None = None
+    """Of the likelihood ratio (PPO, ProMP); None for the plain ratio (TRPO)."""
+    inner_kl_penalty: float = 0.0
+    """Of the initial policy's distance from the one that took the first episodes (ProMP, eq. 13)."""
+    exploration_weights: Float[Tensor, "M"] | None = None
+    """Of each task's first episodes: what they made possible (E-MAML); None without that term."""
+
+    @property
+    def num_tasks(self) -> int:
+        return len(self.query.weights)
+
+    def phi(self, parameters: Parameters) -> Phi:
+        """The adapted policies' distributions over the query actions, differentiable with respect to θ."""
+        adapted = adapt(
+            stack(parameters, self.num_tasks),
+            [step.gradient for step in self.steps],
+            [step.step_size for step in self.steps],
+            first_order=self.first_order,
+        )
+        return self.network(adapted, self.query.observations)
+
+    def loss(self, parameters: Parameters) -> tuple[Float[Tensor, ""], Phi]:
+        """Minus the likelihood-ratio surrogate of the return after adaptation, and φ at the query samples."""
+        phi = self.phi(parameters)
+        ratio = (self.network.head.log_prob(phi, self.query.actions) - self.query.log_probs).exp()
+        gain = ratio * self.query.weights
+        if self.clip is not None:
+            gain = torch.minimum(gain, ratio.clamp(1 - self.clip, 1 + self.clip) * self.query.weights)
+        return self.initial_policy_loss(parameters) - gain.sum(1).mean(), phi
+
+    def initial_policy_loss(self, parameters: Parameters) -> Float[Tensor, ""]:
+        """The part of the loss that judges θ by the first episodes alone; zero for plain MAML."""
+        batch = self.steps[0].gradient.batch
+        total = batch.weights.new_zeros(())
+        if not self.inner_kl_penalty and self.exploration_weights is None:
+            return total
+        phi = self.network(stack(parameters, self.num_tasks), batch.observations)
+        log_ratio = self.network.head.log_prob(phi, batch.actions) - batch.log_probs
+        if self.inner_kl_penalty:
+            # E_old[ρ − 1 − log ρ] is KL(old ‖ new), estimated from the samples without ever being negative.
+            total = total + self.inner_kl_penalty * batch.mean(log_ratio.exp() - 1 - log_ratio).mean()
+        if self.exploration_weights is not None:
+            total = total - (batch.mean(log_ratio.exp()) * self.exploration_weights).mean()
+        return total
+
+    @torch.no_grad()
+    def loss_and_kl(self, parameters: Parameters, old: Phi) -> tuple[float, float]:
+        """The loss, and the mean KL(old ‖ new) of the adapted policies over the query samples."""
+        loss, phi = self.loss(parameters)
+        return float(loss), float(self.query.mean(self.network.head.kl(old, phi)).mean())
+
+
+class LocalModel:
+    """Loss, gradient and curvature of a `MetaObjective` at the θ that took its samples, without autograd.
+
+    There the likelihood ratios are 1 and the KL's gradient vanishes, so that with J_i = Π (I − α ∇²L_i), the Jacobian
+    of adaptation, and F_i the Fisher matrix of π_θ'_i
+
+        gradient  = (1/M) Σ_i J_iᵀ ∇L_i(θ'_i)          curvature = (1/M) Σ_i J_iᵀ F_i J_i        exactly.
+
+    A product with the curvature costs two Hessian products of the inner loss and one Fisher product. From `fraction` of
+    each task's samples it is an estimate, at that fraction of the cost; the gradient always uses them all.
+    """
+
+    def __init__(self, objective: MetaObjective, fraction: float = 1.0):
+        self.objective = objective
+        self.steps = [] if objective.first_order else list(objective.steps)
+        adapted = objective.steps[-1].after
+        outer = PolicyGradient(objective.network, objective.query)
+        self._fisher, slope = outer.linearize(adapted)
+        self.phi: Phi = self._fisher.phi
+        """φ of the adapted policies at the query samples."""
+        self.loss = -float(objective.query.weights.sum(1).mean())
+        self.gradient = self._pull_back(slope)
+        self._valid = objective.query.valid
+        if fraction < 1:
+            query = _head_of(objective.query, fraction)
+            self.steps = [step.estimated_from(fraction) for step in self.steps]
+            self._fisher, self._valid = PolicyLinearization(objective.network, adapted, query.observations), query.valid
+
+    def curvature_product(self, vector: Parameters) -> Parameters:
+        """H v, with H the Hessian of the mean KL of the adapted policies."""
+        stacked = stack(vector, self.objective.num_tasks)
+        for step in self.steps:
+            stacked = step.jacobian_product(stacked)
+        return self._pull_back(self._fisher.fisher_product(stacked, self._valid))
+
+    def _pull_back(self, stacked: Parameters) -> Parameters:
+        for step in reversed(self.steps):
+            stacked = step.jacobian_product(stacked)
+        return {name: value.mean(0) for name, value in stacked.items()}
+
+
+def _minus(parameters: Parameters, change: Parameters, factor: float) -> Parameters:
+    return {name: torch.sub(value, change[name], alpha=factor) for name, value in parameters.items()}
+
+
+def _head_of(batch: PolicyBatch, fraction: float) -> PolicyBatch:
+    """The first `fraction` of each task's samples, their weights scaled so that sums stay estimates of the whole's."""
+    count = max(1, round(batch.weights.shape[1] * fraction))
+    valid = batch.valid[:, :count]
+    scale = batch.valid.sum(1, keepdim=True) / valid.sum(1, keepdim=True).clamp(min=1)
+    return PolicyBatch(
+        observations=batch.observations[:, :count],
+        actions=batch.actions[:, :count],
+        weights=batch.weights[:, :count] * scale,
+        valid=valid,
+        log_probs=batch.log_probs[:, :count],
+    )

@@ -1,0 +1,174 @@
+"""Policies of stacked networks: M tasks, each with its own parameters, acting and differentiated together."""
+
+import math
+from dataclasses import dataclass
+
+import gymnasium as gym
+import torch
+from jaxtyping import Bool, Float, Shaped
+from torch import Tensor
+
+from metarl.nn.heads import Head, Phi, head_for
+from metarl.nn.mlp import MLP, Linearization, Parameters
+from metarl.rollout import PolicyStep
+
+
+class PolicyNetwork:
+    """A tanh MLP under a distribution over actions; its parameters live outside, `[M, ...]` when stacked."""
+
+    def __init__(
+        self,
+        observation_space: gym.spaces.Box,
+        action_space: gym.Space,
+        hidden: tuple[int, ...],
+        initial_std: float = 1.0,
+    ):
+        self.head: Head = head_for(action_space)
+        self.mlp = MLP((observation_space.shape[0], *hidden, self.head.size))
+        self.initial_std = initial_std
+
+    def initialize(self, generator: torch.Generator) -> Parameters:
+        """Parameters of one network, with `log_std` beside the MLP's where the head has a scale."""
+        parameters = self.mlp.initialize(generator)
+        if self.head.scale_size:
+            scale = torch.full((self.head.scale_size,), math.log(self.initial_std), device=generator.device)
+            parameters["log_std"] = scale
+        return parameters
+
+    def __call__(self, parameters: Parameters, observations: Float[Tensor, "M n D"]) -> Phi:
+        """φ of π(· | o) for each observation, differentiable by autograd."""
+        return self.phi(parameters, self.mlp(parameters, observations))
+
+    def phi(self, parameters: Parameters, output: Float[Tensor, "M n O"]) -> Phi:
+        return (output, parameters["log_std"][:, None]) if self.head.scale_size else (output,)
+
+
+class StackedPolicy:
+    """Acts for M tasks with M sets of parameters; a `metarl.rollout.Policy`."""
+
+    def __init__(self, network: PolicyNetwork, parameters: Parameters, generator: torch.Generator):
+        self.network = network
+        self.parameters = parameters
+        self.generator = generator
+
+    def act(self, observations: Float[Tensor, "M N D"]) -> PolicyStep:
+        phi = self.network(self.parameters, observations)
+        actions = self.network.head.sample(phi, self.generator)
+        return PolicyStep(actions, self.network.head.log_prob(phi, actions))
+
+    def observe(self, rewards: Tensor, terminated: Tensor, truncated: Tensor) -> None:
+        """The parameters are all that this policy knows of its task."""
+
+
+@dataclass(frozen=True)
+class PolicyBatch:
+    """Samples of M tasks, `[M, n, ...]`, that a policy-gradient loss is a sum over."""
+
+    observations: Float[Tensor, "M n D"]
+    actions: Shaped[Tensor, "M n ..."]
+    weights: Float[Tensor, "M n"]
+    """The advantage of each sample over the number of valid samples of its task; 0 where a sample is not valid."""
+    valid: Bool[Tensor, "M n"]
+    log_probs: Float[Tensor, "M n"]
+    """Of the actions under the policy that took them."""
+
+    def mean(self, values: Float[Tensor, "M n"]) -> Float[Tensor, "M"]:
+        """The mean over each task's valid samples."""
+        return (values * self.valid).sum(1) / self.valid.sum(1).clamp(min=1)
+
+
+class PolicyLinearization:
+    """Derivatives of a policy's φ over a batch around stacked parameters: the building blocks of exact curvature."""
+
+    def __init__(self, network: PolicyNetwork, parameters: Parameters, observations: Float[Tensor, "M n D"]):
+        self.network = network
+        self.mlp = Linearization(network.mlp, parameters, observations)
+        self.phi = network.phi(self.mlp.parameters, self.mlp.output)
+
+    def jvp(self, direction: Parameters) -> Phi:
+        """R{φ} along `direction`."""
+        return self.network.phi(direction, self.mlp.jvp(direction))
+
+    def vjp(self, cotangent: Phi) -> Parameters:
+        """The gradient `[M, ...]` of Σ φ · `cotangent`."""
+        return self._with_scale(self.mlp.vjp(cotangent[0]), cotangent)
+
+    def hvp(self, direction: Parameters, r_cotangent: Phi) -> Parameters:
+        """R{vjp's gradient} along `direction`, after `vjp(cotangent)` and `jvp(direction)`."""
+        return self._with_scale(self.mlp.hvp(direction, r_cotangent[0]), r_cotangent)
+
+    def fisher_product(self, direction: Parameters, valid: Bool[Tensor, "M n"]) -> Parameters:
+        """F v with F the mean Fisher matrix over each task's `valid` samples: the Hessian of the mean KL at itself."""
+        share = valid.to(self.mlp.output.dtype)[..., None]
+        share = share / share.sum(1, keepdim=True).clamp(min=1)
+        product = self.network.head.fisher(self.phi, self.jvp(direction))
+        return self.vjp(tuple(value * share for value in product))
+
+    def _with_scale(self, gradient: Parameters, cotangent: Phi) -> Parameters:
+        return gradient if len(cotangent) == 1 else gradient | {"log_std": cotangent[1].sum(1)}
+
+
+class PolicyGradient:
+    """The gradient of a policy-gradient loss, and its Hessian's products, for M tasks at once.
+
+    The loss of a task is −Σ w log π(a | o), or −Σ w π(a | o)/π_old(a | o) with `likelihood_ratio`; both have the same
+    gradient at the policy that took the samples (and there the second has the unbiased Hessian, Foerster et al. 2018).
+    """
+
+    def __init__(self, network: PolicyNetwork, batch: PolicyBatch, *, likelihood_ratio: bool = False):
+        self.network = network
+        self.batch = batch
+        self.likelihood_ratio = likelihood_ratio
+
+    def __call__(self, parameters: Parameters) -> Parameters:
+        """The gradient `[M, ...]` at stacked `parameters`; autograd differentiates it by `hessian_product`."""
+        names = list(parameters)
+        values = _DifferentiableGradient.apply(self, names, *parameters.values())
+        return dict(zip(names, values, strict=True))
+
+    @torch.no_grad()
+    def linearize(self, parameters: Parameters) -> tuple[PolicyLinearization, Parameters]:
+        """What `hessian_product` needs, and the gradient."""
+        local = PolicyLinearization(self.network, parameters, self.batch.observations)
+        gradient = local.vjp(self._cotangent(local))
+        return local, gradient
+
+    @torch.no_grad()
+    def hessian_product(self, local: PolicyLinearization, direction: Parameters) -> Parameters:
+        """H v `[M, ...]` around `local`, as `linearize` returned it."""
+        head, batch = self.network.head, self.batch
+        r_phi = local.jvp(direction)
+        score = head.score(local.phi, batch.actions)
+        weight = -self._sample_weights(local)[..., None]
+        r_score = head.score_derivative(local.phi, batch.actions, r_phi)
+        if not self.likelihood_ratio:
+            return local.hvp(direction, tuple(weight * r for r in r_score))
+        # The weight itself moves with log π: R{w ρ s} = w ρ (R{log π} s + R{s}).
+        r_log_prob = sum((s * r).sum(-1, keepdim=True) for s, r in zip(score, r_phi, strict=True))
+        pairs = zip(score, r_score, strict=True)
+        return local.hvp(direction, tuple(weight * (r_log_prob * s + r) for s, r in pairs))
+
+    def _cotangent(self, local: PolicyLinearization) -> Phi:
+        weight = -self._sample_weights(local)[..., None]
+        return tuple(weight * score for score in self.network.head.score(local.phi, self.batch.actions))
+
+    def _sample_weights(self, local: PolicyLinearization) -> Float[Tensor, "M n"]:
+        if not self.likelihood_ratio:
+            return self.batch.weights
+        log_prob = self.network.head.log_prob(local.phi, self.batch.actions)
+        return self.batch.weights * (log_prob - self.batch.log_probs).exp()
+
+
+class _DifferentiableGradient(torch.autograd.Function):
+    """θ → ∇L(θ), whose backward pass is v → H(θ) v."""
+
+    @staticmethod
+    def forward(ctx, gradient: PolicyGradient, names: list[str], *values: Tensor) -> tuple[Tensor, ...]:  # type: ignore[no-untyped-def]
+        local, result = gradient.linearize(dict(zip(names, values, strict=True)))
+        ctx.gradient, ctx.names, ctx.local = gradient, names, local
+        return tuple(result[name] for name in names)
+
+    @staticmethod
+    def backward(ctx, *directions: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[no-untyped-def]
+        product = ctx.gradient.hessian_product(ctx.local, dict(zip(ctx.names, directions, strict=True)))
+        return (None, None, *(product[name] for name in ctx.names))

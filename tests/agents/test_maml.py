@@ -1,0 +1,120 @@
+"""MAML as an agent: it learns, adapts, saves and resumes, with every option that a paper used."""
+
+import pytest
+import torch
+
+import metarl
+from metarl.agents.maml import MAML, MAMLConfig
+
+
+def make_agent(distribution, seed=0, **options):
+    config = MAMLConfig(**({"num_tasks": 4, "envs_per_task": 5, "hidden": (16,)} | options))
+    return MAML(config, metarl.EnvSpec.of(distribution), seed=seed)
+
+
+def train(agent, distribution, iterations, first=0):
+    env = distribution.make_env(agent.config.num_tasks, agent.config.envs_per_task)
+    history = []
+    for i in range(first, first + iterations):
+        env.set_tasks(distribution.sample(agent.config.num_tasks, seed=i))
+        history.append(agent.improve(env, seed=i))
+    return history
+
+
+def test_it_learns_to_navigate_to_unseen_goals():
+    distribution = metarl.make("PointNavigation-v0")
+    agent = make_agent(distribution, num_tasks=10, envs_per_task=10, hidden=(32, 32), curvature_fraction=0.5)
+    train(agent, distribution, 15)
+    evaluation = metarl.evaluate(agent, distribution, num_tasks=20, seed=1)
+    zero_shot, one_step, *_, three_steps = evaluation.returns.mean(0).tolist()
+    assert evaluation.episodes_used == [0, 10, 20, 30]
+    assert one_step > zero_shot + 3
+    assert one_step > -15
+    assert three_steps > one_step
+
+
+OPTIONS = [
+    {"first_order": True},
+    {"outer": "ppo"},
+    {"outer": "promp"},
+    {"exploration": True},
+    {"outer": "ppo", "exploration": True},
+    {"inner_steps": 2},
+    {"curvature_fraction": 0.25},
+]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_every_option_improves_the_policy_that_it_adapts(options):
+    distribution = metarl.make("PointNavigation-v0", horizon=20)
+    agent = make_agent(distribution, num_tasks=10, envs_per_task=10, hidden=(32,), outer_lr=0.02, **options)
+    history = train(agent, distribution, 12)
+    assert all(metrics["surrogate_gain"] >= 0 for metrics in history)
+    early, late = (sum(m["return_mean"] for m in part) / 3 for part in (history[:3], history[-3:]))
+    assert late > early + 0.5
+
+
+@pytest.mark.parametrize("id", ["Bandit-v0", "TabularMDP-v0", "SparsePointNavigation-v0"])
+def test_discrete_actions_and_other_families(id):
+    distribution = metarl.make(id)
+    agent = make_agent(distribution)
+    (metrics,) = train(agent, distribution, 1)
+    assert metrics["env_steps"] == 2 * 4 * 5 * distribution.horizon
+    assert all(value == value for value in metrics.values())
+
+
+@pytest.mark.parametrize("outer", ["trpo", "promp"])
+def test_going_on_from_a_saved_state_is_exact(outer):
+    distribution = metarl.make("PointNavigation-v0", horizon=10)
+    straight = make_agent(distribution, outer=outer)
+    train(straight, distribution, 4)
+    half = make_agent(distribution, outer=outer)
+    train(half, distribution, 2)
+    resumed = make_agent(distribution, seed=99, outer=outer)
+    resumed.load_state(*half.state())
+    train(resumed, distribution, 2, first=2)
+    expected, actual = straight.state()[0], resumed.state()[0]
+    assert expected.keys() == actual.keys()
+    assert all(torch.equal(expected[name], actual[name]) for name in expected)
+
+
+def test_a_state_of_another_shape_is_refused():
+    distribution = metarl.make("PointNavigation-v0")
+    with pytest.raises(metarl.UsageError, match="not of this agent"):
+        make_agent(distribution).load_state(*make_agent(distribution, hidden=(7,)).state())
+
+
+def test_adapting_takes_a_step_for_each_batch_of_episodes_and_one_for_the_rest():
+    distribution = metarl.make("PointNavigation-v0", horizon=10)
+    agent = make_agent(distribution)
+    env = distribution.make_env(3, 2)
+    env.set_tasks(distribution.sample(3, split="test", seed=0))
+    policy = agent.adapt(env, 12)  # 5 + 5 + 2
+    assert policy.steps == 3
+    further = agent.adapt(env, 5, policy=policy)
+    assert (policy.steps, further.steps) == (3, 4)
+    unchanged = agent.adapt(env, 0, policy=policy)
+    assert all(torch.equal(policy.parameters[n], unchanged.parameters[n]) for n in policy.parameters)
+    assert agent.stages(12) == [0, 5, 10, 12]
+    assert agent.stages(3) == [0, 3]
+
+
+def test_tasks_do_not_touch_each_other():
+    """The adapted parameters of a task stay what they are when another task's rewards change."""
+    distribution = metarl.make("PointNavigation-v0", horizon=10)
+    agent = make_agent(distribution)
+    env = distribution.make_env(2, 5)
+    for second in ([0.4, 0.4], [-0.5, 0.1]):
+        env.set_tasks(metarl.Tasks({"goal": torch.tensor([[0.1, 0.2], second])}))
+        parameters = agent.adapt(env, 5, seed=3).parameters
+        if second[0] > 0:
+            first = {name: value.clone() for name, value in parameters.items()}
+    for name, value in parameters.items():
+        torch.testing.assert_close(value[0], first[name][0])
+    assert not torch.allclose(parameters["weight0"][1], first["weight0"][1])
+
+
+@pytest.mark.parametrize("options", [{"curvature_fraction": 0.0}, {"inner_steps": 0}])
+def test_options_out_of_range_are_refused(options):
+    with pytest.raises(metarl.UsageError, match=next(iter(options))):
+        MAMLConfig(**options)

@@ -1,0 +1,136 @@
+"""MAML-RL's gradient and curvature against finite differences and autograd, in float64."""
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+
+from metarl.adaptation import stack
+from metarl.agents.meta_objective import InnerStep, LocalModel, MetaObjective
+from metarl.nn.policy import PolicyBatch, PolicyGradient, PolicyNetwork
+
+M, N, D = 3, 16, 3
+SPACES = {"box": gym.spaces.Box(-1, 1, (2,)), "discrete": gym.spaces.Discrete(3)}
+
+
+def make_batch(network, parameters, generator):
+    observations = torch.randn(M, N, D, generator=generator, dtype=torch.float64)
+    phi = network(parameters, observations)
+    actions = network.head.sample(phi, generator)
+    valid = torch.rand(M, N, generator=generator) < 0.9
+    weights = torch.randn(M, N, generator=generator, dtype=torch.float64) * valid / valid.sum(1, keepdim=True)
+    return PolicyBatch(observations, actions, weights, valid, network.head.log_prob(phi, actions))
+
+
+def make_objective(kind="box", inner_steps=1, step_size=0.5, likelihood_ratio=False, **options):
+    generator = torch.Generator().manual_seed(3)
+    network = PolicyNetwork(gym.spaces.Box(-np.inf, np.inf, (D,)), SPACES[kind], (5, 4))
+    theta = {
+        n: 0.7 * torch.randn(v.shape, generator=generator, dtype=torch.float64)
+        for n, v in network.initialize(generator).items()
+    }
+    current, steps = stack(theta, M), []
+    for _ in range(inner_steps):
+        gradient = PolicyGradient(network, make_batch(network, current, generator), likelihood_ratio=likelihood_ratio)
+        steps.append(InnerStep(gradient, current, step_size))
+        current = steps[-1].after
+    return MetaObjective(network, steps, make_batch(network, current, generator), **options), theta
+
+
+def flatten(parameters):
+    return torch.cat([value.flatten() for value in parameters.values()])
+
+
+def unflatten(vector, like):
+    parts = vector.split([value.numel() for value in like.values()])
+    return {name: part.reshape(like[name].shape) for name, part in zip(like, parts, strict=True)}
+
+
+def numeric_gradient(function, flat, eps=1e-6):
+    eye = torch.eye(len(flat), dtype=torch.float64)
+    return torch.stack([(function(flat + eps * e) - function(flat - eps * e)) / (2 * eps) for e in eye])
+
+
+CASES = [
+    pytest.param({}, id="one step"),
+    pytest.param({"kind": "discrete"}, id="discrete"),
+    pytest.param({"inner_steps": 2}, id="two steps"),
+    pytest.param({"likelihood_ratio": True}, id="likelihood ratio inside"),
+]
+
+
+@pytest.mark.parametrize("options", CASES)
+def test_the_meta_gradient_matches_finite_differences(options):
+    objective, theta = make_objective(**options)
+    numeric = numeric_gradient(lambda flat: objective.loss(unflatten(flat, theta))[0], flatten(theta))
+    leaves = {name: value.clone().requires_grad_() for name, value in theta.items()}
+    by_autograd = torch.autograd.grad(objective.loss(leaves)[0], list(leaves.values()))
+    torch.testing.assert_close(flatten(dict(zip(theta, by_autograd, strict=True))), numeric, rtol=1e-6, atol=1e-8)
+    model = LocalModel(objective)
+    local = torch.cat([model.gradient[name].flatten() for name in theta])
+    torch.testing.assert_close(local, numeric, rtol=1e-6, atol=1e-8)
+    assert model.loss == pytest.approx(float(objective.loss(theta)[0]))
+
+
+@pytest.mark.parametrize("options", CASES)
+def test_the_curvature_is_the_hessian_of_the_mean_kl(options):
+    objective, theta = make_objective(**options)
+    old = tuple(value.detach() for value in objective.phi(theta))
+
+    def slope(flat):
+        leaves = unflatten(flat.clone().requires_grad_(), theta)
+        kl = objective.query.mean(objective.network.head.kl(old, objective.phi(leaves))).mean()
+        return flatten(dict(zip(leaves, torch.autograd.grad(kl, list(leaves.values())), strict=True)))
+
+    flat = flatten(theta)
+    assert slope(flat).abs().max() < 1e-12
+    vector = torch.randn(len(flat), generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    eps = 1e-5
+    expected = (slope(flat + eps * vector) - slope(flat - eps * vector)) / (2 * eps)
+    product = LocalModel(objective).curvature_product(unflatten(vector, theta))
+    torch.testing.assert_close(torch.cat([product[n].flatten() for n in theta]), expected, rtol=1e-4, atol=1e-7)
+
+
+def test_first_order_takes_the_jacobian_as_the_identity():
+    objective, _ = make_objective(first_order=True)
+    adapted = {name: value.clone().requires_grad_() for name, value in objective.steps[-1].after.items()}
+    log_prob = objective.network.head.log_prob(
+        objective.network(adapted, objective.query.observations), objective.query.actions
+    )
+    gain = ((log_prob - objective.query.log_probs).exp() * objective.query.weights).sum(1).mean()
+    expected = torch.autograd.grad(-gain, list(adapted.values()))
+    model = LocalModel(objective)
+    for name, value in zip(adapted, expected, strict=True):
+        torch.testing.assert_close(model.gradient[name], value.sum(0))
+    second_order = LocalModel(make_objective()[0])
+    assert not torch.allclose(model.gradient["weight0"], second_order.gradient["weight0"])
+
+
+def test_curvature_from_all_samples_is_the_same_and_from_some_an_estimate():
+    objective, theta = make_objective()
+    exact = LocalModel(objective).curvature_product(theta)
+    whole = LocalModel(objective, fraction=0.999).curvature_product(theta)
+    part = LocalModel(objective, fraction=0.5)
+    for name in theta:
+        torch.testing.assert_close(whole[name], exact[name])
+        torch.testing.assert_close(part.gradient[name], LocalModel(objective).gradient[name])
+    assert not torch.allclose(part.curvature_product(theta)["weight0"], exact["weight0"])
+
+
+def test_clipping_and_the_initial_policy_terms_by_hand():
+    weights = torch.tensor([1.0, -1.0, 0.5], dtype=torch.float64)
+    objective, theta = make_objective(clip=0.1, inner_kl_penalty=0.3, exploration_weights=weights)
+    plain, _ = make_objective()
+    # At θ itself ratios are 1: no clipping, no distance, and the exploration term is its weights' mean.
+    torch.testing.assert_close(objective.loss(theta)[0], plain.loss(theta)[0] - weights.mean())
+    moved = {name: value + 0.2 for name, value in theta.items()}
+    batch = objective.steps[0].gradient.batch
+    phi = objective.network(stack(moved, M), batch.observations)
+    ratio = (objective.network.head.log_prob(phi, batch.actions) - batch.log_probs).exp()
+    per_task = torch.stack([(v[ok] - 1 - v[ok].log()).mean() for v, ok in zip(ratio, batch.valid, strict=True)])
+    bonus = torch.stack([v[ok].mean() for v, ok in zip(ratio, batch.valid, strict=True)]) * weights
+    torch.testing.assert_close(objective.initial_policy_loss(moved), 0.3 * per_task.mean() - bonus.mean())
+    query = objective.query
+    ratio = (objective.network.head.log_prob(objective.phi(moved), query.actions) - query.log_probs).exp()
+    clipped = torch.minimum(ratio * query.weights, ratio.clamp(0.9, 1.1) * query.weights).sum(1).mean()
+    torch.testing.assert_close(objective.loss(moved)[0] - objective.initial_policy_loss(moved), -clipped)
