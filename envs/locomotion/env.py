@@ -126,10 +126,15 @@ class LocomotionEnv(TaskVectorEnv):
     def _reset(self, seed: int | None) -> tuple[Tensor, dict[str, Any]]:
         if seed is not None:
             self._streams = EnvStreams.from_seed(seed, self.num_envs, self.device)
-        self._observations = self._restart(self._everywhere, self._no_observations)
+        with self.physics.undisturbed():
+            self._observations = self._restart(self._everywhere, self._no_observations)
         return self._observations, {}
 
     def _step(self, actions: Tensor) -> StepResult:
+        with self.physics.undisturbed():
+            return self._advance(actions)
+
+    def _advance(self, actions: Tensor) -> StepResult:
         action = actions.to(self._no_control.dtype).clamp(*self._action_bounds)
         self.physics.step(action)
         reading = Reading(self.physics.qpos, self.physics.qvel, self.physics.sensordata, action)

@@ -3,6 +3,7 @@
 import abc
 import enum
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from jaxtyping import Bool, Float, Shaped
@@ -94,6 +95,10 @@ class Physics(abc.ABC):
 
     @abc.abstractmethod
     def _set_models(self, models: list, worlds_per_model: int) -> None: ...
+
+    def undisturbed(self) -> AbstractContextManager[None]:
+        """For `step` and the tensor operations around it: keeps torch from working against the engine."""
+        return nullcontext()
 
     def close(self) -> None:  # noqa: B027 (an engine without threads has nothing to close)
         """Stops what the engine has started."""

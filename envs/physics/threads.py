@@ -2,7 +2,8 @@
 
 import copy
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import mujoco
@@ -123,6 +124,19 @@ class ThreadPhysics(Physics):
             places[name].copy_(state[name])
         self._control.copy_(self._control[:, :1].clone().expand_as(self._control))
         self.faults.zero_()
+
+    @contextmanager
+    def undisturbed(self) -> Iterator[None]:
+        """One torch thread: OpenMP's workers spin for a while after each operation, on the cores of our own threads.
+
+        With as many of these as cores, a humanoid's step takes up to ten times as long otherwise.
+        """
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
 
     def close(self) -> None:
         self._pool.close()
