@@ -16,14 +16,14 @@ def _aligned_plane_capsule(
     capsule_axis: wp.vec3,
     capsule_radius: float,
     capsule_half_length: float,
-) -> Any:
+):  # type: ignore[no-untyped-def]  # Warp infers it
     distances, positions, frame = _plane_capsule(
         plane_normal, plane_pos, capsule_pos, capsule_axis, capsule_radius, capsule_half_length
     )
-    along: Any = capsule_axis - wp.dot(capsule_axis, plane_normal) * plane_normal
-    if wp.length(along) > 1.0e-6:
-        first = wp.normalize(along)
-        frame = wp.matrix_from_rows(plane_normal, first, wp.cross(plane_normal, first))
+    along = capsule_axis - wp.dot(capsule_axis, plane_normal) * plane_normal
+    if wp.length(along) > 1.0e-6:  # type: ignore[call-overload]
+        first = wp.normalize(along)  # type: ignore[call-overload]
+        frame = wp.matrix_from_rows(plane_normal, first, wp.cross(plane_normal, first))  # type: ignore[arg-type]
     return distances, positions, frame
 
 
