@@ -1,0 +1,133 @@
+"""What a batch of simulated worlds offers, whichever engine steps it."""
+
+import abc
+import enum
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from jaxtyping import Bool, Float, Shaped
+from torch import Tensor
+
+from metarl.envs.physics.fields import build_models, check_fields
+from metarl.envs.physics.scene import Scene
+from metarl.errors import UsageError
+from metarl.tasks import check_count
+
+
+class SensorTime(enum.Enum):
+    """Which moment of a step its sensor readings belong to."""
+
+    NONE = "none"
+    """No readings are wanted."""
+    EVALUATION = "evaluation"
+    """The last time that the step evaluated the forces: what the C library leaves behind after `mj_step`, and so what
+    Gymnasium's environments read. It precedes the state reached by one frame (Euler) or lies at the last of the four
+    evaluations of the last frame (Runge-Kutta)."""
+    END = "end"
+    """The state that the step reached."""
+
+
+class Physics(abc.ABC):
+    """`W` worlds of one scene, stepped together.
+
+    `qpos` `[W, nq]`, `qvel` `[W, nv]` and `sensordata` `[W, S]` are the engine's own memory as tensors on `device`,
+    float64 on CPU threads and float32 under Warp: read them, clone what must outlive the next step, and change them
+    only through the methods. `faults` `[W]` marks the worlds that the last step could not finish: numbers that are not
+    finite, or more contacts than there is room for. Their state is void until `reset`, and the others' is untouched.
+    """
+
+    scene: Scene
+    num_worlds: int
+    device: torch.device
+    qpos: Float[Tensor, "W nq"]
+    qvel: Float[Tensor, "W nv"]
+    sensordata: Float[Tensor, "W S"]
+    faults: Bool[Tensor, "W"]
+
+    def __init__(self, scene: Scene, num_worlds: int, *, frames: int, sensor_time: SensorTime):
+        """`frames`: simulated time steps in one `step`. Raises `UsageError` for a count below one."""
+        check_count("number of worlds", num_worlds)
+        check_count("number of frames", frames)
+        self.scene = scene
+        self.num_worlds = num_worlds
+        self.frames = frames
+        self.sensor_time = sensor_time
+
+    @property
+    def step_seconds(self) -> float:
+        """Simulated seconds in one `step`."""
+        return self.frames * float(self.scene.model.opt.timestep)
+
+    def set_fields(self, fields: Mapping[str, Shaped[Tensor, "K ..."]], worlds_per_row: int) -> None:
+        """Gives each group of `worlds_per_row` neighbouring worlds its own values of the named `MjModel` fields.
+
+        `K * worlds_per_row` must be `num_worlds`. Constants that the compiler derives from the fields are derived anew.
+        Raises `UsageError` for a field that cannot vary or a wrong shape.
+        """
+        check_fields(self.scene, fields, self.num_worlds, worlds_per_row)
+        self._set_models(build_models(self.scene.model, fields), worlds_per_row)
+
+    @abc.abstractmethod
+    def reset(self, worlds: Bool[Tensor, "W"], qpos: Float[Tensor, "W nq"], qvel: Float[Tensor, "W nv"]) -> None:
+        """Puts the chosen worlds into the given state, at rest as regards forces; the others' rows are ignored."""
+
+    @abc.abstractmethod
+    def step(
+        self,
+        control: Float[Tensor, "W nu"],
+        mocap_pos: Float[Tensor, "W nmocap 3"] | None = None,
+        mocap_quat: Float[Tensor, "W nmocap 4"] | None = None,
+    ) -> None:
+        """`frames` time steps with constant controls; mocap poses stay as they were where none are given."""
+
+    @abc.abstractmethod
+    def forward(self, worlds: Bool[Tensor, "W"]) -> None:
+        """Refreshes `sensordata` of the chosen worlds from their present state, and of no others."""
+
+    @abc.abstractmethod
+    def get_state(self) -> dict[str, Tensor]:
+        """Copies of all that the next step depends on, each `[W, ...]`: `qpos`, `qvel`, `warmstart`, mocap poses, …"""
+
+    @abc.abstractmethod
+    def set_state(self, state: Mapping[str, Tensor]) -> None:
+        """Restores what `get_state` returned; names that are missing keep their values."""
+
+    @abc.abstractmethod
+    def _set_models(self, models: list, worlds_per_model: int) -> None: ...
+
+    def undisturbed(self) -> AbstractContextManager[None]:
+        """For `step` and the tensor operations around it: keeps torch from working against the engine."""
+        return nullcontext()
+
+    def close(self) -> None:  # noqa: B027 (an engine without threads has nothing to close)
+        """Stops what the engine has started."""
+
+
+def make_physics(
+    scene: Scene,
+    num_worlds: int,
+    *,
+    backend: str,
+    device: torch.device | str = "cpu",
+    frames: int = 1,
+    sensor_time: SensorTime = SensorTime.END,
+    **options: int,
+) -> Physics:
+    """The engine named `backend`: `"mujoco"` (CPU threads) or `"warp"`.
+
+    Options: `threads` (mujoco), `contacts_per_world` (warp). Raises `UsageError` for an unknown backend and where the
+    engine lacks what the scene needs.
+    """
+    device = torch.device(device)
+    if backend == "mujoco":
+        if device.type != "cpu":
+            raise UsageError("backend 'mujoco' runs on CPU threads: use device 'cpu', or backend 'warp'")
+        from metarl.envs.physics.threads import ThreadPhysics
+
+        return ThreadPhysics(scene, num_worlds, frames=frames, sensor_time=sensor_time, **options)
+    if backend == "warp":
+        from metarl.envs.physics.warp_engine import WarpPhysics
+
+        return WarpPhysics(scene, num_worlds, device=device, frames=frames, sensor_time=sensor_time, **options)
+    raise UsageError(f"unknown physics engine {backend!r}: choose from mujoco, warp")

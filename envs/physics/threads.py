@@ -1,0 +1,270 @@
+"""The CPU engine: `mujoco.rollout`'s C++ thread pool, in float64."""
+
+import copy
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import mujoco
+import mujoco.rollout
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from metarl.envs.physics.engine import Physics, SensorTime
+from metarl.envs.physics.runge_kutta import PositionIntegrator, runge_kutta_frame
+from metarl.envs.physics.scene import Scene
+from metarl.errors import UsageError
+from metarl.tasks import check_count
+
+_STATE = mujoco.mjtState
+# Mocap poses that are not given with the controls fall back to the model's: name them at every call.
+_CONTROLS = int(_STATE.mjSTATE_CTRL | _STATE.mjSTATE_MOCAP_POS | _STATE.mjSTATE_MOCAP_QUAT)
+_FULL = _STATE.mjSTATE_FULLPHYSICS
+_START = 1.0  # seconds; not 0, where the clock of a world that MuJoCo itself has reset starts
+
+
+@dataclass
+class _Models:
+    """The same model, one entry a world, as the engine's kinds of call need it."""
+
+    whole: list[mujoco.MjModel]
+    silent: list[mujoco.MjModel]
+    """Without readings."""
+    evaluation: list[mujoco.MjModel]
+    """Explicit Euler, so that one frame shows the acceleration: (velocity after - velocity before) / time step."""
+    silent_evaluation: list[mujoco.MjModel]
+
+    @classmethod
+    def of(cls, models: list[mujoco.MjModel], worlds_per_model: int) -> "_Models":
+        explicit = [_with_options(model, explicit=True) for model in models]
+        kinds = [models, [_with_options(model) for model in models]]
+        kinds += [explicit, [_with_options(model) for model in explicit]]
+        return cls(*([model for model in kind for _ in range(worlds_per_model)] for kind in kinds))
+
+
+class ThreadPhysics(Physics):
+    """Worlds as rows of one float64 array `[W, state]`, stepped by C++ threads that share the compiled models.
+
+    A world in which MuJoCo warns (bad numbers, no room for contacts) is frozen by `mujoco.rollout`: it is known by its
+    clock, which lags behind. Trajectories depend neither on the number of threads nor on a world's neighbours.
+
+    `rollout` keeps no trace of the constraint solver's last solution, from which MuJoCo starts its next search. It is
+    known where frames are taken apart (`runge_kutta`); elsewhere each step starts its search anew, and the converged
+    solution differs by rounding.
+    """
+
+    def __init__(
+        self,
+        scene: Scene,
+        num_worlds: int,
+        *,
+        frames: int = 1,
+        sensor_time: SensorTime = SensorTime.END,
+        threads: int | None = None,
+    ):
+        super().__init__(scene, num_worlds, frames=frames, sensor_time=sensor_time)
+        threads = len(os.sched_getaffinity(0)) if threads is None else threads
+        check_count("number of threads", threads)
+        model = scene.model
+        self.device = torch.device("cpu")
+        self._seconds = float(model.opt.timestep)
+        self._pool = mujoco.rollout.Rollout(nthread=threads)
+        self._data = [mujoco.MjData(model) for _ in range(threads)]
+        self._integrate = PositionIntegrator(model)
+        self._staged_frames = self._count_staged_frames()
+        # The readings at the end of a step are those that one more frame starts with.
+        self._rolled_frames = frames - self._staged_frames + (sensor_time is SensorTime.END)
+        self._allocate(model)
+        self._set_models([model], num_worlds)
+
+    def reset(self, worlds: Bool[Tensor, "W"], qpos: Float[Tensor, "W nq"], qvel: Float[Tensor, "W nv"]) -> None:
+        self._state[worlds] = self._first_state
+        self.qpos[worlds] = qpos[worlds].double()
+        self.qvel[worlds] = qvel[worlds].double()
+        self._control_parts[0][worlds] = 0
+        self._warmstart[worlds] = 0
+        self.faults[worlds] = False
+
+    def step(
+        self,
+        control: Float[Tensor, "W nu"],
+        mocap_pos: Float[Tensor, "W nmocap 3"] | None = None,
+        mocap_quat: Float[Tensor, "W nmocap 4"] | None = None,
+    ) -> None:
+        for part, place in zip((control, mocap_pos, mocap_quat), self._control_parts, strict=True):
+            if part is not None:
+                place.copy_(part.flatten(1)[:, None])
+        self._state[:, 0] = _START
+        if self._rolled_frames:
+            self._step_rolled()
+        for frame in range(self._staged_frames):
+            self._step_staged(sense=frame == self._staged_frames - 1)
+        finished = (self._state[:, 0] - (_START + self.step_seconds)).abs() < 0.5 * self._seconds
+        torch.logical_or(~finished, ~self._state.isfinite().all(1), out=self.faults)
+
+    def forward(self, worlds: Bool[Tensor, "W"]) -> None:
+        chosen = worlds.nonzero()[:, 0]
+        if not len(chosen) or not self.scene.model.nsensordata:
+            return
+        models = [self._models.evaluation[number] for number in chosen.tolist()]
+        state, control = self._state[chosen], self._control[chosen, :1]
+        sensors = self._sensors_out.new_empty(len(chosen), 1, self.sensordata.shape[1])
+        self._roll(models, state, control, None, torch.empty_like(state)[:, None], sensors)
+        self.sensordata[chosen] = sensors[:, 0]
+
+    def get_state(self) -> dict[str, Tensor]:
+        return {name: value.clone() for name, value in self._open_state().items()}
+
+    def set_state(self, state: Mapping[str, Tensor]) -> None:
+        places = self._open_state()
+        for name in places.keys() & state.keys():
+            places[name].copy_(state[name])
+        self._control.copy_(self._control[:, :1].clone().expand_as(self._control))
+        self.faults.zero_()
+
+    @contextmanager
+    def undisturbed(self) -> Iterator[None]:
+        """One torch thread: OpenMP's workers spin for a while after each operation, on the cores of our own threads.
+
+        With as many of these as cores, a humanoid's step takes up to ten times as long otherwise.
+        """
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
+
+    def close(self) -> None:
+        self._pool.close()
+
+    def _count_staged_frames(self) -> int:
+        model = self.scene.model
+        if self.sensor_time is not SensorTime.EVALUATION or model.opt.integrator != mujoco.mjtIntegrator.mjINT_RK4:
+            return 0
+        if model.na:
+            raise UsageError(
+                f"scene {self.scene.name!r}: no readings at the evaluation under Runge-Kutta with actuator states; "
+                f"use the Euler integrator"
+            )
+        # Projected Gauss-Seidel stops before it converges: what it finds depends on where it starts, and only with all
+        # frames taken apart is that known throughout.
+        return self.frames if model.opt.solver == mujoco.mjtSolver.mjSOL_PGS else 1
+
+    def _allocate(self, model: mujoco.MjModel) -> None:
+        worlds, nq, nv = self.num_worlds, model.nq, model.nv
+        data = mujoco.MjData(model)
+        first = np.empty(mujoco.mj_stateSize(model, _FULL))
+        mujoco.mj_getState(model, data, first, _FULL)
+        controls = np.empty(mujoco.mj_stateSize(model, _CONTROLS))
+        mujoco.mj_getState(model, data, controls, _CONTROLS)
+        self._first_state = torch.from_numpy(first)
+        self._state = self._first_state.repeat(worlds, 1)
+        self._stage = self._state.clone()
+        self._warmstart = self._state.new_zeros(worlds, nv)
+        frames = max(self._rolled_frames, 1)
+        self._control = torch.from_numpy(controls).repeat(worlds, frames, 1)
+        self._control_parts = self._control.split([model.nu, 3 * model.nmocap, 4 * model.nmocap], dim=-1)
+        self._states_out = self._state.new_empty(worlds, frames, len(first))
+        self._stage_out = self._state.new_empty(worlds, 1, len(first))
+        self._sensors_out = self._state.new_empty(worlds, frames, model.nsensordata)
+        self._stage_sensors = self._state.new_empty(worlds, 1, model.nsensordata)
+        self.sensordata = self._state.new_zeros(worlds, model.nsensordata)
+        self.faults = torch.zeros(worlds, dtype=torch.bool)
+        self._position, self._velocity = slice(1, 1 + nq), slice(1 + nq, 1 + nq + nv)
+        self.qpos = self._state[:, self._position]
+        self.qvel = self._state[:, self._velocity]
+
+    def _open_state(self) -> dict[str, Tensor]:
+        """All that a step depends on, as views."""
+        _, mocap_pos, mocap_quat = self._control_parts
+        state = {
+            "qpos": self.qpos,
+            "qvel": self.qvel,
+            "activation": self._state[:, self._velocity.stop :],
+            "mocap_pos": mocap_pos[:, 0],
+            "mocap_quat": mocap_quat[:, 0],
+            "warmstart": self._warmstart,
+        }
+        return {name: value for name, value in state.items() if value.shape[1]}
+
+    def _step_rolled(self) -> None:
+        silent = self._staged_frames > 0 or self.sensor_time is SensorTime.NONE
+        models = self._models.silent if silent else self._models.whole
+        warmstart = self._warmstart if self._staged_frames else None
+        self._roll(models, self._state, self._control, warmstart, self._states_out, self._sensors_out)
+        last = self._rolled_frames - 1 - (self.sensor_time is SensorTime.END)
+        self._state.copy_(self._states_out[:, last])
+        if not silent:
+            self.sensordata.copy_(self._sensors_out[:, -1])
+
+    def _step_staged(self, *, sense: bool) -> None:
+        """One frame in four calls."""
+        clock = self._state[:, 0].clone()
+        self._finished = torch.ones_like(self.faults)
+        qpos, qvel, self._warmstart[:] = runge_kutta_frame(
+            self._evaluate, self._integrate, self.qpos, self.qvel, self._seconds, sense=sense
+        )
+        self._state[:, self._position] = qpos
+        self._state[:, self._velocity] = qvel
+        self._state[:, 0] = torch.where(self._finished, clock + self._seconds, clock)
+        if sense:
+            self.sensordata.copy_(self._stage_sensors[:, 0])
+
+    def _evaluate(self, qpos: Tensor, qvel: Tensor, sense: bool) -> Float[Tensor, "W nv"]:
+        """The acceleration at a state. All evaluations of a frame start their search where the last frame ended."""
+        self._stage[:, 0] = _START
+        self._stage[:, self._position] = qpos
+        self._stage[:, self._velocity] = qvel
+        models = self._models.evaluation if sense else self._models.silent_evaluation
+        self._roll(models, self._stage, self._control[:, :1], self._warmstart, self._stage_out, self._stage_sensors)
+        self._finished &= (self._stage_out[:, 0, 0] - (_START + self._seconds)).abs() < 0.5 * self._seconds
+        return (self._stage_out[:, 0, self._velocity] - qvel) / self._seconds
+
+    def _roll(
+        self,
+        models: list[mujoco.MjModel],
+        state: Float[Tensor, "K X"],
+        control: Float[Tensor, "K frames U"],
+        warmstart: Float[Tensor, "K nv"] | None,
+        states_out: Float[Tensor, "K frames X"],
+        sensors_out: Float[Tensor, "K frames S"],
+    ) -> None:
+        others = mujoco.get_mju_user_warning()
+        mujoco.set_mju_user_warning(_ignore)  # instead of writing a log file where the user stands
+        try:
+            self._pool.rollout(
+                models,
+                self._data,
+                state.numpy(),
+                control.contiguous().numpy(),
+                control_spec=_CONTROLS,
+                skip_checks=True,
+                nstep=control.shape[1],
+                initial_warmstart=None if warmstart is None else warmstart.numpy(),
+                state=states_out.numpy(),
+                sensordata=sensors_out.numpy(),
+            )
+        finally:
+            mujoco.set_mju_user_warning(others)
+
+    def _set_models(self, models: list[mujoco.MjModel], worlds_per_model: int) -> None:
+        self._models = _Models.of(models, worlds_per_model)
+
+
+def _ignore(message: str) -> None:
+    """Warnings show in `faults`."""
+
+
+def _with_options(model: mujoco.MjModel, *, explicit: bool = False) -> mujoco.MjModel:
+    """A copy of `model` without sensors, or with the explicit Euler integrator."""
+    model = copy.copy(model)
+    if explicit:
+        model.opt.integrator = mujoco.mjtIntegrator.mjINT_EULER
+        model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_EULERDAMP
+    else:
+        model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_SENSOR
+    return model
