@@ -16,7 +16,7 @@ from metarl.errors import UsageError
 from metarl.nn.baseline import episode_time, fit_baseline
 from metarl.nn.policy import PolicyBatch, PolicyGradient, PolicyNetwork, StackedPolicy
 from metarl.randomness import derive_seed, make_generator
-from metarl.rollout import Policy, Trajectories, collect, discounted_returns, gae, standardize
+from metarl.rollout import Policy, Trajectories, collect, discounted_returns, fault_metrics, gae, standardize
 from metarl.vector_env import TaskVectorEnv
 
 
@@ -83,13 +83,13 @@ class MAML(Agent):
         self.optimizer = torch.optim.Adam(self.parameters.values(), lr=config.outer_lr)
 
     def improve(self, env: TaskVectorEnv, *, seed: int) -> dict[str, int | float]:
-        first_return, objective, trajectories = self._rollouts(env, seed)
+        objective, stages = self._rollouts(env, seed)
         update = self._trust_region_update if self.config.outer == "trpo" else self._clipped_update
-        steps = self.config.inner_steps * env.num_envs * self.spec.horizon + trajectories.num_transitions
         return {
-            "env_steps": steps,
-            "return_mean": float(trajectories.episode_returns().mean()),
-            "return_before_adaptation": first_return,
+            "env_steps": sum(trajectories.num_transitions for trajectories in stages),
+            "return_mean": float(stages[-1].episode_returns().mean()),
+            "return_before_adaptation": float(stages[0].episode_returns().mean()),
+            **fault_metrics(*stages),
             **update(objective),
         }
 
@@ -136,30 +136,29 @@ class MAML(Agent):
                 moments.setdefault(int(index), {})[name] = value.clone()
         self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": moments})
 
-    def _rollouts(self, env: TaskVectorEnv, seed: int) -> tuple[float, MetaObjective, Trajectories]:
-        """Episodes before and after adaptation: the mean return of the first, the objective, the last trajectories."""
+    def _rollouts(self, env: TaskVectorEnv, seed: int) -> tuple[MetaObjective, list[Trajectories]]:
+        """Episodes before adaptation and after each inner step, and the objective that they define."""
         config, count = self.config, env.envs_per_task
         generator = make_generator("maml", "improve", seed, device=self.device)
         parameters = stack(self._initial(), env.num_tasks)
         steps: list[InnerStep] = []
-        returns: list[Float[Tensor, "M N"]] = []
+        stages: list[Trajectories] = []
         for step in range(config.inner_steps + 1):
             actor = StackedPolicy(self.network, parameters, generator)
-            trajectories = collect(env, actor, self.spec.horizon, seed=derive_seed(seed, step))
-            returns.append(trajectories.episode_returns())
+            stages.append(collect(env, actor, self.spec.horizon, seed=derive_seed(seed, step)))
             if step < config.inner_steps:
-                steps.append(InnerStep(self._gradient(trajectories, count), parameters, self._step_size(step)))
+                steps.append(InnerStep(self._gradient(stages[-1], count), parameters, self._step_size(step)))
                 parameters = steps[-1].after
         objective = MetaObjective(
             self.network,
             steps,
-            self._batch(trajectories, count),
+            self._batch(stages[-1], count),
             first_order=config.first_order,
             clip=None if config.outer == "trpo" else config.clip,
             inner_kl_penalty=config.inner_kl_penalty if config.outer == "promp" else 0.0,
-            exploration_weights=standardize(returns[-1].mean(1)) if config.exploration else None,
+            exploration_weights=standardize(stages[-1].episode_returns().mean(1)) if config.exploration else None,
         )
-        return float(returns[0].mean()), objective, trajectories
+        return objective, stages
 
     def _gradient(self, trajectories: Trajectories, episodes: int) -> PolicyGradient:
         batch = self._batch(trajectories, episodes)

@@ -12,7 +12,7 @@ from metarl.agent import Agent, AgentConfig, EnvSpec
 from metarl.agents.recurrent import RecurrentActorCritic, RecurrentPolicy
 from metarl.errors import UsageError
 from metarl.randomness import make_generator
-from metarl.rollout import Policy, Trajectories, collect, gae, standardize
+from metarl.rollout import Policy, Trajectories, collect, fault_metrics, gae, standardize
 from metarl.vector_env import TaskVectorEnv
 
 STEPS_PER_ITERATION = 20_000
@@ -85,6 +85,7 @@ class RL2(Agent):
             "return_mean": float(trajectories.episode_returns(count - 1).mean()),
             "return_first_episode": float(trajectories.episode_returns(0).mean()),
             **_success_metrics(trajectories, count),
+            **fault_metrics(trajectories),
             **self._update(trajectories, generator),
         }
 

@@ -1,7 +1,7 @@
 """The built-in task distributions. `register` is what the entry-point group `metarl.plugins` calls."""
 
-from metarl.envs import locomotion
 from metarl.envs.classic_control import CartPoleParams, PendulumParams
+from metarl.envs.locomotion import FACTORIES
 from metarl.envs.metaworld.official import factories
 from metarl.envs.native.bandit import Bandit
 from metarl.envs.native.point_navigation import PointNavigation, SparsePointNavigation
@@ -17,5 +17,5 @@ def register() -> None:
     register_distribution("SparsePointNavigation-v0", SparsePointNavigation)
     register_distribution("CartPoleParams-v0", CartPoleParams)
     register_distribution("PendulumParams-v0", PendulumParams)
-    for id, factory in (factories() | locomotion.factories()).items():
+    for id, factory in (factories() | FACTORIES).items():
         register_distribution(id, factory)

@@ -21,13 +21,16 @@ from metarl.tasks import TaskDistribution
 
 GROUP = "metarl.plugins"
 
-_distributions: dict[str, Callable[..., TaskDistribution]] = {}
+_distributions: dict[str, Callable[..., TaskDistribution] | str] = {}
 _agents: dict[str, str] = {}
 _plugins_loaded: set[str] = set()
 
 
-def register_distribution(id: str, factory: Callable[..., TaskDistribution]) -> None:
-    """Makes `metarl.make(id, **options)` call `factory(**options)`; raises `ValueError` for an id that is taken."""
+def register_distribution(id: str, factory: Callable[..., TaskDistribution] | str) -> None:
+    """Makes `metarl.make(id, **options)` call `factory(**options)`; raises `ValueError` for an id that is taken.
+
+    A factory may be named by its path, `"module:name"`; it is imported when used.
+    """
     if id in _distributions:
         raise ValueError(f"distribution {id!r} is registered already")
     _distributions[id] = factory
@@ -55,7 +58,7 @@ def list_agents() -> list[str]:
 def make(id: str, **options: Any) -> TaskDistribution:
     """The task distribution registered as `id`; raises `UsageError` for an unknown id or option."""
     _load_plugins()
-    factory = _look_up(_distributions, id, "environment")
+    factory = _imported(_look_up(_distributions, id, "environment"))
     try:
         inspect.signature(factory).bind(**options)
     except TypeError as error:
@@ -66,7 +69,14 @@ def make(id: str, **options: Any) -> TaskDistribution:
 def agent_class(id: str) -> type[Any]:
     """The `Agent` class registered as `id`; raises `UsageError` for an unknown id."""
     _load_plugins()
-    module, _, name = _look_up(_agents, id, "agent").partition(":")
+    return _imported(_look_up(_agents, id, "agent"))
+
+
+def _imported(target: Any) -> Any:
+    """What a path `"module:name"` names; anything else is what it is."""
+    if not isinstance(target, str):
+        return target
+    module, _, name = target.partition(":")
     return getattr(importlib.import_module(module), name)
 
 

@@ -22,8 +22,9 @@ class TaskVectorEnv(gym.vector.VectorEnv, abc.ABC):
     The arrays are torch tensors on `device`: observations `[B, D]` float32, rewards `[B]` float32, `terminated` and
     `truncated` `[B]` bool. Autoreset is SAME_STEP: the step that ends an episode returns the first observation of the
     next one. `info` of every step holds `final_obs` `[B, D]`, the observation that the step itself led to (it differs
-    from the returned one only where an episode ended), the mask `_final_obs` `[B]` of the ended ones, and `success`
-    `[B]` where the family defines it. Actions outside the action space's bounds are clipped to them.
+    from the returned one only where an episode ended), the mask `_final_obs` `[B]` of the ended ones, `success`
+    `[B]` where the family defines it, and `fault` `[B]` where it simulates physics: the simulation broke down in this
+    step, which ended the episode. Actions outside the action space's bounds are clipped to them.
 
     A subclass implements `_set_tasks`, `_reset` and `_step`, and `get_state` / `set_state` where its state is open.
     """

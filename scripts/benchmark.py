@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from metarl.scripts.arguments import parse
 
 BENCHMARKS = {
     "maml": ("metarl.scripts.benchmark_maml", "one MAML iteration on point navigation, beside a loop over tasks"),
+    "rollout": ("metarl.scripts.benchmark_rollout", "environment steps per second, beside EnvPool and Gymnasium"),
 }
 """Name: module and what it measures. The module has a dataclass `Arguments` and `run(arguments) -> dict`."""
 
@@ -32,7 +34,7 @@ def main(arguments: Sequence[str]) -> None:
     if not arguments or arguments[0] in ("-h", "--help"):
         print("usage: metarl benchmark NAME [--json FILE] ...\n")
         print("\n".join(f"  {name:10} {summary}" for name, (_, summary) in BENCHMARKS.items()))
-        return
+        sys.exit(0 if arguments else 2)
     name, *rest = arguments
     if name not in BENCHMARKS:
         near = near_matches(name, BENCHMARKS) or list(BENCHMARKS)

@@ -18,6 +18,7 @@ from rich.table import Table
 
 import metarl
 from metarl.agents.random import RandomPolicy
+from metarl.envs.locomotion.family import LocomotionDistribution
 from metarl.errors import UsageError
 from metarl.randomness import make_generator
 from metarl.scripts.benchmark import Output
@@ -243,15 +244,14 @@ class GymnasiumContender(Contender):
 
 def _peers(family: TaskDistribution, num_envs: int) -> dict[str, Contender]:
     """The peers that know the family's robot and are installed; their episodes end where the family's do."""
-    robot = getattr(family, "robot", None)
-    if robot is None:
+    if not isinstance(family, LocomotionDistribution):
         return {}
     makers = {"envpool": EnvPoolContender, "gymnasium": GymnasiumContender}
     installed = [name for name in PEERS if importlib.util.find_spec(name) is not None]
     options = {"max_episode_steps": family.horizon}
-    if robot.falls:
+    if family.robot.falls:
         options["terminate_when_unhealthy"] = family.terminates
-    return {name: makers[name](robot.gymnasium_id, num_envs, options) for name in installed}
+    return {name: makers[name](family.robot.gymnasium_id, num_envs, options) for name in installed}
 
 
 def _race(contenders: dict[str, Contender], seconds: float, repeats: int) -> dict[str, Any]:

@@ -9,14 +9,14 @@ import warp as wp
 _plane_capsule: Any = getattr(primitive, "plane_capsule", None)
 
 
-def _aligned_plane_capsule(
+def _aligned_plane_capsule(  # type: ignore[no-untyped-def]  # Warp infers it
     plane_normal: wp.vec3,
     plane_pos: wp.vec3,
     capsule_pos: wp.vec3,
     capsule_axis: wp.vec3,
     capsule_radius: float,
     capsule_half_length: float,
-):  # type: ignore[no-untyped-def]  # Warp infers it
+):
     distances, positions, frame = _plane_capsule(
         plane_normal, plane_pos, capsule_pos, capsule_axis, capsule_radius, capsule_half_length
     )

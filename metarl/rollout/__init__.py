@@ -3,7 +3,7 @@
 from metarl.rollout.collect import collect
 from metarl.rollout.policy import FunctionPolicy, Policy, PolicyStep
 from metarl.rollout.returns import discounted_returns, gae, standardize
-from metarl.rollout.trajectories import Trajectories
+from metarl.rollout.trajectories import Trajectories, fault_metrics
 
 __all__ = [
     "FunctionPolicy",
@@ -12,6 +12,7 @@ __all__ = [
     "Trajectories",
     "collect",
     "discounted_returns",
+    "fault_metrics",
     "gae",
     "standardize",
 ]

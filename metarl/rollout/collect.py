@@ -40,8 +40,7 @@ def collect(
             "truncated": truncated,
             "final_observations": info["final_obs"],
         }
-        if "success" in info:
-            record["success"] = info["success"]
+        record |= {name: info[name] for name in ("success", "fault") if name in info}
         record = {name: value.unflatten(0, shape) for name, value in record.items()}
         actor.observe(record["rewards"], record["terminated"], record["truncated"])
         steps.append((step, record | {"episode_starts": starts}))

@@ -25,6 +25,8 @@ class Trajectories:
     log_probs: Float[Tensor, "T M N"] | None = None
     success: Bool[Tensor, "T M N"] | None = None
     """Where the family defines success: whether the step succeeded."""
+    fault: Bool[Tensor, "T M N"] | None = None
+    """Where the family simulates physics: whether the simulation broke down in the step, which ended the episode."""
     extras: dict[str, Tensor] = field(default_factory=dict)
     """What the policy adds."""
 
@@ -73,3 +75,9 @@ class Trajectories:
             return value[:, :, envs] if isinstance(value, Tensor) else value
 
         return Trajectories(**{f.name: pick(getattr(self, f.name)) for f in fields(self)})
+
+
+def fault_metrics(*parts: Trajectories) -> dict[str, int]:
+    """How many simulations broke down in all of `parts`, as the metric `faults`; empty where there is no physics."""
+    faults = [int(part.fault.sum()) for part in parts if part.fault is not None]
+    return {"faults": sum(faults)} if faults else {}

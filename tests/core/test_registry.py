@@ -35,7 +35,7 @@ def test_an_unknown_agent_names_near_matches():
 
 
 def test_an_id_like_no_other_lists_what_there_is():
-    with pytest.raises(UsageError, match="known: Bandit-v0"):
+    with pytest.raises(UsageError, match="known: AntDir-v0"):
         metarl.make("????")
 
 
