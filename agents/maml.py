@@ -11,6 +11,7 @@ from torch import Tensor
 from metarl.adaptation import Parameters, adapt, stack
 from metarl.agent import Agent, AgentConfig, EnvSpec
 from metarl.agents.meta_objective import InnerStep, LocalModel, MetaObjective
+from metarl.agents.optimizer_state import load_optimizer_tensors, optimizer_tensors
 from metarl.agents.trpo import TrustRegion, trust_region_step
 from metarl.errors import UsageError
 from metarl.nn.baseline import episode_time, fit_baseline
@@ -118,9 +119,7 @@ class MAML(Agent):
 
     def state(self) -> tuple[Mapping[str, Tensor], Mapping[str, Any]]:
         tensors = {name: value.detach().cpu().clone() for name, value in self.parameters.items()}
-        for index, moments in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{index}.{name}": value.cpu().clone() for name, value in moments.items()}
-        return tensors, {}
+        return tensors | optimizer_tensors(self.optimizer), {}
 
     def load_state(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
         own = {name: value for name, value in tensors.items() if not name.startswith("optimizer.")}
@@ -129,12 +128,7 @@ class MAML(Agent):
         if shapes != expected:
             raise UsageError(f"the saved parameters are not of this agent: {shapes} instead of {expected}")
         self._assign(own)
-        moments: dict[int, dict[str, Tensor]] = {}
-        for key, value in tensors.items():
-            if key.startswith("optimizer."):
-                _, index, name = key.split(".")
-                moments.setdefault(int(index), {})[name] = value.clone()
-        self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": moments})
+        load_optimizer_tensors(self.optimizer, tensors)
 
     def _rollouts(self, env: TaskVectorEnv, seed: int) -> tuple[MetaObjective, list[Trajectories]]:
         """Episodes before adaptation and after each inner step, and the objective that they define."""

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from metarl.agent import Agent, AgentConfig, EnvSpec
+from metarl.agents.optimizer_state import load_optimizer_tensors, optimizer_tensors
 from metarl.agents.recurrent import RecurrentActorCritic, RecurrentPolicy
 from metarl.errors import UsageError
 from metarl.randomness import make_generator
@@ -110,9 +111,7 @@ class RL2(Agent):
 
     def state(self) -> tuple[Mapping[str, Tensor], Mapping[str, Any]]:
         tensors = {f"network.{name}": value.cpu().clone() for name, value in self.network.state_dict().items()}
-        for index, moments in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{index}.{name}": value.cpu().clone() for name, value in moments.items()}
-        return tensors, {}
+        return tensors | optimizer_tensors(self.optimizer), {}
 
     def load_state(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
         network = {name.removeprefix("network."): v for name, v in tensors.items() if name.startswith("network.")}
@@ -120,12 +119,7 @@ class RL2(Agent):
             self.network.load_state_dict(network)
         except RuntimeError as error:
             raise UsageError(f"the saved parameters are not of this agent: {' '.join(str(error).split())}") from None
-        moments: dict[int, dict[str, Tensor]] = {}
-        for key, value in tensors.items():
-            if key.startswith("optimizer."):
-                _, index, name = key.split(".")
-                moments.setdefault(int(index), {})[name] = value.clone()
-        self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": moments})
+        load_optimizer_tensors(self.optimizer, tensors)
 
     def _update(self, trajectories: Trajectories, generator: torch.Generator) -> dict[str, float]:
         """PPO's epochs over the trials of one iteration, each a column of `[T, B]`."""

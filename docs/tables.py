@@ -74,7 +74,42 @@ def speed() -> str:
     return rows(["seconds", *parts[:-1], "iteration"], [*body, *peers])
 
 
-TABLES: dict[str, Callable[[], str]] = {"maml": maml, "bandit": bandit, "reach": reach, "speed": speed}
+def rollout() -> str:
+    """Environment steps per second on CPU threads beside peers, at 256 environments."""
+    body = []
+    for figures in load("benchmarks/rollout-cpu-*.json"):
+        (row,) = (row for row in figures["rows"] if row["num_envs"] == 256)
+        ratios = [f"{row['ratios'][peer]:.2f} ×" for peer in ("envpool", "gymnasium")]
+        share = f"{row['microseconds']['physics_share']:.0%}"
+        body.append([f"`{figures['env']}`", f"{row['steps_per_second']['metarl']:,.0f}", share, *ratios])
+    return rows(["256 environments, 2 cores", "steps/s", "physics", "EnvPool", "Gymnasium async"], body)
+
+
+def sizes() -> str:
+    """Environment steps per second by the number of environments."""
+    (figures,) = load("benchmarks/rollout-sizes.json")
+    counts = [f"{row['num_envs']:,}" for row in figures["rows"]]
+    speeds = [f"{row['steps_per_second']['metarl']:,.0f}" for row in figures["rows"]]
+    return rows(["environments", *counts], [[f"`{figures['env']}`, steps/s", *speeds]])
+
+
+def cheetah() -> str:
+    """Mean return by gradient steps on HalfCheetahDir-v0."""
+    (evaluation,) = load("results/maml-HalfCheetahDir-v0-*.json")
+    steps = [str(step) for step in range(len(evaluation["summary"]))]
+    cells = [f"{r['return_mean']:.0f} ({r['return_low']:.0f} … {r['return_high']:.0f})" for r in evaluation["summary"]]
+    return rows(["gradient steps", *steps], [["metarl, 100 iterations", *cells]])
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "maml": maml,
+    "bandit": bandit,
+    "reach": reach,
+    "speed": speed,
+    "rollout": rollout,
+    "sizes": sizes,
+    "cheetah": cheetah,
+}
 
 
 def render(text: str) -> str:

@@ -8,6 +8,7 @@ import torch
 
 import metarl
 from metarl import UsageError
+from metarl.rollout import fault_metrics
 
 FAMILIES = [
     "HalfCheetahDir-v0",
@@ -187,6 +188,29 @@ def test_a_broken_simulation_is_reset_and_counted(backend):
             assert torch.equal(left[others], right[others])
         assert step[4]["final_obs"].isfinite().all()
     assert (broken.fault_count, healthy.fault_count) == (1, 0)
+
+
+def test_faults_reach_the_metrics():
+    family = metarl.make("HalfCheetahDir-v0", horizon=10)
+    env = family.make_env(2, 2)
+    env.set_tasks(family.sample(2, seed=0))
+    steps = iter(range(10))
+
+    def act(observations):
+        if next(steps) == 3:
+            state = env.get_state()
+            state["qvel"][1] = 1e14
+            env.set_state(state)
+        return random_actions(family, 4)
+
+    trajectories = metarl.collect(env, act, 10, seed=0)
+    assert trajectories.fault.nonzero().tolist() == [[3, 0, 1]]
+    assert trajectories.truncated[3, 0, 1]
+    assert fault_metrics(trajectories, trajectories) == {"faults": 2}
+    native = metarl.make("Bandit-v0")
+    bandits = native.make_env(1)
+    bandits.set_tasks(native.sample(1, seed=0))
+    assert fault_metrics(metarl.collect(bandits, lambda o: torch.zeros(1, dtype=torch.int64), 2)) == {}
 
 
 def test_no_memory_is_lost():
