@@ -78,7 +78,9 @@ class MAML(Agent):
 
     def __init__(self, config: MAMLConfig, spec: EnvSpec, *, device: torch.device | str = "cpu", seed: int = 0):
         super().__init__(config, spec, device=device, seed=seed)
-        self.network = PolicyNetwork(spec.observation_space, spec.action_space, config.hidden, config.initial_std)
+        self.network = PolicyNetwork(
+            spec.observation_space, spec.action_space, config.hidden, config.initial_std, self.device
+        )
         initial = self.network.initialize(make_generator("maml", seed))
         self.parameters = {name: value.to(self.device).requires_grad_() for name, value in initial.items()}
         self.optimizer = torch.optim.Adam(self.parameters.values(), lr=config.outer_lr)
@@ -86,12 +88,15 @@ class MAML(Agent):
     def improve(self, env: TaskVectorEnv, *, seed: int) -> dict[str, int | float]:
         objective, stages = self._rollouts(env, seed)
         update = self._trust_region_update if self.config.outer == "trpo" else self._clipped_update
+        losses = update(objective)
+        for trajectories in stages:  # only now: what is improved has to be the policy that acted
+            self.network.scale.update(trajectories.observations)
         return {
             "env_steps": sum(trajectories.num_transitions for trajectories in stages),
             "return_mean": float(stages[-1].episode_returns().mean()),
             "return_before_adaptation": float(stages[0].episode_returns().mean()),
             **fault_metrics(*stages),
-            **update(objective),
+            **losses,
         }
 
     def adapt(self, env: TaskVectorEnv, episodes: int, *, seed: int = 0, policy: Policy | None = None) -> AdaptedPolicy:
@@ -119,15 +124,19 @@ class MAML(Agent):
 
     def state(self) -> tuple[Mapping[str, Tensor], Mapping[str, Any]]:
         tensors = {name: value.detach().cpu().clone() for name, value in self.parameters.items()}
+        scale = self.network.scale
+        tensors |= {"scale.mean_square": scale.mean_square.cpu().clone(), "scale.count": scale.count.cpu().clone()}
         return tensors | optimizer_tensors(self.optimizer), {}
 
     def load_state(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
-        own = {name: value for name, value in tensors.items() if not name.startswith("optimizer.")}
+        own = {name: value for name, value in tensors.items() if not name.startswith(("optimizer.", "scale."))}
         shapes = {name: value.shape for name, value in own.items()}
         expected = {name: value.shape for name, value in self.parameters.items()}
         if shapes != expected:
             raise UsageError(f"the saved parameters are not of this agent: {shapes} instead of {expected}")
         self._assign(own)
+        self.network.scale.mean_square = tensors["scale.mean_square"].to(self.device)
+        self.network.scale.count = tensors["scale.count"].to(self.device)
         load_optimizer_tensors(self.optimizer, tensors)
 
     def _rollouts(self, env: TaskVectorEnv, seed: int) -> tuple[MetaObjective, list[Trajectories]]:

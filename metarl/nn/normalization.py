@@ -5,6 +5,28 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 
+class RunningScale:
+    """Divides features by their running root mean square where that exceeds 1.
+
+    Joint velocities of ten radians per second drive tanh units into saturation; positions of some centimetres do no
+    harm, and are left as they are.
+    """
+
+    def __init__(self, size: int, device: torch.device | str = "cpu"):
+        self.mean_square = torch.zeros(size, device=device)
+        self.count = torch.zeros((), dtype=torch.float64, device=device)
+
+    def __call__(self, values: Float[Tensor, "... D"]) -> Float[Tensor, "... D"]:
+        return values / self.mean_square.to(values.dtype).clamp(min=1).sqrt()
+
+    def update(self, values: Float[Tensor, "... D"]) -> None:
+        """Takes in all rows of `values`."""
+        rows = values.flatten(0, -2)
+        self.count = self.count + len(rows)
+        share = (len(rows) / self.count).to(values.dtype)
+        self.mean_square = self.mean_square + share * (rows.square().mean(0) - self.mean_square)
+
+
 class RunningNorm(nn.Module):
     """Mean and variance of everything seen so far, per feature; the identity before anything has been seen.
 

@@ -10,11 +10,15 @@ from torch import Tensor
 
 from metarl.nn.heads import Head, Phi, head_for
 from metarl.nn.mlp import MLP, Linearization, Parameters
+from metarl.nn.normalization import RunningScale
 from metarl.rollout import PolicyStep
 
 
 class PolicyNetwork:
-    """A tanh MLP under a distribution over actions; its parameters live outside, `[M, ...]` when stacked."""
+    """A tanh MLP under a distribution over actions; its parameters live outside, `[M, ...]` when stacked.
+
+    Large observations are scaled down by `scale`, whose owner decides when it learns.
+    """
 
     def __init__(
         self,
@@ -22,10 +26,12 @@ class PolicyNetwork:
         action_space: gym.Space,
         hidden: tuple[int, ...],
         initial_std: float = 1.0,
+        device: torch.device | str = "cpu",
     ):
         self.head: Head = head_for(action_space)
         self.mlp = MLP((observation_space.shape[0], *hidden, self.head.size))
         self.initial_std = initial_std
+        self.scale = RunningScale(observation_space.shape[0], device)
 
     def initialize(self, generator: torch.Generator) -> Parameters:
         """Parameters of one network, with `log_std` beside the MLP's where the head has a scale."""
@@ -37,7 +43,7 @@ class PolicyNetwork:
 
     def __call__(self, parameters: Parameters, observations: Float[Tensor, "M n D"]) -> Phi:
         """φ of π(· | o) for each observation, differentiable by autograd."""
-        return self.phi(parameters, self.mlp(parameters, observations))
+        return self.phi(parameters, self.mlp(parameters, self.scale(observations)))
 
     def phi(self, parameters: Parameters, output: Float[Tensor, "M n O"]) -> Phi:
         return (output, parameters["log_std"][:, None]) if self.head.scale_size else (output,)
@@ -82,7 +88,7 @@ class PolicyLinearization:
 
     def __init__(self, network: PolicyNetwork, parameters: Parameters, observations: Float[Tensor, "M n D"]):
         self.network = network
-        self.mlp = Linearization(network.mlp, parameters, observations)
+        self.mlp = Linearization(network.mlp, parameters, network.scale(observations))
         self.phi = network.phi(self.mlp.parameters, self.mlp.output)
 
     def jvp(self, direction: Parameters) -> Phi:

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from metarl.nn.normalization import RunningNorm
+from metarl.nn.normalization import RunningNorm, RunningScale
 
 
 def test_merged_batches_equal_all_at_once():
@@ -28,3 +28,17 @@ def test_nothing_seen_is_the_identity_and_constants_do_not_blow_up():
     torch.testing.assert_close(norm(values), values)
     norm.update(torch.tensor([[1.0, 2.0], [1.0, 4.0]]), torch.ones(2, dtype=torch.bool))
     torch.testing.assert_close(norm(torch.tensor([[1.5, 3.0]])), torch.tensor([[0.5, 0.0]]))
+
+
+def test_a_running_scale_is_the_root_mean_square_of_everything_and_never_enlarges():
+    rng = np.random.default_rng(0)
+    scale, batches = RunningScale(3), []
+    for shape in ((4, 2), (1, 1), (10, 3)):
+        batch = rng.normal(0, [0.1, 1.5, 40], (*shape, 3)).astype(np.float32)
+        scale.update(torch.tensor(batch))
+        batches.append(batch.reshape(-1, 3))
+    everything = np.concatenate(batches)
+    expected = everything / np.maximum(1, np.sqrt(np.square(everything).mean(0)))
+    np.testing.assert_allclose(scale(torch.tensor(everything)).numpy(), expected, rtol=1e-5)
+    np.testing.assert_array_equal(expected[:, 0], everything[:, 0])
+    torch.testing.assert_close(RunningScale(2)(torch.tensor([[50.0, -3.0]])), torch.tensor([[50.0, -3.0]]))

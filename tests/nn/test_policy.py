@@ -15,6 +15,7 @@ def make_case(kind, seed=0):
     generator = torch.Generator().manual_seed(seed)
     network = PolicyNetwork(gym.spaces.Box(-np.inf, np.inf, (D,)), SPACES[kind], (6, 5))
     parameters = {}
+    network.scale.update(torch.tensor([[0.5, 2.0, 1.0, 9.0]]))  # so that it matters where observations are scaled
     for name, value in network.initialize(generator).items():
         parameters[name] = 0.5 * torch.randn(M, *value.shape, generator=generator, dtype=torch.float64)
     observations = torch.randn(M, N, D, generator=generator, dtype=torch.float64)
