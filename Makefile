@@ -15,7 +15,7 @@ help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1:/p' $(firstword $(MAKEFILE_LIST)) | while IFS=: read -r name text; do \
 		printf '  make %-10s %s\n' "$$name" "$$text"; done
 
-demo: $(READY) ## train MAML on point navigation and show how it adapts (4 minutes)
+demo: $(READY) ## train MAML on point navigation and show how it adapts (a minute)
 	@$(BIN)/python -m metarl.scripts.demo
 
 test: $(READY) ## run the fast tests

@@ -1,4 +1,4 @@
-"""`make demo`: trains MAML on point navigation for a minute or two and shows how it adapts to goals never seen."""
+"""`make demo`: trains MAML on point navigation for about a minute and shows how it adapts to goals never seen."""
 
 import sys
 from pathlib import Path
