@@ -123,21 +123,24 @@ class MAML(Agent):
         return [*range(0, total, batch), total]
 
     def state(self) -> tuple[Mapping[str, Tensor], Mapping[str, Any]]:
-        tensors = {name: value.detach().cpu().clone() for name, value in self.parameters.items()}
-        scale = self.network.scale
-        tensors |= {"scale.mean_square": scale.mean_square.cpu().clone(), "scale.count": scale.count.cpu().clone()}
+        tensors = {name: value.detach().cpu().clone() for name, value in self._learned().items()}
         return tensors | optimizer_tensors(self.optimizer), {}
 
     def load_state(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
-        own = {name: value for name, value in tensors.items() if not name.startswith(("optimizer.", "scale."))}
-        shapes = {name: value.shape for name, value in own.items()}
-        expected = {name: value.shape for name, value in self.parameters.items()}
-        if shapes != expected:
-            raise UsageError(f"the saved parameters are not of this agent: {shapes} instead of {expected}")
-        self._assign(own)
+        shapes = {name: value.shape for name, value in tensors.items() if not name.startswith("optimizer.")}
+        expected = {name: value.shape for name, value in self._learned().items()}
+        wrong = sorted(name for name in shapes.keys() | expected.keys() if shapes.get(name) != expected.get(name))
+        if wrong:
+            raise UsageError(f"the saved state is not of this agent: {', '.join(wrong)} missing or of another shape")
+        self._assign(tensors)
         self.network.scale.mean_square = tensors["scale.mean_square"].to(self.device)
         self.network.scale.count = tensors["scale.count"].to(self.device)
         load_optimizer_tensors(self.optimizer, tensors)
+
+    def _learned(self) -> Parameters:
+        """All tensors of the agent but the optimizer's."""
+        scale = self.network.scale
+        return self.parameters | {"scale.mean_square": scale.mean_square, "scale.count": scale.count}
 
     def _rollouts(self, env: TaskVectorEnv, seed: int) -> tuple[MetaObjective, list[Trajectories]]:
         """Episodes before adaptation and after each inner step, and the objective that they define."""

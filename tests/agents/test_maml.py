@@ -82,6 +82,9 @@ def test_a_state_of_another_shape_is_refused():
     distribution = metarl.make("PointNavigation-v0")
     with pytest.raises(metarl.UsageError, match="not of this agent"):
         make_agent(distribution).load_state(*make_agent(distribution, hidden=(7,)).state())
+    tensors, values = make_agent(distribution).state()
+    with pytest.raises(metarl.UsageError, match="not of this agent"):
+        make_agent(distribution).load_state({n: t for n, t in tensors.items() if n != "scale.count"}, values)
 
 
 def test_adapting_takes_a_step_for_each_batch_of_episodes_and_one_for_the_rest():
