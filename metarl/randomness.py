@@ -54,6 +54,13 @@ class EnvStreams:
         """Environment `i` gets seed `seed + i`, which is Gymnasium's rule for vector environments."""
         return cls(torch.arange(num_envs, dtype=torch.int64, device=device) + seed)
 
+    @classmethod
+    def resume(cls, state: Int[Tensor, "B"]) -> "EnvStreams":
+        """Streams that go on where others, whose `state` this was, had come to."""
+        streams = cls.__new__(cls)
+        streams.state = state
+        return streams
+
     def uniform(self, *shape: int) -> Float[Tensor, "B ..."]:
         """Numbers in [0, 1), `[B, *shape]`, float32 with 24 random bits."""
         size = math.prod(shape)
@@ -64,7 +71,11 @@ class EnvStreams:
         return values.reshape(len(self.state), *shape)
 
     def normal(self, *shape: int) -> Float[Tensor, "B ..."]:
-        """Standard normal numbers, `[B, *shape]`, by the Box-Muller transform."""
-        pair = self.uniform(2, *shape)
-        radius = torch.sqrt(-2.0 * torch.log1p(-pair[:, 0]))
-        return radius * torch.cos(2.0 * math.pi * pair[:, 1])
+        """Standard normal numbers, `[B, *shape]`: `standard_normal` of two uniform ones each."""
+        return standard_normal(self.uniform(2, *shape))
+
+
+def standard_normal(uniform: Float[Tensor, "B 2 ..."]) -> Float[Tensor, "B ..."]:
+    """Standard normal numbers from pairs that are uniform in [0, 1), by the Box-Muller transform."""
+    radius = torch.sqrt(-2.0 * torch.log1p(-uniform[:, 0]))
+    return radius * torch.cos(2.0 * math.pi * uniform[:, 1])

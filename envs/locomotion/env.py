@@ -1,6 +1,5 @@
 """Environments of a locomotion family: physics, episodes, resets. The family says what is observed and rewarded."""
 
-import copy
 from typing import TYPE_CHECKING, Any
 
 import mujoco
@@ -9,6 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from metarl.envs.locomotion.robots import Reading
+from metarl.envs.locomotion.selection import Selection
 from metarl.envs.physics import SensorTime, make_physics
 from metarl.randomness import EnvStreams
 from metarl.tasks import Tasks
@@ -62,6 +62,8 @@ class LocomotionEnv(TaskVectorEnv):
         low, high = self.single_action_space.low, self.single_action_space.high
         self._action_bounds = (torch.as_tensor(low, device=device), torch.as_tensor(high, device=device))
         self._no_control = self.physics.qpos.new_zeros(self.num_envs, len(low))
+        # Where starts are handed to the engine; rows of environments that do not start are never looked at.
+        self._start_qpos, self._start_qvel = torch.zeros_like(self.physics.qpos), torch.zeros_like(self.physics.qvel)
         self._no_observations = torch.zeros(self.num_envs, *self.single_observation_space.shape, device=device)
         self._everywhere = torch.ones(self.num_envs, dtype=torch.bool, device=device)
         self._place = self._robot.place(self._present_reading()).clone()
@@ -94,7 +96,7 @@ class LocomotionEnv(TaskVectorEnv):
         self._place = self._robot.place(reading).clone()
         if "lag" in state:
             self._place += state["lag"].to(self._place)
-        self._observations = self._observe(reading)
+        self._observations = self._robot.observe(reading).float()
         self._started = True
 
     def render(self) -> tuple[Any, ...] | None:
@@ -140,61 +142,55 @@ class LocomotionEnv(TaskVectorEnv):
         reading = Reading(self.physics.qpos, self.physics.qvel, self.physics.sensordata, action)
         place = self._robot.place(reading)
         velocity = (place - self._place) / self.physics.step_seconds
-        reward, terminated = self.distribution.judge(reading, place, velocity, action, self._env_tasks)
+        observations = self._robot.observe(reading)
+        reward, terminated = self.distribution.judge(reading, observations, place, velocity, action, self._env_tasks)
         # Whatever a broken simulation says is replaced by what was known before it broke.
         fault = self.physics.faults.clone()
         self._faults = self._faults + fault.sum()
-        final_obs = torch.where(fault[:, None], self._observations, self._observe(reading))
+        final_obs = torch.where(fault[:, None], self._observations, observations.float())
         reward = torch.where(fault, 0.0, reward).float()
         terminated = terminated & ~fault
         self._elapsed = self._elapsed + 1
         truncated = (self._elapsed >= self.distribution.horizon) | fault
+        ended = terminated | truncated
         self._place = place.clone()
-        self._observations = self._restart(terminated | truncated, final_obs)
-        info = step_info(final_obs, terminated | truncated, fault=fault)
-        return self._observations, reward, terminated, truncated, info
+        self._observations = self._restart(ended, final_obs)
+        return self._observations, reward, terminated, truncated, step_info(final_obs, ended, fault=fault)
 
     def _restart(self, ended: Bool[Tensor, "B"], final_obs: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
-        """Starts the next episode where one has ended; returns what is seen then.
-
-        On the CPU only the rows of the ended environments are computed; on a GPU all rows are, and masks choose.
-        """
-        rows = ended.nonzero()[:, 0] if ended.device.type == "cpu" else slice(None)
-        chosen = ended[rows]
-        if len(chosen) == 0:
+        """Starts the next episode where one has ended; returns what is seen then."""
+        chosen = Selection(ended)
+        if chosen.known_empty:
             return final_obs
-        self._start_episodes(ended, rows)
-        reading = self._start_reading(rows, chosen)
+        self._start_episodes(chosen)
+        reading = self._start_reading(chosen)
         observations = final_obs.clone()
-        observations[rows] = torch.where(chosen[:, None], self._observe(reading), final_obs[rows])
-        self._place[rows] = torch.where(chosen[:, None], self._robot.place(reading), self._place[rows])
+        chosen.put(observations, self._robot.observe(reading))
+        chosen.put(self._place, self._robot.place(reading))
         return observations
 
-    def _start_episodes(self, ended: Bool[Tensor, "B"], rows: Tensor | slice) -> None:
-        """Puts the ended environments at a start drawn from their own streams, and only those streams move on."""
-        streams = copy.copy(self._streams)
-        streams.state = self._streams.state[rows]
-        before = streams.state
-        start = self._robot.start(streams)
-        self._streams.state[rows] = torch.where(ended[rows], streams.state, before)
-        qpos, qvel = torch.zeros_like(self.physics.qpos), torch.zeros_like(self.physics.qvel)
-        qpos[rows], qvel[rows] = (part.to(qpos.dtype) for part in start)
-        self.physics.reset(ended, qpos, qvel)
-        self.physics.forward(ended)
-        self._elapsed = self._elapsed.masked_fill(ended, 0)
+    def _start_episodes(self, chosen: Selection) -> None:
+        """Puts the chosen environments at a start drawn from their own streams, and only those streams move on."""
+        streams = EnvStreams.resume(chosen.take(self._streams.state))
+        qpos, qvel = self._robot.start(streams)
+        chosen.put(self._streams.state, streams.state)
+        chosen.put(self._start_qpos, qpos)
+        chosen.put(self._start_qvel, qvel)
+        self.physics.reset(chosen.mask, self._start_qpos, self._start_qvel)
+        self.physics.forward(chosen.mask)
+        self._elapsed.masked_fill_(chosen.mask, 0)
 
-    def _start_reading(self, rows: Tensor | slice, started: Bool[Tensor, "R"]) -> Reading:
-        """The present state of the given rows; in environments that have just started no forces have acted yet."""
-        sensordata = self.physics.sensordata[rows].clone()
+    def _start_reading(self, chosen: Selection) -> Reading:
+        """The present state of the chosen environments as the start of an episode: no forces have acted yet."""
+        sensordata = chosen.take(self.physics.sensordata).clone()
         contacts = self._robot.scene.sensors.get("contacts")
         if contacts is not None:
-            contacts.read(sensordata).masked_fill_(started[:, None, None], 0.0)
-        return Reading(self.physics.qpos[rows], self.physics.qvel[rows], sensordata, self._no_control[rows])
+            contacts.read(sensordata).zero_()
+        physics = self.physics
+        control = chosen.take(self._no_control)
+        return Reading(chosen.take(physics.qpos), chosen.take(physics.qvel), sensordata, control)
 
     def _present_reading(self) -> Reading:
         """The present state everywhere, seen as a start."""
         self.physics.forward(self._everywhere)
-        return self._start_reading(slice(None), self._everywhere)
-
-    def _observe(self, reading: Reading) -> Float[Tensor, "R D"]:
-        return self._robot.observe(reading).float()
+        return self._start_reading(Selection(self._everywhere))

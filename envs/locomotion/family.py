@@ -49,6 +49,7 @@ class LocomotionDistribution(TaskDistribution):
     def judge(
         self,
         reading: Reading,
+        observation: Float[Tensor, "B D"],
         place: Float[Tensor, "B k"],
         velocity: Float[Tensor, "B k"],
         action: Float[Tensor, "B A"],
@@ -57,7 +58,7 @@ class LocomotionDistribution(TaskDistribution):
         """Reward, and whether the episode terminates."""
         robot = self.robot
         healthy = robot.healthy(reading)
-        reward = robot.forward_weight * self.progress(velocity, place, task) - robot.cost(reading, action)
+        reward = robot.forward_weight * self.progress(velocity, place, task) - robot.cost(observation, action)
         reward = reward + robot.healthy_reward * healthy
         return reward, ~healthy if self.terminates else torch.zeros_like(healthy)
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from metarl.envs.locomotion.body_quantities import body_inertias, body_velocities, external_forces
 from metarl.envs.physics import Scene, SceneBuilder
-from metarl.randomness import EnvStreams
+from metarl.randomness import EnvStreams, standard_normal
 
 _ASSETS = Path(gymnasium.envs.mujoco.__file__).parent / "assets"
 
@@ -77,16 +77,21 @@ class Robot(abc.ABC):
     def _rest(self) -> Constant:
         return Constant(self.scene.model.qpos0)
 
+    @cached_property
+    def _forces(self) -> int:
+        """How many numbers at the end of an observation are contact forces, where there are any."""
+        return 6 * (self.scene.model.nbody - 1)
+
     def _add_sensors(self, builder: SceneBuilder) -> None:  # noqa: B027
         """Adds what observation and reward need; planar robots need nothing."""
 
     def start(self, streams: EnvStreams) -> tuple[Float[Tensor, "W nq"], Float[Tensor, "W nv"]]:
         """Noisy positions and velocities at the start of an episode."""
-        model = self.scene.model
-        shift = 2 * streams.uniform(model.nq) - 1
-        qpos = self._rest.like(shift) + self.noise * shift
-        spread = streams.normal(model.nv) if self.normal_velocities else 2 * streams.uniform(model.nv) - 1
-        return qpos, self.noise * spread
+        nq, nv = self.scene.model.nq, self.scene.model.nv
+        numbers = streams.uniform(nq + (2 * nv if self.normal_velocities else nv))
+        shift, rest = 2 * numbers[:, :nq] - 1, numbers[:, nq:]
+        spread = standard_normal(rest.unflatten(1, (2, nv))) if self.normal_velocities else 2 * rest - 1
+        return self._rest.like(shift) + self.noise * shift, self.noise * spread
 
     @abc.abstractmethod
     def observe(self, reading: Reading) -> Float[Tensor, "W D"]: ...
@@ -99,8 +104,8 @@ class Robot(abc.ABC):
         """Where not, the original environment terminates."""
         return torch.ones(len(reading.qpos), dtype=torch.bool, device=reading.qpos.device)
 
-    def cost(self, reading: Reading, action: Float[Tensor, "W nu"]) -> Float[Tensor, "W"]:
-        """What the original environment subtracts from the reward."""
+    def cost(self, observation: Float[Tensor, "W D"], action: Float[Tensor, "W nu"]) -> Float[Tensor, "W"]:
+        """What the original environment subtracts from the reward, from what `observe` returned."""
         return self.control_weight * action.square().sum(-1)
 
 
@@ -197,9 +202,9 @@ class Ant(Robot):
         height = reading.qpos[:, 2]
         return (height >= 0.2) & (height <= 1.0)
 
-    def cost(self, reading: Reading, action: Float[Tensor, "W nu"]) -> Float[Tensor, "W"]:
-        contact = self.contact_forces(reading).square().sum((1, 2))
-        return super().cost(reading, action) + self.contact_weight * contact
+    def cost(self, observation: Float[Tensor, "W D"], action: Float[Tensor, "W nu"]) -> Float[Tensor, "W"]:
+        contact = observation[:, -self._forces :].square().sum(-1)
+        return super().cost(observation, action) + self.contact_weight * contact
 
 
 class Humanoid(Robot):
@@ -258,6 +263,6 @@ class Humanoid(Robot):
         height = reading.qpos[:, 2]
         return (height > 1.0) & (height < 2.0)
 
-    def cost(self, reading: Reading, action: Float[Tensor, "W nu"]) -> Float[Tensor, "W"]:
-        contact = (self.contact_weight * self.contact_forces(reading).square().sum((1, 2))).clamp(max=10)
-        return super().cost(reading, action) + contact
+    def cost(self, observation: Float[Tensor, "W D"], action: Float[Tensor, "W nu"]) -> Float[Tensor, "W"]:
+        contact = (self.contact_weight * observation[:, -self._forces :].square().sum(-1)).clamp(max=10)
+        return super().cost(observation, action) + contact

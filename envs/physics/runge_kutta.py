@@ -20,24 +20,23 @@ class PositionIntegrator:
     """`mj_integratePos` for batches: moves positions along velocities, on the sphere for quaternions."""
 
     def __init__(self, model: mujoco.MjModel):
-        scalars, quaternions = [], []
-        for kind, q, v in zip(model.jnt_type, model.jnt_qposadr, model.jnt_dofadr, strict=True):
+        scalars, self._quaternions = [], []
+        for kind, q, v in zip(model.jnt_type, model.jnt_qposadr.tolist(), model.jnt_dofadr.tolist(), strict=True):
             if kind == mujoco.mjtJoint.mjJNT_FREE:
                 scalars += [(q + i, v + i) for i in range(3)]
-                quaternions.append((q + 3, v + 3))
+                self._quaternions.append((q + 3, v + 3))
             elif kind == mujoco.mjtJoint.mjJNT_BALL:
-                quaternions.append((q, v))
+                self._quaternions.append((q, v))
             else:
                 scalars.append((q, v))
-        self._scalar_q = torch.tensor([int(q) for q, _ in scalars], dtype=torch.int64)
-        self._scalar_v = torch.tensor([int(v) for _, v in scalars], dtype=torch.int64)
-        self._quaternions = [(int(q), int(v)) for q, v in quaternions]
+        self._runs = _neighbours(scalars)
 
     def __call__(
         self, qpos: Float[Tensor, "W nq"], qvel: Float[Tensor, "W nv"], seconds: float
     ) -> Float[Tensor, "W nq"]:
         moved = torch.empty_like(qpos)
-        moved[:, self._scalar_q] = qpos[:, self._scalar_q] + seconds * qvel[:, self._scalar_v]
+        for q, v in self._runs:
+            torch.add(qpos[:, q], qvel[:, v], alpha=seconds, out=moved[:, q])
         for q, v in self._quaternions:
             moved[:, q : q + 4] = _turn(qpos[:, q : q + 4], qvel[:, v : v + 3], seconds)
         return moved
@@ -54,39 +53,47 @@ def runge_kutta_frame(
 ) -> tuple[Float[Tensor, "W nq"], Float[Tensor, "W nv"], Float[Tensor, "W nv"]]:
     """Position and velocity after one frame, and the acceleration at its last evaluation.
 
-    `evaluate(qpos, qvel, sense)` gives the acceleration; with `sense` the last one is asked to take readings.
+    `evaluate(qpos, qvel, sense)` gives the acceleration times `seconds`; with `sense` the last one is asked to take
+    readings.
     """
-    velocities, accelerations = [qvel], [evaluate(qpos, qvel, False)]
+    velocities, gains = [qvel], [evaluate(qpos, qvel, False)]
     for number, share in enumerate(_STAGES, start=1):
         stage_qpos = integrate(qpos, velocities[-1], share * seconds)
-        stage_qvel = qvel + share * seconds * accelerations[-1]
-        velocities.append(stage_qvel)
-        accelerations.append(evaluate(stage_qpos, stage_qvel, sense and number == len(_STAGES)))
-    mean_velocity, mean_acceleration = _mean(velocities), _mean(accelerations)
-    return integrate(qpos, mean_velocity, seconds), qvel + seconds * mean_acceleration, accelerations[-1]
+        velocities.append(torch.add(qvel, gains[-1], alpha=share))
+        gains.append(evaluate(stage_qpos, velocities[-1], sense and number == len(_STAGES)))
+    return integrate(qpos, _mean(velocities), seconds), qvel + _mean(gains), gains[-1] / seconds
 
 
 def _mean(stages: list[Tensor]) -> Tensor:
     first, second, third, fourth = stages
-    return (first + 2 * second + 2 * third + fourth) / 6
+    return (first + fourth).add_(second + third, alpha=2).div_(6)
+
+
+def _neighbours(pairs: list[tuple[int, int]]) -> list[tuple[slice, slice]]:
+    """Pairs of numbers that count up together, as pairs of slices."""
+    runs: list[tuple[slice, slice]] = []
+    for q, v in pairs:
+        if runs and (runs[-1][0].stop, runs[-1][1].stop) == (q, v):
+            (first_q, first_v) = (part.start for part in runs.pop())
+        else:
+            first_q, first_v = q, v
+        runs.append((slice(first_q, q + 1), slice(first_v, v + 1)))
+    return runs
 
 
 def _turn(
     quaternion: Float[Tensor, "W 4"], angular_velocity: Float[Tensor, "W 3"], seconds: float
 ) -> Float[Tensor, "W 4"]:
     """`mju_quatIntegrate`: the unit quaternion turned by a rotation given in its own frame."""
-    quaternion = quaternion / torch.linalg.vector_norm(quaternion, dim=-1, keepdim=True)
-    speed = torch.linalg.vector_norm(angular_velocity, dim=-1, keepdim=True)
-    axis = angular_velocity / speed.clamp(min=1e-300)
-    half = 0.5 * seconds * speed
-    w1, x1, y1, z1 = quaternion.unbind(-1)
-    w2, (x2, y2, z2) = torch.cos(half)[:, 0], (torch.sin(half) * axis).unbind(-1)
-    return torch.stack(
+    half = angular_velocity * (0.5 * seconds)
+    angle = torch.linalg.vector_norm(half, dim=-1, keepdim=True)
+    scalar, vector = torch.cos(angle), half * torch.sinc(angle / torch.pi)
+    first, axis = quaternion[:, :1], quaternion[:, 1:]
+    turned = torch.cat(
         [
-            w1 * w2 - x1 * x2 - y1 * y2 - z1 * z2,
-            w1 * x2 + x1 * w2 + y1 * z2 - z1 * y2,
-            w1 * y2 - x1 * z2 + y1 * w2 + z1 * x2,
-            w1 * z2 + x1 * y2 - y1 * x2 + z1 * w2,
+            first * scalar - (axis * vector).sum(-1, keepdim=True),
+            first * vector + scalar * axis + torch.linalg.cross(axis, vector),
         ],
         dim=-1,
     )
+    return turned / torch.linalg.vector_norm(quaternion, dim=-1, keepdim=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import mujoco
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from metarl.errors import UsageError
@@ -14,6 +14,9 @@ from metarl.errors import UsageError
 _BODY, _XBODY = mujoco.mjtObj.mjOBJ_BODY, mujoco.mjtObj.mjOBJ_XBODY
 _SITE, _GEOM = mujoco.mjtObj.mjOBJ_SITE, mujoco.mjtObj.mjOBJ_GEOM
 _SENSOR = mujoco.mjtSensor
+
+# The force (bit 1) of the one strongest contact (reduction 2) of two geoms.
+_STRONGEST_CONTACT = [0b10, 2, 1]
 
 # Force, torque and position (bits 1, 2 and 4 of mjtConDataField) of the one net contact (reduction 3) of a body.
 _NET_CONTACT = [0b10110, 3, 1]
@@ -51,6 +54,20 @@ class SensorGroup:
         return sensordata[:, self.start : self.start + self.count * self.size].unflatten(1, (self.count, self.size))
 
 
+@dataclass(frozen=True)
+class Touch:
+    """What tells from a look at two geoms' centres, each a sensor, that they cannot touch."""
+
+    first: SensorGroup
+    second: SensorGroup
+    reach: float
+    """Metres between the centres within which they may."""
+
+    def possible(self, sensordata: Float[Tensor, "W S"]) -> Bool[Tensor, "W"]:
+        between = self.first.read(sensordata) - self.second.read(sensordata)
+        return between.square().sum((1, 2)) <= self.reach**2
+
+
 @dataclass(frozen=True, eq=False)
 class Scene:
     """A compiled simulation model and where its sensors' numbers lie."""
@@ -58,6 +75,8 @@ class Scene:
     name: str
     model: mujoco.MjModel
     sensors: dict[str, SensorGroup]
+    touches: dict[str, Touch]
+    """By the name of each sensor that `SceneBuilder.sense_contact` has added."""
     spec: mujoco.MjSpec
     """What the model was compiled from, sensors included and pictures too: for rendering and for tests."""
 
@@ -93,6 +112,7 @@ class SceneBuilder:
         except ValueError as error:
             raise UsageError(f"scene {self.name!r} does not load: {_one_line(error)}") from None
         self._groups: dict[str, list[str]] = {}
+        self._touches: dict[str, tuple[str, str]] = {}
         for number, body in enumerate(self.spec.bodies):
             if not body.name:
                 body.name = f"body{number}"
@@ -120,6 +140,27 @@ class SceneBuilder:
             self._groups[group].append(sensor.name)
         return self
 
+    def sense_contact(self, group: str, pairs: Sequence[tuple[str, str]]) -> "SceneBuilder":
+        """Adds a sensor for each pair of geoms: the force (N) of their strongest contact, its normal part first."""
+        self._groups[group] = []
+        for pair in pairs:
+            for name in pair:
+                if f"centre/{name}" not in self._groups:
+                    self.sense(f"centre/{name}", "geom_position", [name])
+            sensor = self.spec.add_sensor(
+                name=f"{group}/{'/'.join(pair)}",
+                type=_SENSOR.mjSENS_CONTACT,
+                objtype=_GEOM,
+                objname=pair[0],
+                reftype=_GEOM,
+                refname=pair[1],
+                needstage=0,
+            )
+            sensor.intprm[: len(_STRONGEST_CONTACT)] = _STRONGEST_CONTACT
+            self._groups[group].append(sensor.name)
+            self._touches[sensor.name] = pair
+        return self
+
     def build(self) -> Scene:
         """The compiled scene; raises `UsageError` where it does not compile."""
         stripped = self.spec.copy()
@@ -130,7 +171,8 @@ class SceneBuilder:
             first = model.sensor(names[0]) if names else None
             start, size = (int(first.adr[0]), int(first.dim[0])) if first is not None else (0, 0)
             groups[group] = SensorGroup(start, len(names), size)
-        return Scene(self.name, model, groups, self.spec)
+        touches = {sensor: _touch(model, groups, *pair) for sensor, pair in self._touches.items()}
+        return Scene(self.name, model, groups, touches, self.spec)
 
     def _check(self, object_type: mujoco.mjtObj, name: str) -> None:
         kind = {_BODY: "body", _XBODY: "body", _SITE: "site", _GEOM: "geom"}[object_type]
@@ -138,6 +180,13 @@ class SceneBuilder:
             plural = {"body": "bodies"}.get(kind, f"{kind}s")
             known = ", ".join(element.name for element in getattr(self.spec, plural) if element.name)
             raise UsageError(f"scene {self.name!r} has no {kind} {name!r}: it has {known or 'none with a name'}")
+
+
+def _touch(model: mujoco.MjModel, groups: dict[str, SensorGroup], first: str, second: str) -> Touch:
+    geoms = [model.geom(first).id, model.geom(second).id]
+    bounds = model.geom_rbound[geoms]
+    reach = float(bounds.sum() + model.geom_margin[geoms].sum()) if bounds.all() else float("inf")  # planes have none
+    return Touch(groups[f"centre/{first}"], groups[f"centre/{second}"], reach)
 
 
 def _compile(spec: mujoco.MjSpec, name: str) -> mujoco.MjModel:

@@ -82,21 +82,53 @@ def test_start_looks_and_is_spread_as_gymnasiums(gymnasium_id):
     env.close()
 
 
-@pytest.mark.slow  # compiling the kernels takes a minute
-@pytest.mark.parametrize("gymnasium_id", ["HalfCheetah-v5", "Ant-v5"])
-def test_warp_follows_the_cpu_engine(gymnasium_id):
+def both_engines(gymnasium_id, worlds):
+    """The CPU engine and Warp on the CPU device, at the same starts."""
     family, task, _ = base_task(gymnasium_id)
-    engines = [family.make_env(1, 8, backend=backend) for backend in ("mujoco", "warp")]
-    generator = torch.Generator().manual_seed(0)
+    engines = [family.make_env(1, worlds, backend=backend) for backend in ("mujoco", "warp")]
     for env in engines:
         env.set_tasks(task)
         env.reset(seed=0)
+    return family, engines
+
+
+def distance(engines):
+    """How far apart (m, rad) each environment's positions are."""
+    positions, warp_positions = (env.get_state()["qpos"].double() for env in engines)
+    return (positions - warp_positions).abs().amax(1)
+
+
+@pytest.mark.slow  # compiling the kernels takes a minute
+@pytest.mark.parametrize(("gymnasium_id", "strength"), [("HalfCheetah-v5", 0.5), ("Ant-v5", 1.0)])
+def test_warp_follows_the_cpu_engine(gymnasium_id, strength):
+    """All of 32 environments over 20 steps of random actions; 2e-4 is the most seen.
+
+    The half cheetah's are of half strength: under full ones it tumbles, and 4 to 10 of 32 leave the CPU engine by more
+    than 1e-3 (half of them by less than 1e-4). So does the CPU engine leave itself, in 13 of 32, if its positions are
+    disturbed by 1e-6 and its velocities by 1e-5 at every step. What can be compared there is one step at a time.
+    """
+    family, engines = both_engines(gymnasium_id, 32)
+    generator = torch.Generator().manual_seed(0)
     for _ in range(20):
-        action = 2 * torch.rand(8, family.action_space.shape[0], generator=generator) - 1
+        action = strength * (2 * torch.rand(32, family.action_space.shape[0], generator=generator) - 1)
         for env in engines:
             env.step(action)
-        positions, warp_positions = (env.get_state()["qpos"].double() for env in engines)
-        # Rounding of 1e-7 grows through contacts, in one environment more than in the next.
-        error = (positions - warp_positions).abs().amax(1)
-        assert error.median() < 1e-4
-    assert error.max() < 1e-3 or error.sort().values[-2] < 1e-3
+        assert distance(engines).max() < 1e-3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("gymnasium_id", ["HalfCheetah-v5", "Ant-v5"])
+def test_warp_steps_as_the_cpu_engine_does_from_the_same_state(gymnasium_id):
+    """Every step of a tumbling robot, in all environments; 1e-5 is the most seen."""
+    family, engines = both_engines(gymnasium_id, 32)
+    threads, warp = engines
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(20):
+        state, warp_state = threads.get_state(), warp.get_state()
+        for name in ("qpos", "qvel"):
+            state[name] = warp_state[name].double()
+        threads.set_state(state)
+        action = 2 * torch.rand(32, family.action_space.shape[0], generator=generator) - 1
+        for env in engines:
+            env.step(action)
+        assert distance(engines).max() < 3e-5

@@ -147,10 +147,11 @@ def test_doubled_mass_behaves_as_a_model_compiled_with_it(backend):
 
 
 @pytest.mark.parametrize("backend", ENGINES)
+@pytest.mark.parametrize("integrator", ["Euler", "RK4"])
 @pytest.mark.parametrize("evil", [torch.nan, torch.inf, 1e15])
-def test_a_broken_world_is_marked_and_leaves_its_neighbours_alone(backend, evil):
-    scene = arm()
-    broken, healthy = (start(scene, 4, backend, frames=2) for _ in range(2))
+def test_a_broken_world_is_marked_and_leaves_its_neighbours_alone(backend, integrator, evil):
+    scene, options = arm(integrator), {"frames": 2, "sensor_time": SensorTime.EVALUATION}
+    broken, healthy = (start(scene, 4, backend, **options) for _ in range(2))
     state = broken.get_state()
     state["qvel"][2, 0] = evil
     broken.set_state(state)
@@ -165,7 +166,7 @@ def test_a_broken_world_is_marked_and_leaves_its_neighbours_alone(backend, evil)
         assert torch.equal(broken.qvel[others], healthy.qvel[others])
     assert broken.qpos.isfinite().all()
     broken.reset(~others, *rest(scene, 4))
-    fresh = start(scene, 4, backend, frames=2)
+    fresh = start(scene, 4, backend, **options)
     for physics in (broken, fresh):
         physics.step(torch.full((4, 1), 0.3))
     assert torch.equal(broken.qpos[2], fresh.qpos[2])
@@ -206,6 +207,20 @@ def test_trajectories_depend_neither_on_threads_nor_on_the_batch():
         one.step(control[4:5])
     assert torch.equal(one.qpos[0], many.qpos[4])
     assert torch.equal(one.sensordata[0], many.sensordata[4])
+
+
+@pytest.mark.parametrize("evil_frame", ["first", "last"])
+def test_a_world_that_breaks_in_a_frame_taken_apart_is_marked(evil_frame):
+    """One frame is all that the step has, or the last of two."""
+    frames = {"first": 1, "last": 2}[evil_frame]
+    physics = start(arm("RK4"), 3, "mujoco", frames=frames, sensor_time=SensorTime.EVALUATION)
+    physics.step(torch.tensor([[0.1], [0.1], [0.1]]))
+    assert not physics.faults.any()
+    state = physics.get_state()
+    state["qvel"][1] = 9e9  # below MuJoCo's limit of 1e10, which it exceeds on the way
+    physics.set_state(state)
+    physics.step(torch.zeros(3, 1))
+    assert physics.faults.tolist() == [False, True, False]
 
 
 def test_fields_that_cannot_vary_are_named():
