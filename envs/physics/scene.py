@@ -142,11 +142,11 @@ class SceneBuilder:
 
     def sense_contact(self, group: str, pairs: Sequence[tuple[str, str]]) -> "SceneBuilder":
         """Adds a sensor for each pair of geoms: the force (N) of their strongest contact, its normal part first."""
-        self._groups[group] = []
+        for name in dict.fromkeys(name for pair in pairs for name in pair):
+            if f"centre/{name}" not in self._groups:
+                self.sense(f"centre/{name}", "geom_position", [name])
+        self._groups[group] = []  # its sensors are neighbours: no centres in between
         for pair in pairs:
-            for name in pair:
-                if f"centre/{name}" not in self._groups:
-                    self.sense(f"centre/{name}", "geom_position", [name])
             sensor = self.spec.add_sensor(
                 name=f"{group}/{'/'.join(pair)}",
                 type=_SENSOR.mjSENS_CONTACT,
