@@ -2,7 +2,7 @@
 
 from metarl.envs.classic_control import CartPoleParams, PendulumParams
 from metarl.envs.locomotion import FACTORIES
-from metarl.envs.metaworld.official import factories
+from metarl.envs.metaworld.family import factories
 from metarl.envs.native.bandit import Bandit
 from metarl.envs.native.point_navigation import PointNavigation, SparsePointNavigation
 from metarl.envs.native.tabular_mdp import TabularMDP

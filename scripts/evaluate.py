@@ -45,6 +45,8 @@ class Arguments:
     """Where to compute; the device of the training where not given."""
     backend: Annotated[str | None, tyro.conf.arg(metavar="BACKEND")] = None
     """What steps the environments; that of the training where it fits, else auto."""
+    protocol: Literal["per-task", "metaworld"] = "per-task"
+    """Every task counts once, or as the package metaworld counts: the first three episodes to finish of each name."""
     json: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Write the evaluation to this file, too."""
 
@@ -67,6 +69,7 @@ def main(arguments: Sequence[str]) -> None:
         split=parsed.split,
         seed=parsed.seed,
         backend=choose_backend(run, distribution, parsed.backend, parsed.device),
+        protocol=parsed.protocol,
     )
     text = result.to_json()
     title = f"{run.config.agent} on {distribution.id}, {parsed.tasks} {parsed.split} tasks"

@@ -166,9 +166,25 @@ _ML45_TEST = (
     "door-unlock-v3",
 )
 
+_MT10 = (
+    "reach-v3",
+    "push-v3",
+    "pick-place-v3",
+    "door-open-v3",
+    "drawer-open-v3",
+    "drawer-close-v3",
+    "button-press-topdown-v3",
+    "peg-insert-side-v3",
+    "window-open-v3",
+    "window-close-v3",
+)
+
 SETS = {
     "ML10": {"train": _ML10_TRAIN, "test": _ML10_TEST},
     "ML25": {"train": _ML25_TRAIN, "test": _ML25_TEST},
     "ML45": {"train": _ML45_TRAIN, "test": _ML45_TEST},
 }
 """The tasks of both splits by set. As in the package, `basketball-v3` is in both splits of ML25."""
+
+MULTITASK_SETS = {"MT10": _MT10, "MT50": TASKS}
+"""The tasks of the multi-task sets, which have no test split of their own."""

@@ -28,12 +28,12 @@ def test_names_are_those_of_the_package_in_its_order():
 def test_all_families_are_registered_without_the_package():
     code = (
         "import sys, metarl\n"
-        "ids = [id for id in metarl.list_distributions() if id.startswith('ML')]\n"
-        "spaces = {metarl.make(id).observation_space.shape for id in ids}\n"
-        "print(len(ids), spaces, 'metaworld' in sys.modules)"
+        "ids = [id for id in metarl.list_distributions() if id.startswith(('ML', 'MT'))]\n"
+        "spaces = {metarl.make(id).observation_space.shape[0] for id in ids}\n"
+        "print(len(ids), sorted(spaces), 'metaworld' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
-    assert done.stdout.strip() == "53 {(39,)} False"
+    assert done.stdout.strip() == "106 [39, 49, 89] False"
 
 
 def test_spaces_are_the_packages():
@@ -70,6 +70,13 @@ def test_goals_of_one_task_are_the_packages():
         assert_same_goals(test, official.test_tasks, [name])
 
 
+def test_goals_of_a_task_to_be_learned_are_the_packages():
+    distribution, official = metarl.make("MT1-push-v3", goals_seed=2), metaworld.MT1("push-v3", seed=2)
+    assert_same_goals(distribution.all_tasks("train"), official.train_tasks, ["push-v3"])
+    assert distribution.all_tasks("test") == distribution.all_tasks("train")
+    assert official.test_tasks == []
+
+
 @pytest.fixture
 def still_arm(monkeypatch):
     """Lets the package draw its goals without settling the arm, which takes it minutes for the large sets."""
@@ -80,6 +87,12 @@ def test_goals_of_a_set_are_the_packages(still_arm):
     distribution, official = metarl.make("ML10-v3", goals_seed=5), metaworld.ML10(seed=5)
     assert_same_goals(distribution.all_tasks("train"), official.train_tasks, distribution.names)
     assert_same_goals(distribution.all_tasks("test"), official.test_tasks, distribution.names)
+
+
+def test_goals_of_tasks_to_be_learned_together_are_the_packages(still_arm):
+    distribution, official = metarl.make("MT10-v3", goals_seed=5), metaworld.MT10(seed=5)
+    assert distribution.names == tuple(official.train_classes)
+    assert_same_goals(distribution.all_tasks("train"), official.train_tasks, distribution.names)
 
 
 @pytest.mark.slow
@@ -149,7 +162,7 @@ def random_actions(steps, count, seed=0):
 
 def test_a_task_steps_as_the_packages_environment():
     distribution = metarl.make("ML1-push-v3", horizon=15, workers=2)
-    env = distribution.make_env(3)
+    env = distribution.make_env(3, backend="gymnasium")
     tasks = distribution.sample(3, seed=0)
     assert_steps_as_by_hand(env, tasks, distribution.names, random_actions(35, 3), 15)
     env.close()
@@ -157,7 +170,7 @@ def test_a_task_steps_as_the_packages_environment():
 
 def test_a_set_steps_as_the_packages_environments_and_changes_tasks():
     distribution = metarl.make("ML10-v3", horizon=12, workers=2)
-    env = distribution.make_env(4)
+    env = distribution.make_env(4, backend="gymnasium")
     for split, seed in (("train", 0), ("test", 0), ("train", 1)):
         tasks = distribution.sample(4, split=split, seed=seed)
         assert len(set(tasks.parameters["task_index"].tolist())) > 1
@@ -165,9 +178,37 @@ def test_a_set_steps_as_the_packages_environments_and_changes_tasks():
     env.close()
 
 
+OPTIONS = [
+    {},
+    {"goal_observable": True, "reward": "v1"},
+    {"goal_observable": True, "one_hot": True, "terminate_on_success": True},
+]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=["hidden", "v1", "one-hot"])
+def test_batches_step_as_the_packages_environments(options):
+    """Apart from the search of the constraint solver (tests/metaworld/test_trajectories.py), within float32."""
+    mine = ["drawer-close-v3", "door-close-v3", "window-open-v3", "bin-picking-v3", "sweep-v3"]
+    distribution = metarl.make("ML-custom", train=mine, test=["reach-v3"], horizon=12, vectorization="sync", **options)
+    tasks, runs = distribution.sample(5, seed=1), []
+    actions = random_actions(20, 5)
+    actions[:, tasks.parameters["task_index"] == 0, 1] = 1.0  # towards the drawer, which a push or two closes
+    for backend in ("mujoco", "gymnasium"):
+        env = distribution.make_env(5, backend=backend)
+        env.set_tasks(tasks)
+        first, _ = env.reset(seed=0)
+        steps = [env.step(action) for action in actions]
+        env.close()
+        rows = [[*step[:4], step[4]["final_obs"], step[4]["_final_obs"], step[4]["success"]] for step in steps]
+        runs.append([first, *(torch.stack(part) for part in zip(*rows, strict=True))])
+    for ours, theirs in zip(*runs, strict=True):
+        assert ours.dtype == theirs.dtype
+        torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
 def test_the_full_horizon_is_reached_and_not_passed():
     distribution = metarl.make("ML1-button-press-v3", vectorization="sync")
-    env = distribution.make_env(1)
+    env = distribution.make_env(1, backend="gymnasium")
     env.set_tasks(distribution.sample(1, seed=0))
     env.reset(seed=0)
     ends = [t for t in range(1, 503) if env.step(torch.zeros(1, 4))[3]]
@@ -176,7 +217,7 @@ def test_the_full_horizon_is_reached_and_not_passed():
 
 def test_a_new_task_under_way_places_its_scene_at_the_next_step():
     distribution = metarl.make("ML1-reach-v3", horizon=6, vectorization="sync")
-    env, fresh = (distribution.make_env(1) for _ in range(2))
+    env, fresh = (distribution.make_env(1, backend="gymnasium") for _ in range(2))
     first, second = distribution.sample(2, seed=0)
     env.set_tasks(first)
     fresh.set_tasks(second)
@@ -196,7 +237,7 @@ def test_a_new_task_under_way_places_its_scene_at_the_next_step():
 @pytest.mark.parametrize("name", ["ML1-bin-picking-v3", "ML1-basketball-v3", "ML10-v3"])
 def test_a_restored_state_repeats_its_steps(name):
     distribution = metarl.make(name, horizon=20, vectorization="sync")
-    one, other = (distribution.make_env(3) for _ in range(2))
+    one, other = (distribution.make_env(3, backend="gymnasium") for _ in range(2))
     tasks, actions = distribution.sample(3, seed=2), random_actions(20, 3)
     for env in (one, other):
         env.set_tasks(tasks)
@@ -217,8 +258,8 @@ def test_a_restored_state_repeats_its_steps(name):
 
 
 def test_the_contract_holds():
-    check_distribution(metarl.make("ML1-drawer-open-v3", horizon=10, vectorization="sync"))
-    check_distribution(metarl.make("ML10-v3", horizon=5, vectorization="sync"), num_tasks=2)
+    check_distribution(metarl.make("ML1-drawer-open-v3", horizon=10, vectorization="sync"), backend="gymnasium")
+    check_distribution(metarl.make("ML10-v3", horizon=5, vectorization="sync"), backend="gymnasium", num_tasks=2)
 
 
 @pytest.mark.parametrize(
@@ -227,6 +268,7 @@ def test_the_contract_holds():
         ({"horizon": 501}, "horizon must be at most 500"),
         ({"goals_seed": -1}, "goals_seed must be a whole number"),
         ({"workers": 0}, "number of workers"),
+        ({"vectorization": "fork"}, "unknown vectorization 'fork'"),
         ({"goal_seed": 1}, "goals_seed"),
     ],
 )

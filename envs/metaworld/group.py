@@ -1,0 +1,145 @@
+"""The worlds of one scene within a batch: stepped together, judged task by task."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from metarl.envs.metaworld.definition import Start, TaskDefinition
+from metarl.envs.metaworld.scenes import task_scene
+from metarl.envs.metaworld.starts import FRAMES, PARTS, EpisodeStart
+from metarl.envs.metaworld.views import View
+from metarl.envs.physics import make_physics
+
+OUTCOMES = (
+    "reward",
+    "success",
+    "near_object",
+    "grasp_success",
+    "grasp_reward",
+    "in_place_reward",
+    "obj_to_target",
+)
+HAND_STEP = 0.01
+"""Metres that an action of 1 moves the commanded hand."""
+
+
+@dataclass
+class _Part:
+    """Neighbouring worlds of one task definition."""
+
+    task: TaskDefinition
+    worlds: slice
+    memory: Start
+
+
+class SceneGroup:
+    """`W` worlds of one scene, which may run different tasks of it. `places` `[W]`: where in the batch each one is."""
+
+    places: Int[Tensor, "W"]
+    first_observation: Float[Tensor, "W 18"]
+    """Hand, gripper and objects at the start of an episode."""
+
+    def __init__(self, file: str, num_worlds: int, *, backend: str, device: torch.device):
+        self.scene = task_scene(file)
+        self.physics = make_physics(self.scene.scene, num_worlds, backend=backend, device=device, frames=FRAMES)
+        self._everywhere = torch.ones(num_worlds, dtype=torch.bool, device=device)
+        self._starting = self._everywhere
+
+    def set_tasks(
+        self, members: Sequence[tuple[TaskDefinition, EpisodeStart]], places: Int[Tensor, "W"], version: str
+    ) -> None:
+        """Puts every world at the start of its task; `members` fill the worlds one behind the other."""
+        like = self.physics.qpos
+        self.places = places.to(like.device)
+        self._version = version
+        self._qpos, self._qvel, self._mocap_start, mocap_quat, self.first_observation = (
+            torch.cat([getattr(start, name) for _, start in members]).to(like) for name in PARTS
+        )
+        self._parts, first = [], 0
+        for task, own in members:
+            worlds = slice(first, first := first + len(own.qpos))
+            self._parts.append(_Part(task, worlds, own.memory.map(lambda value: value.to(like))))
+        self._hand_low, self._hand_high = (
+            torch.cat([like.new_tensor(getattr(task, name)).expand(len(own.qpos), 3) for task, own in members])
+            for name in ("hand_low", "hand_high")
+        )
+        self._mocap_pos = self._mocap_start.clone()
+        self.physics.set_state({"mocap_pos": self._mocap_pos.flatten(1), "mocap_quat": mocap_quat.flatten(1)})
+        self.restart(self._everywhere)
+
+    @property
+    def goals(self) -> Float[Tensor, "W 3"]:
+        """The target as it is observed, within the bounds that the task names."""
+        goals = [
+            part.memory.target.clamp(
+                part.memory.target.new_tensor(part.task.goal_low), part.memory.target.new_tensor(part.task.goal_high)
+            )
+            for part in self._parts
+        ]
+        return torch.cat(goals)
+
+    def step(self, action: Float[Tensor, "W 4"]) -> None:
+        """Moves the commanded hand and simulates."""
+        hand = self._mocap_pos[:, self.scene.hand_mocap]
+        moved = hand + HAND_STEP * action[:, :3].clamp(-1, 1)
+        self._mocap_pos[:, self.scene.hand_mocap] = moved.clamp(self._hand_low, self._hand_high)
+        self.physics.step(torch.stack([action[:, 3], -action[:, 3]], 1), self._mocap_pos)
+
+    def judge(self, action: Float[Tensor, "W 4"]) -> tuple[Float[Tensor, "W 7"], Float[Tensor, "W 18"]]:
+        """`OUTCOMES` and the observation of the state reached."""
+        outcomes, observed = [], []
+        for part in self._parts:
+            view = View(self.scene.layout, self.physics.sensordata[part.worlds], self.physics.qpos[part.worlds])
+            new = part.task.remember(view, part.memory, self._starting[part.worlds])
+            if new:
+                part.memory = replace(part.memory, extra={**part.memory.extra, **new})
+            evaluate = part.task.evaluate if self._version == "v2" else part.task.evaluate_v1
+            outcome = evaluate(view, part.memory, action[part.worlds])
+            outcomes.append(torch.stack([getattr(outcome, name).to(action.dtype) for name in OUTCOMES], 1))
+            observed.append(part.task.observe(view))
+        self._starting = torch.zeros_like(self._starting)
+        return torch.cat(outcomes), torch.cat(observed)
+
+    def restart(self, worlds: Bool[Tensor, "W"]) -> None:
+        """Puts the chosen worlds back to the start of their task."""
+        self.physics.reset(worlds, self._qpos, self._qvel)
+        self._mocap_pos = torch.where(worlds[:, None, None], self._mocap_start, self._mocap_pos)
+        self._starting = self._starting | worlds
+
+    def get_state(self) -> dict[str, Tensor]:
+        """The engine's state, what rewards remember, and who is at a start; each `[W, ...]`."""
+        memory = [_numbers(part.memory) for part in self._parts]
+        width = max(numbers.shape[1] for numbers in memory)
+        padded = [torch.nn.functional.pad(numbers, (0, width - numbers.shape[1])) for numbers in memory]
+        # The engine itself hears of the commanded hand at the next step.
+        more = {"mocap_pos": self._mocap_pos.flatten(1).clone(), "memory": torch.cat(padded)}
+        return self.physics.get_state() | more | {"starting": self._starting[:, None].to(self._mocap_pos)}
+
+    def set_state(self, state: Mapping[str, Tensor]) -> None:
+        """Restores what `get_state` returned; columns beyond this scene's own are ignored."""
+        own = self.physics.get_state()
+        self.physics.set_state({name: state[name][:, : own[name].shape[1]] for name in own.keys() & state.keys()})
+        if "mocap_pos" in state:
+            self._mocap_pos = self.physics.get_state()["mocap_pos"].view_as(self._mocap_pos).clone()
+        if "starting" in state:
+            self._starting = state["starting"][:, 0].to(self._starting)
+        if "memory" in state:
+            for part in self._parts:
+                part.memory = _with_numbers(part.memory, state["memory"][part.worlds])
+
+
+def _numbers(memory: Start) -> Float[Tensor, "w K"]:
+    rows = [value.flatten(1) if value.ndim > 1 else value[:, None] for _, value in sorted(memory.extra.items())]
+    return torch.cat([memory.tcp[:, :0], *rows], 1)
+
+
+def _with_numbers(memory: Start, numbers: Float[Tensor, "w K"]) -> Start:
+    extra, first = {}, 0
+    for name, value in sorted(memory.extra.items()):
+        size = value[0].numel()
+        extra[name] = numbers[:, first : first + size].reshape(value.shape).to(value)
+        first += size
+    return replace(memory, extra=extra)

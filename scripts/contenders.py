@@ -1,0 +1,181 @@
+"""What `metarl benchmark rollout` races: metarl's own rollouts and those of its peers."""
+
+import functools
+import importlib.util
+import time
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+
+import metarl
+from metarl.agents.random import RandomPolicy
+from metarl.envs.locomotion.family import LocomotionDistribution
+from metarl.envs.metaworld.family import MetaWorld
+from metarl.randomness import make_generator
+from metarl.tasks import TaskDistribution
+
+GYMNASIUM_WORKERS = 16
+ROLLOUT_STEPS = 50
+
+
+class Contender:
+    """Something that takes random actions in `num_envs` environments.
+
+    A `fresh` one starts new episodes with every rollout. Where a reset costs a peer a tenth of an episode, as with
+    Meta-World, it goes on instead and resets only what has ended, which spares it more than it spares metarl.
+    """
+
+    def __init__(self, num_envs: int):
+        self.num_envs = num_envs
+
+    def rollout(self) -> None:
+        """A reset and `ROLLOUT_STEPS` steps of every environment; returns when they are done."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Ends its threads and processes."""
+
+    def run(self, seconds: float) -> float:
+        """Environment steps per second over about `seconds`."""
+        start, rollouts = time.perf_counter(), 0
+        while time.perf_counter() - start < seconds:
+            self.rollout()
+            rollouts += 1
+        return rollouts * ROLLOUT_STEPS * self.num_envs / (time.perf_counter() - start)
+
+
+class OwnContender(Contender):
+    """`metarl.collect`, with as many tasks as fit."""
+
+    def __init__(self, family: TaskDistribution, backend: str, device: str, num_envs: int):
+        super().__init__(num_envs)
+        num_tasks = next(tasks for tasks in (40, 32, 20, 16, 10, 8, 4, 2, 1) if num_envs % tasks == 0)
+        self.env = family.make_env(num_tasks, num_envs // num_tasks, backend=backend, device=device)
+        self.env.set_tasks(family.sample(num_tasks, seed=0))
+        self._policy = RandomPolicy(family.action_space, make_generator("benchmark", device=self.env.device))
+
+    def rollout(self) -> None:
+        metarl.collect(self.env, self._policy, ROLLOUT_STEPS)
+        self._wait()
+
+    def close(self) -> None:
+        self.env.close()
+
+    def parts(self, seconds: float) -> dict[str, float]:
+        """Microseconds per environment step in each part of a rollout.
+
+        On a GPU each part is waited for, so their sum exceeds what a free run takes.
+        """
+        spent: dict[str, float] = {}
+        owners: list[tuple[Any, str, str]] = [(self.env, "step", "step"), (self._policy, "act", "policy")]
+        engines = [self.env.physics] if hasattr(self.env, "physics") else getattr(self.env, "engines", [])
+        owners += [(engine, "step", "physics") for engine in engines]
+        for owner, method, name in owners:
+            setattr(owner, method, self._timed(getattr(owner, method), spent, name))
+        start, rollouts = time.perf_counter(), 0
+        while time.perf_counter() - start < seconds:
+            self.rollout()
+            rollouts += 1
+        total = time.perf_counter() - start
+        for owner, method, _ in owners:
+            delattr(owner, method)  # the class's own shows again
+        scale = 1e6 / (rollouts * ROLLOUT_STEPS * self.num_envs)
+        physics = spent.get("physics", 0.0)
+        return {
+            "physics": physics * scale,
+            "observation_and_reward": (spent["step"] - physics) * scale,
+            "policy": spent["policy"] * scale,
+            "copying": (total - spent["step"] - spent["policy"]) * scale,
+            "physics_share": physics / spent["step"],
+        }
+
+    def _timed(self, function: Callable, spent: dict[str, float], name: str) -> Callable:
+        def timed(*arguments: Any) -> Any:
+            self._wait()
+            start = time.perf_counter()
+            answer = function(*arguments)
+            self._wait()
+            spent[name] = spent.get(name, 0.0) + time.perf_counter() - start
+            return answer
+
+        return timed
+
+    def _wait(self) -> None:
+        if self.env.device.type == "cuda":
+            torch.cuda.synchronize(self.env.device)
+
+
+class EnvPoolContender(Contender):
+    """EnvPool's C++ environments, as many threads as CPUs."""
+
+    def __init__(self, id: str, options: dict[str, Any], num_envs: int, *, fresh: bool = True):
+        import envpool
+
+        super().__init__(num_envs)
+        self._env = envpool.make_gymnasium(id, num_envs=num_envs, **options)
+        self._space, self._rng = self._env.action_space, np.random.default_rng(0)
+        self._fresh = fresh
+        self._env.reset()
+
+    def rollout(self) -> None:
+        shape = (self.num_envs, *self._space.shape)
+        if self._fresh:
+            self._env.reset()
+        for _ in range(ROLLOUT_STEPS):
+            self._env.send(self._rng.uniform(self._space.low, self._space.high, shape))
+            self._env.recv()
+
+    def close(self) -> None:
+        self._env.close()
+
+
+class GymnasiumContender(Contender):
+    """Gymnasium's own environments in 16 worker processes, each with its share of them."""
+
+    def __init__(self, make: Callable[[], gym.Env], num_envs: int, *, fresh: bool = True):
+        super().__init__(num_envs)
+        self._workers = min(GYMNASIUM_WORKERS, num_envs)
+        self._env = gym.vector.AsyncVectorEnv([make] * self._workers)
+        self._space, self._rng = self._env.action_space, np.random.default_rng(0)
+        self._fresh = fresh
+        self._env.reset()
+
+    def rollout(self) -> None:
+        """As many rounds of the workers as `num_envs` environments take."""
+        for _ in range(-(-self.num_envs // self._workers)):
+            if self._fresh:
+                self._env.reset()
+            for _ in range(ROLLOUT_STEPS):
+                self._env.step_async(self._rng.uniform(self._space.low, self._space.high).astype(np.float32))
+                self._env.step_wait()
+
+    def close(self) -> None:
+        self._env.close()
+
+
+def peers_of(family: TaskDistribution, num_envs: int) -> dict[str, Contender]:
+    """The peers that know the family's robot and are installed; their episodes end where the family's do."""
+    makers = {"envpool": EnvPoolContender, "gymnasium": GymnasiumContender}
+    installed = {name: maker for name, maker in makers.items() if importlib.util.find_spec(name) is not None}
+    if isinstance(family, LocomotionDistribution):
+        options = {"max_episode_steps": family.horizon}
+        if family.robot.falls:
+            options["terminate_when_unhealthy"] = family.terminates
+        make = functools.partial(gym.make, family.robot.gymnasium_id, **options)
+        arguments: dict[str, tuple] = {"envpool": (family.robot.gymnasium_id, options), "gymnasium": (make,)}
+        return {name: maker(*arguments[name], num_envs) for name, maker in installed.items()}
+    if isinstance(family, MetaWorld) and len(family.names) == 1:
+        name = family.names[0]
+        place = "".join(part.title() for part in name.removesuffix("-v3").split("-"))
+        arguments = {"envpool": (f"MetaWorld/{place}-v3", {}), "gymnasium": (functools.partial(_official, name),)}
+        return {name: maker(*arguments[name], num_envs, fresh=False) for name, maker in installed.items()}
+    return {}
+
+
+def _official(name: str) -> gym.Env:
+    import metaworld  # noqa: F401 - registers its environments
+
+    return gym.make("Meta-World/goal_observable", env_name=name, seed=0, disable_env_checker=True)
