@@ -11,11 +11,11 @@ from torch import Tensor
 from metarl.adaptation import Parameters, adapt, stack
 from metarl.agent import Agent, AgentConfig, EnvSpec
 from metarl.agents.meta_objective import InnerStep, LocalModel, MetaObjective
-from metarl.agents.optimizer_state import load_optimizer_tensors, optimizer_tensors
 from metarl.agents.trpo import TrustRegion, trust_region_step
 from metarl.errors import UsageError
 from metarl.nn.baseline import episode_time, fit_baseline
 from metarl.nn.policy import PolicyBatch, PolicyGradient, PolicyNetwork, StackedPolicy
+from metarl.optimizer_state import load_optimizer_tensors, optimizer_tensors
 from metarl.randomness import derive_seed, make_generator
 from metarl.rollout import Policy, Trajectories, collect, discounted_returns, fault_metrics, gae, standardize
 from metarl.vector_env import TaskVectorEnv

@@ -9,9 +9,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from metarl.agent import Agent, AgentConfig, EnvSpec
-from metarl.agents.optimizer_state import load_optimizer_tensors, optimizer_tensors
 from metarl.agents.recurrent import RecurrentActorCritic, RecurrentPolicy
 from metarl.errors import UsageError
+from metarl.optimizer_state import load_optimizer_tensors, optimizer_tensors
 from metarl.randomness import make_generator
 from metarl.rollout import Policy, Trajectories, collect, fault_metrics, gae, standardize
 from metarl.vector_env import TaskVectorEnv

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 def __getattr__(name: str) -> Any:
     if name.startswith("__") and name != "__all__":
         raise AttributeError(f"module 'metarl' has no attribute {name!r}")
+    if name == "fewshot":  # a package of its own, which the rest does not wait for
+        return importlib.import_module("metarl.fewshot")
     api = importlib.import_module("metarl.api")
     if name == "__all__" or name in api.__all__:
         return getattr(api, name)

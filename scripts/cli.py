@@ -12,6 +12,7 @@ COMMANDS = {
     "resume": ("metarl.scripts.resume", "go on with a run exactly where it stopped"),
     "evaluate": ("metarl.scripts.evaluate", "measure how fast a trained agent adapts to unseen tasks"),
     "adapt": ("metarl.scripts.adapt", "adapt a trained agent to one given task"),
+    "fewshot": ("metarl.scripts.fewshot", "train and test a supervised few-shot learner"),
     "check": ("metarl.scripts.check", "run the contract on a task distribution of one's own"),
     "benchmark": ("metarl.scripts.benchmark", "measure speed, beside peers"),
 }

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import tyro
 
-from metarl.experiment import resume
+from metarl import experiment, fewshot
+from metarl.fewshot.run import is_fewshot_run
 from metarl.scripts.arguments import parse
 
 
@@ -20,4 +21,5 @@ class Arguments:
 
 
 def main(arguments: Sequence[str]) -> None:
-    print(resume(parse(Arguments, arguments, "metarl resume").run))
+    run = parse(Arguments, arguments, "metarl resume").run
+    print(fewshot.resume(run) if is_fewshot_run(run) else experiment.resume(run))

@@ -1,0 +1,174 @@
+"""The copy task (Graves et al. 2014, section 4.1): hear a sequence of random 8-bit vectors, then say it from memory.
+
+A sequence of L vectors takes 2 L + 2 steps: a start marker, the vectors, an end marker, and L steps without input in
+which the vectors are wanted back. Two networks learn it from the same sequences, a Neural Turing Machine and an LSTM of
+at least as many parameters; the cost of a vector is Σ over its bits of −log₂ p(bit).
+
+Deviations: batches of sequences of one length and Adam, where the paper has single sequences and RMSProp with momentum;
+the LSTM has one layer of 256 units, where the paper has three.
+"""
+
+import functools
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from metarl.errors import UsageError
+from metarl.fewshot.learners.memory import ControllerKind, initialize
+from metarl.fewshot.learners.ntm import NTMCell
+from metarl.randomness import make_generator
+from metarl.tasks import check_count
+
+BITS = 8
+INPUTS = BITS + 2
+"""The bits and a channel for each marker."""
+
+
+@dataclass(frozen=True)
+class CopyConfig:
+    """One comparison on the copy task."""
+
+    updates: int = 10_000
+    """Training steps of either network."""
+    batch: int = 16
+    """Sequences per step, all of one length."""
+    max_length: int = 20
+    """Training sequences have 1 to so many vectors."""
+    test_lengths: tuple[int, ...] = (40,)
+    """Longer sequences, which training never shows."""
+    test_sequences: int = 200
+    """Sequences of each length to test with."""
+    learning_rate: float = 1e-3
+    """Adam's step size, which falls linearly to a tenth."""
+    clip: float = 1.0
+    """Largest norm of a gradient."""
+    controller: ControllerKind = "feed-forward"
+    """What drives the Neural Turing Machine's heads."""
+    controller_size: int = 100
+    """Units of the controller."""
+    slots: int = 128
+    """Rows of the memory."""
+    slot_size: int = 20
+    """Numbers in each row."""
+    lstm_size: int = 256
+    """Units of the LSTM."""
+    seed: int = 0
+    """All randomness comes from it."""
+
+    def __post_init__(self) -> None:
+        sizes = ("updates", "batch", "max_length", "test_sequences", "controller_size", "slots", "slot_size")
+        for name in (*sizes, "lstm_size"):
+            check_count(name, getattr(self, name))
+        for length in self.test_lengths:
+            check_count("test_lengths", length)
+        if not (self.learning_rate > 0 and self.clip > 0):
+            raise UsageError(f"learning_rate and clip must be positive, got {self.learning_rate} and {self.clip}")
+
+
+class NTMCopier(nn.Module):
+    """A Neural Turing Machine with one read head."""
+
+    def __init__(self, config: CopyConfig, generator: torch.Generator):
+        super().__init__()
+        self.cell = NTMCell(
+            config.controller, INPUTS, config.controller_size, heads=1, slots=config.slots, size=config.slot_size
+        )
+        self.readout = nn.Linear(self.cell.outputs, BITS)
+        self.cell.initialize(generator)
+        initialize(self.readout, generator)
+
+    def forward(self, inputs: Float[Tensor, "T B I"]) -> Float[Tensor, "T B 8"]:
+        outputs, _ = self.cell(inputs, self.cell.initial(inputs.shape[1]))
+        return self.readout(outputs)
+
+
+class LSTMCopier(nn.Module):
+    """An LSTM."""
+
+    def __init__(self, config: CopyConfig, generator: torch.Generator):
+        super().__init__()
+        self.lstm = nn.LSTM(INPUTS, config.lstm_size)
+        self.readout = nn.Linear(config.lstm_size, BITS)
+        initialize(self, generator)
+        with torch.no_grad():
+            dict(self.lstm.named_parameters())["bias_ih_l0"][config.lstm_size : 2 * config.lstm_size] = 1.0  # remember
+
+    def forward(self, inputs: Float[Tensor, "T B I"]) -> Float[Tensor, "T B 8"]:
+        return self.readout(self.lstm(inputs)[0])
+
+
+def draw(batch: int, length: int, generator: torch.Generator) -> tuple[Float[Tensor, "T B 10"], Float[Tensor, "L B 8"]]:
+    """Inputs of T = 2 L + 2 steps, and the vectors that the last L of them should bring."""
+    vectors = torch.randint(2, (length, batch, BITS), generator=generator).float()
+    inputs = torch.zeros(2 * length + 2, batch, INPUTS)
+    inputs[0, :, BITS] = 1.0
+    inputs[1 : length + 1, :, :BITS] = vectors
+    inputs[length + 1, :, BITS + 1] = 1.0
+    return inputs, vectors
+
+
+def bits_per_vector(network: nn.Module, inputs: Tensor, vectors: Float[Tensor, "L B 8"]) -> Float[Tensor, ""]:
+    """The mean cost of a vector: 8 bits for guessing, 0 for a perfect copy."""
+    logits = network(inputs)[-len(vectors) :]
+    nats = F.binary_cross_entropy_with_logits(logits, vectors, reduction="sum")
+    return nats / math.log(2) / (vectors.shape[0] * vectors.shape[1])
+
+
+def train(
+    network: nn.Module, config: CopyConfig, report: Callable[[int, float], None] = lambda step, bits: None
+) -> list[float]:
+    """Trains on sequences that the seed alone decides; returns the bits per vector of each step."""
+    optimizer = torch.optim.Adam(network.parameters(), lr=config.learning_rate)
+    bits = []
+    for step in range(config.updates):
+        optimizer.param_groups[0]["lr"] = config.learning_rate * (1 - 0.9 * step / config.updates)
+        generator = make_generator("copy", config.seed, step)
+        length = int(torch.randint(1, config.max_length + 1, (), generator=generator))
+        loss = bits_per_vector(network, *draw(config.batch, length, generator))
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(network.parameters(), config.clip)
+        optimizer.step()
+        bits.append(float(loss.detach()))
+        report(step + 1, bits[-1])
+    return bits
+
+
+@torch.no_grad()
+def measure(network: nn.Module, lengths: Sequence[int], sequences: int, seed: int) -> dict[int, float]:
+    """Bits per vector at each length, on new sequences."""
+    return {
+        length: float(bits_per_vector(network, *draw(sequences, length, make_generator("copy test", seed, length))))
+        for length in lengths
+    }
+
+
+def run_copy_task(
+    config: CopyConfig, report: Callable[[str, int, float], None] = lambda name, step, bits: None
+) -> dict[str, dict[str, Any]]:
+    """Trains and tests both networks; returns what became of each, by name."""
+    networks: dict[str, nn.Module] = {
+        "ntm": NTMCopier(config, make_generator("copy", "ntm", config.seed)),
+        "lstm": LSTMCopier(config, make_generator("copy", "lstm", config.seed)),
+    }
+    lengths = [*range(1, config.max_length + 1), *config.test_lengths]
+    sizes = {name: sum(p.numel() for p in network.parameters()) for name, network in networks.items()}
+    if sizes["lstm"] < sizes["ntm"]:
+        raise UsageError(f"the LSTM has {sizes['lstm']:,} parameters, the NTM {sizes['ntm']:,}: raise --lstm-size")
+    results = {}
+    for name, network in networks.items():
+        began = time.perf_counter()
+        train(network, config, functools.partial(report, name))
+        results[name] = {
+            "parameters": sizes[name],
+            "training_seconds": time.perf_counter() - began,
+            "bits_per_vector": measure(network, lengths, config.test_sequences, config.seed),
+        }
+    return results

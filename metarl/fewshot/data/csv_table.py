@@ -1,0 +1,238 @@
+"""A table of the user's own: a CSV file with a header, one row for each example.
+
+One column is the label; one may be the protected group, which is no feature. Of the others, columns of numbers are
+standardised over the training rows, and columns of words become one 0/1 feature for each word (one-hot).
+"""
+
+import csv
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from metarl.errors import UsageError
+from metarl.fewshot.data import DataConfig
+from metarl.fewshot.data.tables import TEST_SHARE, Table, held_out_rows, split_pools, standardisation
+from metarl.randomness import make_generator
+from metarl.registry import near_matches
+
+MAX_WORDS = 100
+"""Different words in a column at most: more are names or identifiers, which tell nothing of the next row."""
+MIN_ROWS = 4
+"""Rows of a class at least: a support and a query example, for training and for the test."""
+
+
+@dataclass(frozen=True)
+class CsvConfig(DataConfig):
+    """Options of a CSV file."""
+
+    csv: str | None = None
+    """The file; its first line names the columns."""
+    label: str | None = None
+    """Column of the label: words or whole numbers."""
+    group: str | None = None
+    """Column of the protected group; the classes then keep their order, so that label 1 of two is the later one."""
+    categorical: tuple[str, ...] = ()
+    """Columns of numbers that are but names (codes), to be taken as words."""
+    ignore: tuple[str, ...] = ()
+    """Columns to leave out."""
+    split_by: Literal["rows", "classes"] = "rows"
+    """What train and test do not share: rows, or whole classes (for tables of many)."""
+
+
+class CsvTable(Table):
+    """`encode` turns further rows of the same columns into the raw inputs that `Learner.predict` takes."""
+
+    config_class = CsvConfig
+    config: CsvConfig
+
+    def __init__(self, config: CsvConfig):
+        super().__init__(config)
+        if config.csv is None or config.label is None:
+            raise UsageError("data csv needs a file and its label column: --csv FILE --label COLUMN")
+        if config.group == config.label:
+            raise UsageError(f"column {config.label!r} cannot be both label and group")
+        table = Columns(Path(config.csv))
+        used = [config.label, *([] if config.group is None else [config.group])]
+        for name in (*used, *config.categorical, *config.ignore):
+            table.check_column(name)
+        features = [name for name in table.names if name not in {*used, *config.ignore}]
+        if not features:
+            raise UsageError(f"{config.csv} has no columns besides the label and those that are left out")
+        self.features = [Feature.of(table, name, name in config.categorical) for name in features]
+        """The columns that are inputs, in the file's order."""
+        labels, self.classes = _labels(table, config.label)
+        """The labels, and what 0, 1, … of them stand for."""
+        groups, self.groups = (None, []) if config.group is None else _codes(table.column(config.group))
+        """The groups, and what 0, 1, … of them stand for."""
+        rows = self._encode(table)
+        held_out = self._held_out(labels)
+        numeric = torch.tensor([f.words is None for f in self.features for _ in range(f.width)])
+        self.preprocessing = standardisation(rows[~held_out], numeric)
+        self.pools = split_pools(rows, labels, held_out, Path(config.csv).name, groups)
+
+    def encode(self, path: Path | str) -> Float[Tensor, "n D"]:
+        """The rows of another CSV file with the same feature columns (others are ignored), as raw inputs.
+
+        Raises `UsageError` for a column that is missing and a word that the first file does not have.
+        """
+        table = Columns(Path(path))
+        for feature in self.features:
+            table.check_column(feature.name)
+        return self._encode(table)
+
+    def _encode(self, table: "Columns") -> Float[Tensor, "n D"]:
+        return torch.cat([feature.encode(table) for feature in self.features], 1)
+
+    def _held_out(self, labels: Int[Tensor, "n"]) -> Bool[Tensor, "n"]:
+        if self.config.split_by == "rows":
+            return held_out_rows(labels, "csv")
+        number = len(self.classes)
+        if number < 4:
+            raise UsageError(f"{self.config.csv} has {number} classes, too few to split by: leave --split-by out")
+        test = torch.randperm(number, generator=make_generator("table classes"))[: max(2, round(TEST_SHARE * number))]
+        return torch.isin(labels, test)
+
+
+class Columns:
+    """The cells of a CSV file as text, by column; raises `UsageError` where it is no table without gaps."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        if not path.is_file():
+            raise UsageError(f"there is no file {path}")
+        try:
+            with path.open(newline="", encoding="utf-8-sig") as file:
+                reader = csv.reader(file, strict=True)
+                lines = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if row]
+        except UnicodeDecodeError:
+            raise UsageError(f"{path} is no CSV file: it is not text in UTF-8") from None
+        except csv.Error as error:
+            raise UsageError(f"{path} is no CSV file: {error}") from None
+        if len(lines) < 2:
+            raise UsageError(f"{path} has no rows: want a line of column names and a line for each example")
+        (_, self.names), *self._lines = lines
+        twice = sorted({name for name in self.names if self.names.count(name) > 1})
+        if twice:
+            raise UsageError(f"{path} names two columns {twice[0]!r}")
+        for number, row in self._lines:
+            if len(row) != len(self.names):
+                raise UsageError(f"{path}, line {number}: {len(row)} cells, but {len(self.names)} columns are named")
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    def check_column(self, name: str) -> None:
+        """Raises `UsageError` where there is no such column."""
+        if name not in self.names:
+            near = near_matches(name, self.names)
+            hint = f"did you mean {' or '.join(near)}?" if near else f"it has {', '.join(self.names)}"
+            raise UsageError(f"{self.path} has no column {name!r}; {hint}")
+
+    def column(self, name: str) -> list[str]:
+        """The cells; raises `UsageError` for an empty one and for NaN."""
+        index = self.names.index(name)
+        for number, row in self._lines:
+            if row[index].lower() in ("", "nan"):
+                what = "empty" if row[index] == "" else "NaN"
+                raise UsageError(f"{self.path}, line {number}: column {name!r} is {what}; fill it in or drop the row")
+        return [row[index] for _, row in self._lines]
+
+    def numbers(self, name: str) -> list[float] | None:
+        """The cells as numbers, None where none is one; raises `UsageError` for infinity, and for a mixture."""
+        cells = self.column(name)
+        values = [_number(cell) for cell in cells]
+        if all(value is None for value in values):
+            return None
+        for (line, _), cell, value in zip(self._lines, cells, values, strict=True):
+            if value is None:
+                raise UsageError(
+                    f"{self.path}, line {line}: column {name!r} has numbers, but here {cell!r}; "
+                    f"correct it, or name the column under --categorical"
+                )
+            if not math.isfinite(value):
+                raise UsageError(f"{self.path}, line {line}: column {name!r} is {cell}; correct it or drop the row")
+        return [value for value in values if value is not None]
+
+
+@dataclass(frozen=True)
+class Feature:
+    """A column that is an input."""
+
+    name: str
+    words: tuple[str, ...] | None
+    """What its 0/1 features stand for; None for a number."""
+
+    @classmethod
+    def of(cls, table: Columns, name: str, categorical: bool) -> "Feature":
+        """The column `name` of `table`, with the words that occur there."""
+        if not categorical and table.numbers(name) is not None:
+            return cls(name, None)
+        words = tuple(sorted(set(table.column(name))))
+        if len(words) > MAX_WORDS:
+            raise UsageError(
+                f"{table.path}: column {name!r} has {len(words)} different words, more than {MAX_WORDS}; "
+                f"leave it out with --ignore {name}"
+            )
+        return cls(name, words)
+
+    @property
+    def width(self) -> int:
+        return 1 if self.words is None else len(self.words)
+
+    def encode(self, table: Columns) -> Float[Tensor, "n W"]:
+        """The column of `table` as numbers."""
+        if self.words is None:
+            values = table.numbers(self.name)
+            if values is None:
+                raise UsageError(f"{table.path}: column {self.name!r} has words where numbers are wanted")
+            column = torch.tensor(values, dtype=torch.float32)[:, None]
+            if not column.isfinite().all():
+                raise UsageError(f"{table.path}: column {self.name!r} has numbers too large for float32")
+            return column
+        cells = table.column(self.name)
+        unknown = sorted(set(cells) - set(self.words))
+        if unknown:
+            raise UsageError(f"{table.path}: column {self.name!r} has the word {unknown[0]!r}, which training had not")
+        return torch.eye(len(self.words))[[self.words.index(cell) for cell in cells]]
+
+
+def _labels(table: Columns, name: str) -> tuple[Int[Tensor, "n"], list[str]]:
+    """The labels and what they stand for; raises `UsageError` where they are no classes."""
+    cells = table.column(name)
+    for cell in cells:
+        value = _number(cell)
+        if value is not None and not (math.isfinite(value) and value == int(value)):
+            raise UsageError(f"{table.path}: label column {name!r} holds {cell}; want words or whole numbers")
+    labels, classes = _codes(cells)
+    if len(classes) < 2:
+        raise UsageError(f"{table.path}: label column {name!r} holds {classes[0]!r} alone; want two classes or more")
+    smallest = int(labels.bincount().argmin())
+    count = int(labels.bincount().min())
+    if count < MIN_ROWS:
+        raise UsageError(
+            f"{table.path}: class {classes[smallest]!r} has {count} row(s); each class needs at least {MIN_ROWS}"
+        )
+    return labels, classes
+
+
+def _codes(cells: Sequence[str]) -> tuple[Int[Tensor, "n"], list[str]]:
+    """Each cell's place among the different ones, sorted: by number where all are numbers, else by name."""
+    different = sorted(set(cells))
+    numbers = [_number(cell) for cell in different]
+    if None not in numbers:
+        different.sort(key=float)
+    place = {cell: index for index, cell in enumerate(different)}
+    return torch.tensor([place[cell] for cell in cells]), different
+
+
+def _number(cell: str) -> float | None:
+    try:
+        return float(cell)
+    except ValueError:
+        return None

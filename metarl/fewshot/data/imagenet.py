@@ -1,0 +1,264 @@
+"""Photographs of everyday things: miniImageNet (Vinyals et al. 2016) and tieredImageNet (Ren et al. 2018), 84 × 84.
+
+miniImageNet has 64 classes for training, 16 for validation and 20 for test, 600 images each, as Ravi and Larochelle
+(2017) split them. tieredImageNet has 351, 97 and 160 classes, 779,165 images, split by broad categories. Neither is
+downloaded: `root` holds one of the layouts in which they are passed on,
+
+    train/CLASS/*.jpg            a folder for each split, in it one for each class (val/ and test/ likewise)
+    train.csv  images/*.jpg      a table with the columns filename and label for each split
+    mini-imagenet-cache-train.pkl                     miniImageNet's published arrays
+    train_images_png.pkl  train_labels.pkl            tieredImageNet's published PNGs and labels
+
+Images of another size are brought to 84 × 84 by Lanczos resampling, as Ravi and Larochelle do. The decoded images of a
+split are kept in the user's cache folder (`XDG_CACHE_HOME`; 21 kB an image: 1.1 GB and 14 GB in all), from which they
+are mapped into memory, not read.
+"""
+
+import csv
+import hashlib
+import io
+import json
+import os
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from PIL import Image
+from torch import Tensor
+
+from metarl.errors import UsageError
+from metarl.experiment.files import write_atomically
+from metarl.fewshot.data import DataConfig, LabelledData
+from metarl.fewshot.data.plain_pickle import PlainArray, read_plain_pickle
+from metarl.fewshot.episodes import Pool
+from metarl.fewshot.preprocessing import Preprocessing
+
+SIZE = 84
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Of ImageNet's channels, as everyone uses them."""
+SUFFIXES = (".jpg", ".jpeg", ".png")
+_CHUNK = 1024
+"""Images decoded between writes to the cache."""
+_SLOW = 5000
+"""Images whose decoding takes so long that it is announced."""
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class ImageNetConfig(DataConfig):
+    """Options of both; `root` is the folder with one of the layouts."""
+
+    validation: bool = False
+    """Test on the validation classes. They are never trained on."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """The images of one split before they are decoded."""
+
+    files: tuple[Path, ...]
+    """All files that they come from; the cache is named by them."""
+    load: Callable[[], "Listing"]
+
+
+@dataclass(frozen=True)
+class Listing:
+    """One split: items that `decode` makes images of, and the class of each."""
+
+    items: Sequence[Any]
+    classes: Sequence[str]
+    decode: Callable[[Any], UInt8[np.ndarray, "H W 3"]]
+
+
+class MiniImageNet(LabelledData):
+    """uint8 `[n, 3, 84, 84]`; a network sees channels of about zero mean and unit variance."""
+
+    config_class = ImageNetConfig
+    name: ClassVar[str] = "miniimagenet"
+    pickles: ClassVar[tuple[str, ...]] = ("mini-imagenet-cache-{}.pkl",)
+
+    def __init__(self, config: ImageNetConfig):
+        super().__init__(config)
+        scale = tuple(1 / std for std in STD)
+        shift = tuple(-mean / std for mean, std in zip(MEAN, STD, strict=True))
+        self.preprocessing = Preprocessing((3, SIZE, SIZE), scale, shift)
+        self.pools = {}
+        for split, folder in (("train", "train"), ("test", "val" if config.validation else "test")):
+            images, labels = self._read(self._source(config.root, folder))
+            self.pools[split] = Pool(images, labels, name=f"{self.name} ({folder})")
+
+    def _source(self, root: Path | None, split: str) -> Source:
+        """Where the images of `split` are, in whichever layout."""
+        table, pickles = f"{split}.csv", [name.format(split) for name in self.pickles]
+        expected = f"{split}/CLASS/*.jpg, or images/ and {table}, or {' and '.join(pickles)}"
+        if root is None:
+            raise UsageError(f"{self.name}: name with --root the folder that holds {expected}")
+        if (root / split).is_dir():
+            files = tuple(sorted(p for p in (root / split).glob("*/*") if p.suffix.lower() in SUFFIXES))
+            if not files:
+                raise UsageError(f"{self.name}: {root / split} holds no images: want {split}/CLASS/*.jpg")
+            return Source(files, lambda: Listing(files, [file.parent.name for file in files], _decode_file))
+        if (root / table).is_file():
+            names, classes = _read_table(root / table)
+            files = tuple(root / "images" / name for name in names)
+            return Source((root / table, *files), lambda: Listing(files, classes, _decode_file))
+        paths = tuple(root / name for name in pickles)
+        if all(path.is_file() for path in paths):
+            return Source(paths, lambda: self._unpickle(*paths))
+        raise UsageError(f"{self.name}: {root} does not hold {expected}")
+
+    def _unpickle(self, *paths: Path) -> Listing:
+        """`image_data` `[n, 84, 84, 3]` and `class_dict`, class → where its images are."""
+        content = _entries(paths[0], "image_data", "class_dict")
+        images, members = _array(content["image_data"], paths[0]), content["class_dict"]
+        if not isinstance(members, dict) or images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8:
+            raise UsageError(f"{paths[0]} is not as published: want uint8 images [n, 84, 84, 3] and a dict of classes")
+        classes = [""] * len(images)
+        for name, rows in members.items():
+            for row in _array(rows, paths[0]).ravel().tolist():
+                if not 0 <= row < len(images):
+                    raise UsageError(f"{paths[0]} is damaged: class {_text(name)} has an image {row} of {len(images)}")
+                classes[row] = _text(name)
+        if "" in classes:
+            raise UsageError(f"{paths[0]} is damaged: image {classes.index('')} is of no class")
+        return Listing(range(len(images)), classes, lambda row: _fit(Image.fromarray(images[row])))
+
+    def _read(self, source: Source) -> tuple[UInt8[Tensor, "n 3 84 84"], Tensor]:
+        """All images of a source, sorted by class, and the number of each one's class; decoded once, then cached."""
+        cache = self._cache_file(source)
+        index = cache.with_suffix(".json")
+        if not (cache.is_file() and index.is_file()):
+            listing = source.load()
+            order = sorted(range(len(listing.classes)), key=lambda i: listing.classes[i])
+            if len(order) > _SLOW:
+                print(f"{self.name}: decoding {len(order)} images, once; kept as {cache}", file=sys.stderr, flush=True)
+            try:
+                _write_images(cache, listing, order)
+                counts = Counter(listing.classes[i] for i in order)
+                write_atomically(index, json.dumps(counts))
+            except OSError as error:
+                raise UsageError(f"{self.name}: cannot write the decoded images to {cache}: {error.strerror}") from None
+        counts = json.loads(index.read_text())
+        images = torch.from_numpy(np.load(cache, mmap_mode="c"))
+        return images, torch.arange(len(counts)).repeat_interleave(torch.tensor(list(counts.values())))
+
+    def _cache_file(self, source: Source) -> Path:
+        """Where the decoded images of exactly these files are kept: named by their paths, sizes and times."""
+        try:
+            stats = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in source.files]
+        except OSError as error:
+            raise UsageError(f"{self.name}: {error.filename} is missing") from None
+        key = hashlib.sha256(repr((_FORMAT, SIZE, stats)).encode()).hexdigest()[:16]
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        return base / "metarl" / f"{self.name}-{SIZE}-{key}.npy"
+
+
+class TieredImageNet(MiniImageNet):
+    """As miniImageNet; its classes are the specific ones."""
+
+    name = "tieredimagenet"
+    pickles = ("{}_images_png.pkl", "{}_labels.pkl")
+
+    def _unpickle(self, *paths: Path) -> Listing:
+        """A list of PNG files, and `label_specific` `[n]` with the number of each one's class."""
+        images = read_plain_pickle(paths[0])
+        labels = _array(_entries(paths[1], "label_specific")["label_specific"], paths[1]).ravel()
+        if isinstance(images, PlainArray):
+            images = list(_array(images, paths[0]))
+        if not isinstance(images, list) or labels.dtype.kind not in "iu":
+            raise UsageError(f"{paths[0]} and {paths[1]} are not as published: want a list of PNGs and integers")
+        if len(labels) != len(images):
+            raise UsageError(f"{paths[0]} has {len(images)} images but {paths[1]} {len(labels)} labels")
+        width = len(str(labels.max(initial=0)))  # so that the names sort as the numbers do
+        classes = [f"{label:0{width}}" for label in labels.tolist()]
+        return Listing(range(len(images)), classes, lambda row: _decode_png(images[row], f"{paths[0]}, image {row}"))
+
+
+def _write_images(path: Path, listing: Listing, order: list[int]) -> None:
+    """The images of `listing` in `order` as an array `[n, 3, 84, 84]` in `path`: whole or not there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    header = {"descr": "|u1", "fortran_order": False, "shape": (len(order), 3, SIZE, SIZE)}
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file, ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as threads:
+            np.lib.format.write_array_header_1_0(file, header)
+            for start in range(0, len(order), _CHUNK):
+                items = [listing.items[i] for i in order[start : start + _CHUNK]]
+                for image in threads.map(listing.decode, items):
+                    file.write(image.transpose(2, 0, 1).tobytes())
+        os.replace(temporary, path)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+
+
+def _decode_file(path: Path) -> UInt8[np.ndarray, "84 84 3"]:
+    return _decode(path, str(path))
+
+
+def _decode_png(data: Any, what: str) -> UInt8[np.ndarray, "84 84 3"]:
+    """An image of the bytes of a PNG, which are kept as bytes or as an array of them."""
+    if isinstance(data, PlainArray):
+        data = data.numpy()
+    if isinstance(data, np.ndarray):
+        data = data.tobytes()
+    if not isinstance(data, (bytes, bytearray)):
+        raise UsageError(f"{what} is no image")
+    return _decode(io.BytesIO(data), what)
+
+
+def _decode(file: Any, what: str) -> UInt8[np.ndarray, "84 84 3"]:
+    try:
+        with Image.open(file) as image:
+            return _fit(image)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        raise UsageError(f"{what} is no image") from None
+
+
+def _fit(image: Image.Image) -> UInt8[np.ndarray, "84 84 3"]:
+    """In colour, at 84 × 84."""
+    image = image.convert("RGB")
+    return np.asarray(image if image.size == (SIZE, SIZE) else image.resize((SIZE, SIZE), Image.Resampling.LANCZOS))
+
+
+def _read_table(path: Path) -> tuple[list[str], list[str]]:
+    """The columns filename and label."""
+    try:
+        with path.open(newline="") as file:
+            rows = list(csv.DictReader(file))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UsageError(f"{path} is no table: {error}") from None
+    if not rows or not {"filename", "label"} <= rows[0].keys():
+        raise UsageError(f"{path}: want a table with the columns filename and label")
+    short = next((number for number, row in enumerate(rows, 2) if not row["filename"] or not row["label"]), None)
+    if short is not None:
+        raise UsageError(f"{path}, line {short}: want a filename and a label")
+    return [row["filename"] for row in rows], [row["label"] for row in rows]
+
+
+def _entries(path: Path, *names: str) -> dict[str, Any]:
+    """The entries `names` of the dict that a pickle holds, whose keys Python 2 wrote as bytes."""
+    content = read_plain_pickle(path)
+    entries = {_text(key): value for key, value in content.items()} if isinstance(content, dict) else {}
+    missing = next((name for name in names if name not in entries), None)
+    if missing is not None:
+        raise UsageError(f"{path} is not as published: want a dict with {' and '.join(names)}, there is no {missing}")
+    return entries
+
+
+def _array(value: Any, path: Path) -> np.ndarray:
+    try:
+        return value.numpy() if isinstance(value, PlainArray) else np.asarray(value)
+    except (ValueError, TypeError) as error:
+        raise UsageError(f"{path} is damaged: {error}") from None
+
+
+def _text(value: Any) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)

@@ -1,0 +1,130 @@
+"""Pickles of plain data, read without running anything that they name.
+
+A pickle is a program: unpickling calls what it names. Here the only names it may use stand for arrays, numbers, bytes
+and containers; any other is refused. NumPy's own code is not among them, since it trusts what a pickle says of a type:
+arrays are rebuilt from their bytes, by `PlainArray`.
+"""
+
+import collections
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from metarl.errors import UsageError
+
+_NUMBERS = "biuf"
+"""Kinds of NumPy types whose bytes are their value: booleans, integers, floats."""
+
+
+def read_plain_pickle(path: Path) -> Any:
+    """What `path` holds: numbers, strings, bytes, containers, and a `PlainArray` for each array.
+
+    Reads Python 2's pickles, too; their strings come as bytes. Raises `UsageError` where the file asks for anything
+    else, or is damaged.
+    """
+    try:
+        with path.open("rb") as file:
+            return _PlainUnpickler(path, file).load()
+    except UsageError:
+        raise
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from None
+    except Exception as error:  # a damaged pickle is a wrong program, which may fail in any way
+        raise UsageError(f"{path} is damaged: {str(error) or type(error).__name__}".replace("\n", " ")) from None
+
+
+class PlainArray:
+    """An array as a pickle describes it; `numpy()` makes it one."""
+
+    def __init__(self, raw: Any = b"", dtype: "_PlainType | None" = None, shape: Any = (0,), order: Any = "C"):
+        self.raw = raw
+        self.dtype = dtype
+        self.shape = shape
+        self.order = _text(order)
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        _, self.shape, self.dtype, fortran, self.raw = state
+        self.order = "F" if fortran else "C"
+
+    def __len__(self) -> int:
+        return int(self.shape[0])
+
+    def numpy(self) -> np.ndarray:
+        """Read-only, over the pickle's own bytes; objects come as an array of objects."""
+        if isinstance(self.raw, list):
+            values = np.empty(len(self.raw), dtype=object)
+            values[:] = self.raw
+        elif self.dtype is None:
+            raise ValueError("an array without a type")
+        else:
+            values = np.frombuffer(self.raw, self.dtype.numbers())
+        return values.reshape(self.shape, order="F" if self.order == "F" else "C")
+
+
+class _PlainType:
+    """A NumPy type as a pickle describes it: its name and its byte order, nothing else of its state."""
+
+    def __init__(self, name: Any, *_: Any):
+        self.name = _text(name)
+        self.byte_order = "="
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.byte_order = _text(state[1])
+
+    def numbers(self) -> np.dtype:
+        dtype = np.dtype(self.byte_order + self.name)
+        if dtype.kind not in _NUMBERS:
+            raise ValueError(f"an array of type {self.name!r}, not of numbers")
+        return dtype
+
+
+def _reconstruct(*_: Any) -> PlainArray:
+    return PlainArray()
+
+
+def _scalar(dtype: _PlainType, raw: bytes) -> Any:
+    return np.frombuffer(raw, dtype.numbers())[0].item()
+
+
+def _encode(text: str, encoding: Any = "latin1") -> bytes:
+    """How Python 3 writes bytes for Python 2."""
+    if encoding != "latin1":
+        raise ValueError(f"bytes in the encoding {encoding!r}")
+    return text.encode("latin1")
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+_NUMPY_CORE = ("numpy.core", "numpy._core")
+_KNOWN = {
+    ("numpy", "ndarray"): PlainArray,
+    ("numpy", "dtype"): _PlainType,
+    ("_codecs", "encode"): _encode,
+    ("collections", "OrderedDict"): collections.OrderedDict,
+    **{(f"{core}.multiarray", "_reconstruct"): _reconstruct for core in _NUMPY_CORE},
+    **{(f"{core}.multiarray", "scalar"): _scalar for core in _NUMPY_CORE},
+    **{(f"{core}.numeric", "_frombuffer"): PlainArray for core in _NUMPY_CORE},
+    **{
+        (module, kind.__name__): kind
+        for module in ("builtins", "__builtin__")
+        for kind in (bytes, bytearray, list, tuple, dict, set, frozenset)
+    },
+}
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    """Knows `_KNOWN` names."""
+
+    def __init__(self, path: Path, file: Any):
+        super().__init__(file, encoding="bytes")
+        self.path = path
+
+    def find_class(self, module: str, name: str) -> Any:
+        known = _KNOWN.get((module, name))
+        if known is None:
+            raise UsageError(f"{self.path} is refused: it asks for {module}.{name}, which is no plain data")
+        return known

@@ -1,0 +1,143 @@
+"""What data sets that are tables have in common, and those that scikit-learn ships.
+
+`iris`, `wine` and `breast-cancer` are one table each: their episodes are few rows of the table, labels permuted, and
+what is split into train and test is the rows. `digits` (8 × 8 images as 64 numbers) is split by class: 0 to 4 for
+training, 5 to 9 for the test.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from metarl.errors import UsageError
+from metarl.fewshot.data import DataConfig, LabelledData
+from metarl.fewshot.episodes import EpisodeShape, Pool
+from metarl.fewshot.preprocessing import Preprocessing
+from metarl.randomness import make_generator
+
+TEST_SHARE = 0.3
+"""Of each class's rows, or of the classes."""
+SHOTS, QUERIES = 5, 15
+"""Of an episode by default, where there are rows enough."""
+
+
+class Table(LabelledData):
+    """Rows of numbers in two pools; a subclass sets `pools` and `preprocessing`."""
+
+    def default_shape(self) -> EpisodeShape:
+        """Up to 5 ways, 5 shots and 15 queries, as the smaller pool allows."""
+        pools = self.pools.values()
+        ways = min(5, *(len(pool.classes) for pool in pools))
+        rows = min(int(pool.counts.min()) for pool in pools)
+        shots = max(1, min(SHOTS, rows // 2))
+        return EpisodeShape(ways, shots, max(1, min(QUERIES, rows - shots)))
+
+
+class OrderedPool(Pool):
+    """A pool whose classes keep their order: where all of them are drawn, label j of every episode is class j.
+
+    For labels that mean something, as the favourable one of two does.
+    """
+
+    def draw(self, count: int, shape: EpisodeShape, generator: torch.Generator) -> Int[Tensor, "E N n"]:
+        drawn = super().draw(count, shape, generator)
+        order = drawn[..., 0].argsort(1)  # examples are sorted by class
+        return drawn.gather(1, order[..., None].expand_as(drawn))
+
+
+def held_out_rows(labels: Int[Tensor, "n"], name: str) -> Bool[Tensor, "n"]:
+    """Which rows are for the test: a random `TEST_SHARE` of each class, but two at least; a function of `name`."""
+    generator = make_generator("table rows", name)
+    held_out = torch.zeros(len(labels), dtype=torch.bool)
+    for label in labels.unique():
+        rows = (labels == label).nonzero()[:, 0]
+        order = torch.rand(len(rows), generator=generator, dtype=torch.float64).argsort()
+        held_out[rows[order[: max(2, round(TEST_SHARE * len(rows)))]]] = True
+    return held_out
+
+
+def standardisation(rows: Float[Tensor, "n D"], numeric: Bool[Tensor, "D"] | None = None) -> Preprocessing:
+    """To mean 0 and variance 1 over `rows`, in the columns that are `numeric`; constant ones become 0."""
+    deviation = rows.double().std(0, correction=0)
+    scale = torch.where(deviation > 0, 1 / deviation, 1.0)
+    shift = -rows.double().mean(0) * scale
+    if numeric is not None:
+        scale, shift = torch.where(numeric, scale, 1.0), torch.where(numeric, shift, 0.0)
+    return Preprocessing((rows.shape[1],), tuple(scale.tolist()), tuple(shift.tolist()))
+
+
+def split_pools(
+    rows: Float[Tensor, "n D"],
+    labels: Int[Tensor, "n"],
+    held_out: Bool[Tensor, "n"],
+    name: str,
+    groups: Int[Tensor, "n"] | None = None,
+) -> Mapping[str, Pool]:
+    """The pools of the rows that are for training and of those `held_out`; with groups, classes keep their order."""
+    pool = Pool if groups is None else OrderedPool
+    return {
+        split: pool(rows[chosen], labels[chosen], None if groups is None else groups[chosen], name=f"{name} ({split})")
+        for split, chosen in (("train", ~held_out), ("test", held_out))
+    }
+
+
+class BundledTable(Table):
+    """A table that scikit-learn ships, split by rows."""
+
+    name: str
+
+    def __init__(self, config: DataConfig):
+        super().__init__(config)
+        bunch = bundled(self.name)
+        rows = torch.from_numpy(bunch.data).float()
+        labels = torch.from_numpy(bunch.target).to(torch.int64)
+        held_out = held_out_rows(labels, self.name)
+        self.preprocessing = standardisation(rows[~held_out])
+        self.pools = split_pools(rows, labels, held_out, self.name)
+
+
+class Iris(BundledTable):
+    """150 flowers of 3 species, 4 measures (Fisher 1936)."""
+
+    name = "iris"
+
+
+class Wine(BundledTable):
+    """178 wines of 3 growers, 13 measures."""
+
+    name = "wine"
+
+
+class BreastCancer(BundledTable):
+    """569 tumours, malignant or benign, 30 measures."""
+
+    name = "breast-cancer"
+
+
+class Digits(Table):
+    """1,797 hand-written digits, 64 numbers from 0 to 16 each, which a network sees from 0 to 1."""
+
+    def __init__(self, config: DataConfig):
+        super().__init__(config)
+        bunch = bundled("digits")
+        rows = torch.from_numpy(bunch.data).float()
+        labels = torch.from_numpy(bunch.target).to(torch.int64)
+        self.preprocessing = Preprocessing((rows.shape[1],), scale=(1 / 16,))
+        self.pools = split_pools(rows, labels, labels >= 5, "digits")
+
+    def default_shape(self) -> EpisodeShape:
+        return EpisodeShape()
+
+
+def bundled(name: str) -> Any:
+    """What scikit-learn's loader of the table `name` returns; raises `UsageError` without scikit-learn."""
+    try:
+        import sklearn.datasets
+    except ImportError:
+        raise UsageError(
+            f"{name} comes with scikit-learn, which is missing: pip install 'metarl-kit[tables]'"
+        ) from None
+    return getattr(sklearn.datasets, f"load_{name.replace('-', '_')}")()

@@ -1,0 +1,168 @@
+"""Episodes: batches of small tasks, each a support set to learn from and a query set to be judged on.
+
+E episodes of N ways, K shots, and Q queries per way: support `[E, N·K, ...]`, query `[E, N·Q, ...]`. Within an episode
+the order of both is random and so is the class behind each label, so nothing can be read off a position. Regression has
+N = 1.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int, Shaped
+from torch import Tensor
+
+from metarl.errors import UsageError
+from metarl.fewshot.preprocessing import Preprocessing, as_labels
+from metarl.randomness import make_generator
+from metarl.tasks import check_count
+
+Kind = Literal["classification", "regression"]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Examples of E tasks: the support sets or the query sets of a batch of episodes."""
+
+    x: Float[Tensor, "E n ..."]
+    """Inputs as the network sees them."""
+    y: Shaped[Tensor, "E n *O"]
+    """Labels, int64 `[E, n]` from 0 to N−1; in regression values `[E, n, O]`."""
+    groups: Int[Tensor, "E n"] | None = None
+    """The protected group of each example, from 0 on, where the data know it."""
+
+    def __getitem__(self, tasks: slice) -> "Samples":
+        return Samples(self.x[tasks], self.y[tasks], None if self.groups is None else self.groups[tasks])
+
+    def to(self, device: torch.device | str) -> "Samples":
+        groups = None if self.groups is None else self.groups.to(device)
+        return Samples(self.x.to(device), self.y.to(device), groups)
+
+
+@dataclass(frozen=True)
+class Episodes:
+    """A batch of E tasks."""
+
+    support: Samples
+    query: Samples
+
+    def __len__(self) -> int:
+        return len(self.support.x)
+
+    def __getitem__(self, tasks: slice) -> "Episodes":
+        return Episodes(self.support[tasks], self.query[tasks])
+
+    def to(self, device: torch.device | str) -> "Episodes":
+        return Episodes(self.support.to(device), self.query.to(device))
+
+
+@dataclass(frozen=True)
+class EpisodeShape:
+    """N ways, K shots, Q queries per way; regression has one way."""
+
+    ways: int = 5
+    shots: int = 1
+    queries: int = 15
+
+    def __post_init__(self) -> None:
+        for name in ("ways", "shots", "queries"):
+            check_count(name, getattr(self, name))
+
+
+@dataclass(frozen=True)
+class TaskSpec:
+    """What a learner may know of the tasks that it will meet."""
+
+    kind: Kind
+    shape: EpisodeShape
+    """Of the episodes at test time."""
+    preprocessing: Preprocessing
+    outputs: int
+    """N in classification, the size of a value in regression."""
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """(C, H, W) or (D,)."""
+        return self.preprocessing.shape
+
+
+class Pool:
+    """Labelled examples that episodes are drawn from: one tensor, sorted by class, and where each class begins.
+
+    `inputs` `[n, *shape]` uint8 or float32, `labels` `[n]` any integers, `groups` `[n]` from 0 on or None; one label is
+    one class. Raises `UsageError` for NaN, labels that are not integers and lengths that differ.
+    """
+
+    def __init__(
+        self,
+        inputs: Shaped[Tensor, "n ..."],
+        labels: Tensor,
+        groups: Tensor | None = None,
+        *,
+        name: str = "the data",
+    ):
+        labels = as_labels(labels, f"{name}, labels")
+        if len(labels) != len(inputs) or (groups is not None and len(groups) != len(inputs)):
+            raise UsageError(f"{name}: {len(inputs)} examples but {len(labels)} labels")
+        if inputs.is_floating_point() and not inputs.isfinite().all():
+            raise UsageError(f"{name} holds NaN or infinity")
+        order = labels.argsort(stable=True)
+        if not torch.equal(order, torch.arange(len(order))):
+            inputs, labels = inputs[order], labels[order]
+            groups = None if groups is None else groups[order]
+        self.name = name
+        self.inputs = inputs
+        self.groups = groups
+        self.classes, self.counts = labels.unique_consecutive(return_counts=True)
+        """The labels of the C classes and how many examples each has, `[C]`."""
+        self.starts = self.counts.cumsum(0) - self.counts
+
+    def check(self, shape: EpisodeShape) -> None:
+        """Raises `UsageError` where there are too few classes or examples for episodes of `shape`."""
+        if shape.ways > len(self.classes):
+            raise UsageError(f"{shape.ways} ways asked for, but {self.name} has {len(self.classes)} classes")
+        need = shape.shots + shape.queries
+        if need > int(self.counts.min()):
+            raise UsageError(
+                f"{shape.shots} shots and {shape.queries} queries need {need} examples of each class, "
+                f"but {self.name} has a class of {int(self.counts.min())}"
+            )
+
+    def draw(self, count: int, shape: EpisodeShape, generator: torch.Generator) -> Int[Tensor, "E N per_class"]:
+        """Where the examples of `count` episodes lie in `inputs`: N classes each, none twice, and K + Q of each class.
+
+        The j-th class drawn is class j of the episode: labels are permuted anew in every one.
+        """
+        # The first N of a random order; in float64 ties, which would be broken differently elsewhere, do not occur.
+        keys = torch.rand(count, len(self.classes), generator=generator, dtype=torch.float64)
+        classes = keys.topk(shape.ways).indices
+        counts = self.counts[classes]
+        keys = torch.rand(count, shape.ways, int(self.counts.max()), generator=generator, dtype=torch.float64)
+        keys = keys.masked_fill(torch.arange(keys.shape[-1]) >= counts[..., None], -1.0)
+        members = keys.topk(shape.shots + shape.queries).indices
+        return self.starts[classes][..., None] + members
+
+    def episodes(
+        self, count: int, shape: EpisodeShape, preprocessing: Preprocessing, generator: torch.Generator
+    ) -> Episodes:
+        """`count` episodes; one gather serves them all."""
+        self.check(shape)
+        drawn = self.draw(count, shape, generator)
+        labels = torch.arange(shape.ways)[:, None].expand(shape.ways, shape.shots + shape.queries).expand_as(drawn)
+        parts = []
+        for part in (slice(None, shape.shots), slice(shape.shots, None)):
+            index, y = drawn[..., part].flatten(1), labels[..., part].flatten(1)
+            order = torch.rand(index.shape, generator=generator, dtype=torch.float64).argsort(1)
+            parts.append((index.gather(1, order), y.gather(1, order)))
+        (support, support_y), (query, query_y) = parts
+        index = torch.cat([support, query], 1)
+        x = preprocessing(self.inputs[index])
+        groups = None if self.groups is None else self.groups[index]
+        cut = support.shape[1]
+        halves = [None, None] if groups is None else [groups[:, :cut], groups[:, cut:]]
+        return Episodes(Samples(x[:, :cut], support_y, halves[0]), Samples(x[:, cut:], query_y, halves[1]))
+
+
+def episode_generator(*parts: int | str) -> torch.Generator:
+    """The generator that episodes are drawn with: on the CPU, so that a seed means the same episodes everywhere."""
+    return make_generator("episodes", *parts)

@@ -1,0 +1,82 @@
+"""The test of a few-shot learner: 600 episodes of classes that training never saw, with 95 % intervals."""
+
+import math
+import time
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from metarl.fewshot.data import DataSet
+from metarl.fewshot.episodes import EpisodeShape
+from metarl.fewshot.learner import Learner
+from metarl.randomness import derive_seed
+from metarl.tasks import check_count
+
+BATCH = 10
+"""Test episodes at a time."""
+
+
+@torch.no_grad()
+def evaluate(
+    learner: Learner,
+    data: DataSet,
+    *,
+    episodes: int = 600,
+    shape: EpisodeShape | None = None,
+    split: str = "test",
+    seed: int = 0,
+) -> dict[str, Any]:
+    """What evaluation.json holds: `accuracy` (or `mse`), its `ci95`, and how they were measured.
+
+    `shape` is that of the run by default. `ci95` is half the width of the 95 % interval of the mean over episodes,
+    1.96 standard errors. `curve` has the score after each step of adaptation, `metrics` what the objective measures.
+    """
+    check_count("episodes", episodes)
+    shape = shape or learner.spec.shape
+    began = time.perf_counter()
+    scores: list[Tensor] = []
+    curves: dict[int, list[Tensor]] = {}
+    metrics: dict[str, list[Tensor]] = {}
+    for start in range(0, episodes, BATCH):
+        batch = data.episodes(split, min(BATCH, episodes - start), shape, seed=derive_seed("evaluate", seed, start))
+        batch = batch.to(learner.device)
+        predictor = learner.adapt(batch.support)
+        outputs = predictor(batch.query.x)
+        scores.append(learner.task_scores(outputs, batch.query))
+        generator = learner.generator("evaluate", seed, start)
+        for name, values in learner.objective.measure(predictor, batch.query, outputs, generator).items():
+            metrics.setdefault(name, []).append(values)
+        for steps, values in learner.curve(batch).items():
+            curves.setdefault(steps, []).append(values)
+    mean, ci95, _ = summarize(scores)
+    result: dict[str, Any] = {
+        learner.metric: mean,
+        "ci95": ci95,
+        "episodes": episodes,
+        "ways": shape.ways,
+        "shots": shape.shots,
+        "queries": shape.queries,
+        "split": split,
+        "seed": seed,
+        "normalisation": learner.normalisation,
+        "training_steps": learner.updates,
+        "seconds": time.perf_counter() - began,
+    }
+    if curves:
+        rows = {steps: summarize(values) for steps, values in curves.items()}
+        result["curve"] = [{"steps": steps, learner.metric: m, "ci95": c} for steps, (m, c, _) in rows.items()]
+    if metrics:
+        rows_by_name = {name: summarize(values) for name, values in metrics.items()}
+        result["metrics"] = {name: {"mean": m, "ci95": c, "empty": e} for name, (m, c, e) in rows_by_name.items()}
+    return result
+
+
+def summarize(parts: list[Tensor]) -> tuple[float | None, float | None, int]:
+    """Mean, half width of its 95 % interval, and how many values were NaN and are left out; None where none is left."""
+    values = torch.cat(parts).double()
+    kept = values[~values.isnan()]
+    if len(kept) == 0:
+        return None, None, len(values)
+    error = float(kept.std()) / math.sqrt(len(kept)) if len(kept) > 1 else None
+    return float(kept.mean()), None if error is None else 1.96 * error, len(values) - len(kept)

@@ -1,0 +1,233 @@
+"""The interface of the supervised few-shot learners, and what they have in common.
+
+A learner makes a predictor of a support set (`adapt`); training (`fit`) lowers the loss of predictors on the query sets
+of training episodes. Both work on E tasks at once. Query labels never reach a predictor: it is given inputs alone.
+"""
+
+import abc
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from metarl.adaptation import Parameters
+from metarl.errors import UsageError
+from metarl.fewshot.episodes import Episodes, EpisodeShape, Kind, Samples, TaskSpec
+from metarl.fewshot.objectives.plain import Objective, ObjectiveConfig, Predictor, task_score
+from metarl.fewshot.preprocessing import Preprocessing, as_labels
+from metarl.optimizer_state import load_optimizer_tensors, optimizer_tensors
+from metarl.randomness import make_generator
+from metarl.tasks import check_count
+
+Normalisation = Literal["transductive", "support-statistics", "none"]
+"""What a prediction depends on besides the support set and the query itself, through normalisation layers: the other
+queries, the support set's statistics only, nothing (no such layers, or averages that are fixed after training)."""
+
+
+@dataclass(frozen=True)
+class LearnerConfig:
+    """Options that every learner has; a subclass adds its own beside the learner."""
+
+    iterations: int = 10_000
+    """Training steps."""
+    num_tasks: int = 4
+    """Training episodes per step (E)."""
+    learning_rate: float = 1e-3
+    """Adam's step size."""
+    halve_every: int | None = None
+    """Training steps after which the learning rate halves, again and again."""
+    train_ways: int | None = None
+    """Ways of the training episodes; those of the test where not given."""
+    train_shots: int | None = None
+    """Shots of the training episodes; those of the test where not given."""
+    train_queries: int | None = None
+    """Queries per way of the training episodes; those of the test where not given."""
+    width: int = 64
+    """Filters of each convolution (images)."""
+    hidden: tuple[int, ...] = (64, 64)
+    """Units of the fully connected layers (vectors)."""
+
+    def __post_init__(self) -> None:
+        for name in ("iterations", "num_tasks", "width"):
+            check_count(name, getattr(self, name))
+        for name in ("halve_every", "train_ways", "train_shots", "train_queries"):
+            if getattr(self, name) is not None:
+                check_count(name, getattr(self, name))
+        if not self.learning_rate > 0:
+            raise UsageError(f"learning_rate must be positive, got {self.learning_rate}")
+
+
+class Learner(abc.ABC):
+    """A few-shot learner on `device`, initialised from `seed`.
+
+    A subclass's `__init__` ends with `self.train_with(parameters, buffers)`. Raises `UsageError` where the learner
+    cannot learn tasks like `spec`.
+    """
+
+    config_class: ClassVar[type[LearnerConfig]] = LearnerConfig
+    kinds: ClassVar[tuple[Kind, ...]] = ("classification", "regression")
+    """The kinds of tasks that it learns."""
+    any_ways: ClassVar[bool] = False
+    """Whether a trained learner takes support sets of any number of classes."""
+
+    def __init__(
+        self,
+        config: LearnerConfig,
+        spec: TaskSpec,
+        *,
+        objective: Objective | None = None,
+        device: torch.device | str = "cpu",
+        seed: int = 0,
+    ):
+        if spec.kind not in self.kinds:
+            raise UsageError(f"{type(self).__name__} learns {' and '.join(self.kinds)}, not {spec.kind}")
+        self.config = config
+        self.spec = spec
+        self.objective = objective or Objective(ObjectiveConfig(), spec)
+        self.device = torch.device(device)
+        self.seed = seed
+        self.updates = 0
+        """Training steps taken."""
+        if not self.any_ways and self.training_shape.ways != spec.shape.ways:
+            raise UsageError(f"{type(self).__name__} is trained with the ways of the test: leave --train-ways out")
+
+    @classmethod
+    def default_config(cls, spec: TaskSpec) -> LearnerConfig:
+        """The options that suit tasks like `spec` where the user names none."""
+        return cls.config_class()
+
+    @property
+    @abc.abstractmethod
+    def normalisation(self) -> Normalisation:
+        """How predictions are normalised; named in every result."""
+
+    @abc.abstractmethod
+    def adapt(self, support: Samples, *, training: bool = False) -> Predictor:
+        """What the learner makes of E support sets. In `training` the result is differentiable by `self.parameters`.
+
+        Supports may be of any size, with classes of unequal size and in any order.
+        """
+
+    def fit(self, episodes: Episodes, *, seed: int) -> dict[str, float]:
+        """One training step; returns `loss` and `accuracy` (or `mse`), and what else there is to tell.
+
+        A learner that is trained otherwise overrides this and calls `minimize`.
+        """
+        predictor = self.adapt(episodes.support, training=True)
+        losses, outputs = self.objective.query_loss(predictor, episodes.query, self.generator("fit", seed))
+        loss = losses.mean()
+        self.minimize(loss)
+        return {"loss": float(loss.detach()), **self.score(outputs.detach(), episodes.query)}
+
+    @torch.no_grad()
+    def predict(self, support_x: Any, support_y: Any, query_x: Any, support_groups: Any = None) -> Float[Tensor, "Q O"]:
+        """Probabilities `[Q, N]`, or values `[Q, O]` in regression, for the queries of one task.
+
+        Inputs are raw, as `Preprocessing.from_user` takes them; `support_y` `[S]` are integers from 0 to N − 1, each
+        there at least once, or values `[S, O]`; `support_groups` `[S]`, integers from 0 on, are for objectives that
+        adapt by them. Raises `UsageError` for anything else.
+        """
+        convert = self.spec.preprocessing.from_user
+        support_x, query_x = convert(support_x, "support_x"), convert(query_x, "query_x")
+        support_y = self._targets(support_y, len(support_x))
+        groups = None if support_groups is None else as_labels(support_groups, "support_groups")
+        if groups is not None and len(groups) != len(support_x):
+            raise UsageError(f"support_x has {len(support_x)} examples, support_groups {len(groups)}")
+        support = Samples(support_x[None], support_y[None], None if groups is None else groups[None]).to(self.device)
+        outputs = self.adapt(support)(query_x[None].to(self.device))[0]
+        return outputs.softmax(-1) if self.spec.kind == "classification" else outputs
+
+    def embed(self, inputs: Float[Tensor, "n ..."]) -> Float[Tensor, "n D"] | None:
+        """Where inputs lie in the space that the learner compares them in, if it has one that knows no support set."""
+        return None
+
+    def curve(self, episodes: Episodes) -> dict[int, Float[Tensor, "E"]]:
+        """The score of each task after 0, 1, … steps of adaptation, for learners that take steps."""
+        return {}
+
+    @property
+    def training_shape(self) -> EpisodeShape:
+        """The episodes that it wants to be trained on."""
+        test, config = self.spec.shape, self.config
+        return EpisodeShape(
+            config.train_ways or test.ways, config.train_shots or test.shots, config.train_queries or test.queries
+        )
+
+    def train_with(self, parameters: Parameters, buffers: Parameters | None = None) -> None:
+        """Takes over what is learned (`self.parameters`, by Adam) and what else changes (`self.buffers`)."""
+        self.parameters = {name: value.to(self.device).requires_grad_() for name, value in parameters.items()}
+        self.buffers = {name: value.to(self.device) for name, value in (buffers or {}).items()}
+        self.optimizer = torch.optim.Adam(self.parameters.values(), lr=self.config.learning_rate)
+
+    def minimize(self, loss: Float[Tensor, ""]) -> None:
+        """One step of Adam down the gradient of `loss`."""
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.apply_gradients()
+
+    def apply_gradients(self) -> None:
+        """One step of Adam down the gradients that `self.parameters` hold."""
+        halvings = 0 if self.config.halve_every is None else self.updates // self.config.halve_every
+        self.optimizer.param_groups[0]["lr"] = self.config.learning_rate * 0.5**halvings
+        self.optimizer.step()
+        self.updates += 1
+
+    def score(self, outputs: Float[Tensor, "E n O"], samples: Samples) -> dict[str, float]:
+        """The mean `accuracy` or `mse` of predictions."""
+        return {self.metric: float(self.task_scores(outputs, samples).mean())}
+
+    def task_scores(self, outputs: Float[Tensor, "E n O"], samples: Samples) -> Float[Tensor, "E"]:
+        """The accuracy, or the mean squared error, of each task."""
+        return task_score(outputs, samples)
+
+    @property
+    def metric(self) -> str:
+        return "accuracy" if self.spec.kind == "classification" else "mse"
+
+    def generator(self, *parts: int | str) -> torch.Generator:
+        """A stream of random numbers for one purpose, on the learner's device."""
+        return make_generator("fewshot", *parts, device=self.device)
+
+    def state(self) -> tuple[Mapping[str, Tensor], Mapping[str, Any]]:
+        """All that `fit` changes: tensors, and plain values. A copy, safe to keep."""
+        tensors = {name: value.detach().cpu().clone() for name, value in self._named().items()}
+        return tensors | optimizer_tensors(self.optimizer), {"updates": self.updates}
+
+    @torch.no_grad()
+    def load_state(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
+        """Restores what `state` returned; raises `UsageError` where it is not of this learner."""
+        named = self._named()
+        if {name: tuple(value.shape) for name, value in named.items()} != {
+            name: tuple(value.shape) for name, value in tensors.items() if not name.startswith("optimizer.")
+        }:
+            raise UsageError(f"the checkpoint is not of this {type(self).__name__}: its tensors differ")
+        for name, value in named.items():
+            value.copy_(tensors[name])
+        load_optimizer_tensors(self.optimizer, tensors)
+        self.updates = int(values["updates"])
+
+    def _named(self) -> dict[str, Tensor]:
+        learned = {f"parameters.{name}": value for name, value in self.parameters.items()}
+        return learned | {f"buffers.{name}": value for name, value in self.buffers.items()}
+
+    def _targets(self, values: Any, count: int) -> Tensor:
+        """A user's labels, or values, for `count` examples, checked."""
+        if self.spec.kind == "regression":
+            targets = Preprocessing((self.spec.outputs,)).from_user(values, "support_y")
+        else:
+            targets = as_labels(values, "support_y")
+        if len(targets) != count:
+            raise UsageError(f"support_x has {count} examples, support_y {len(targets)}")
+        return targets if self.spec.kind == "regression" else self._checked_labels(targets)
+
+    def _checked_labels(self, labels: Int[Tensor, "S"]) -> Int[Tensor, "S"]:
+        """Labels that are 0, 1, … N − 1 of as many classes as the learner takes."""
+        ways = int(labels.max()) + 1
+        if labels.unique().tolist() != list(range(ways)):
+            raise UsageError(f"support_y: want labels 0, 1, … N-1, each at least once; got {labels.unique().tolist()}")
+        if not self.any_ways and ways != self.spec.shape.ways:
+            raise UsageError(f"{type(self).__name__} was trained for {self.spec.shape.ways} classes, got {ways}")
+        return labels

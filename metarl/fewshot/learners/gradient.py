@@ -1,0 +1,111 @@
+"""What MAML, ANIL and Reptile have in common: a network whose learned parameters are where adaptation starts."""
+
+import abc
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from metarl.adaptation import Parameters, stack
+from metarl.errors import UsageError
+from metarl.fewshot.episodes import Episodes, Samples, TaskSpec
+from metarl.fewshot.learner import Learner, LearnerConfig, Normalisation
+from metarl.fewshot.networks import Network, Statistics, network_for
+from metarl.fewshot.objectives.plain import Objective, Predictor, task_score
+from metarl.randomness import make_generator
+
+CACHE_BYTES = 8 * 2**20
+"""Activations of one layer that a CPU core's cache holds: tasks are adapted in chunks of about this size."""
+MAX_CHUNK = 8
+"""Tasks per chunk at most: more gain nothing, as measured by `metarl benchmark fewshot`."""
+
+
+@dataclass(frozen=True)
+class GradientConfig(LearnerConfig):
+    """Options of learners that adapt by gradient steps."""
+
+    inner_lr: float = 0.4
+    """Step size of adaptation (α)."""
+    inner_steps: int = 1
+    """Gradient steps of adaptation in training."""
+    test_steps: int = 3
+    """Gradient steps of adaptation at test time."""
+    normalisation: Normalisation = "transductive"
+    """Batch statistics of the queries (as in the paper), those of the support set, or no normalisation."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.inner_steps < 1 or self.test_steps < 0:
+            raise UsageError(f"inner_steps must be at least 1 and test_steps at least 0, got {self.inner_steps}")
+
+
+class GradientLearner(Learner, abc.ABC):
+    """A network whose parameters are an initialisation."""
+
+    config_class: ClassVar[type[LearnerConfig]] = GradientConfig
+    config: GradientConfig
+
+    def __init__(
+        self,
+        config: GradientConfig,
+        spec: TaskSpec,
+        *,
+        objective: Objective | None = None,
+        device: torch.device | str = "cpu",
+        seed: int = 0,
+    ):
+        super().__init__(config, spec, objective=objective, device=device, seed=seed)
+        self.network: Network = network_for(
+            spec.input_shape,
+            spec.outputs,
+            width=config.width,
+            hidden=config.hidden,
+            strided=True,
+            normalised=config.normalisation != "none",
+        )
+        self.train_with(self.network.initialize(make_generator("gradient learner", seed)))
+
+    @property
+    def normalisation(self) -> Normalisation:
+        return self.config.normalisation if self.network.initial_statistics() else "none"
+
+    def predictor(self, parameters: Parameters, support: Samples) -> Predictor:
+        """The network with the adapted `parameters` `[E, ...]` of each task."""
+        if self.normalisation != "support-statistics":
+            return lambda x: self.network(parameters, x)
+        reference = support.x.shape[1]
+        both = Statistics(reference=reference)
+        return lambda x: self.network(parameters, torch.cat([support.x, x], 1), both)[:, reference:]
+
+    @abc.abstractmethod
+    def descend(self, parameters: Parameters, support: Samples, steps: int) -> Parameters:
+        """Stacked `parameters` `[E, ...]` after so many steps on the support sets."""
+
+    def adapt(self, support: Samples, *, training: bool = False) -> Predictor:
+        steps = self.config.inner_steps if training else self.config.test_steps
+        parameters = self.descend(stack(self.parameters, len(support.x)), support, steps)
+        return self.predictor(parameters, support)
+
+    @torch.no_grad()
+    def curve(self, episodes: Episodes) -> dict[int, Float[Tensor, "E"]]:
+        """The score of each task after 0, 1, … `test_steps` steps."""
+        parameters = stack(self.parameters, len(episodes))
+        scores = {}
+        for steps in range(self.config.test_steps + 1):
+            if steps > 0:
+                parameters = self.descend(parameters, episodes.support, 1)
+            outputs = self.predictor(parameters, episodes.support)(episodes.query.x)
+            scores[steps] = task_score(outputs, episodes.query)
+        return scores
+
+    def chunks(self, episodes: Episodes) -> Iterator[Episodes]:
+        """The episodes in groups whose activations fit the cache; on a GPU all at once."""
+        size = len(episodes)
+        if self.device.type == "cpu" and self.network.initial_statistics():
+            largest = max(episodes.support.x.shape[1], episodes.query.x.shape[1])
+            size = max(1, min(MAX_CHUNK, CACHE_BYTES // self.network.activation_bytes(largest)))
+        for start in range(0, len(episodes), size):
+            yield episodes[start : start + size]

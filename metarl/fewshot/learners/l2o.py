@@ -1,0 +1,165 @@
+"""Learning to learn by gradient descent by gradient descent (Andrychowicz et al., NeurIPS 2016).
+
+An LSTM m of two layers looks at the gradient of each parameter by itself, with a state for each and weights φ for all
+(section 2.1):
+
+    (g_t, h_{t+1}) = m(∇_t, h_t, φ),        θ_{t+1} = θ_t + a g_t,        L(φ) = Σ_t f(θ_t)   (equations 2 and 3)
+
+Gradients come in as log-magnitude and sign (appendix A), (log|∇| / p, sgn ∇) where |∇| ≥ e^−p, else (−1, e^p ∇), and
+are taken as constants, ∂∇_t/∂φ = 0 (section 2.1), which spares second derivatives.
+
+`metarl.fewshot.quadratics` trains it on the paper's quadratics (section 3.1). As a few-shot learner (`L2O`) it descends
+the loss of the support set; f is then the loss of the query set after the last step, and the start θ_0 is learned too,
+as Ravi and Larochelle (ICLR 2017) do.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from metarl.adaptation import Parameters, gradient_of, stack
+from metarl.fewshot.episodes import Episodes, Samples, TaskSpec
+from metarl.fewshot.learner import LearnerConfig
+from metarl.fewshot.learners.gradient import GradientConfig, GradientLearner
+from metarl.fewshot.objectives.plain import Objective, Predictor, task_score
+from metarl.randomness import make_generator
+from metarl.tasks import check_count
+
+MAGNITUDE = 10.0
+"""p: gradients smaller than e^−p come in linearly."""
+_PREFIX = "optimizer."
+
+
+class OptimizerState(NamedTuple):
+    """What the optimizer remembers of C coordinates."""
+
+    hidden: tuple[Float[Tensor, "C U"], Float[Tensor, "C U"]]
+    """h of each layer."""
+    cell: tuple[Float[Tensor, "C U"], Float[Tensor, "C U"]]
+    """c of each layer."""
+
+    def detach(self) -> "OptimizerState":
+        (h_1, h_2), (c_1, c_2) = self
+        return OptimizerState((h_1.detach(), h_2.detach()), (c_1.detach(), c_2.detach()))
+
+
+class LearnedOptimizer(nn.Module):
+    """The coordinate-wise LSTM; `scale` is a."""
+
+    def __init__(self, units: int, scale: float, generator: torch.Generator):
+        super().__init__()
+        self.units, self.scale = units, scale
+        self.first = nn.LSTMCell(2, units)
+        self.second = nn.LSTMCell(units, units)
+        self.readout = nn.Linear(units, 1)
+        with torch.no_grad():
+            for parameter in self.parameters():
+                bound = units**-0.5  # torch's rule for LSTMs
+                nn.init.uniform_(parameter, -bound, bound, generator=generator)
+
+    def initial(self, coordinates: int) -> OptimizerState:
+        zeros = self.readout.weight.new_zeros(coordinates, self.units)
+        return OptimizerState((zeros, zeros), (zeros, zeros))
+
+    def forward(self, gradient: Float[Tensor, "C"], state: OptimizerState) -> tuple[Float[Tensor, "C"], OptimizerState]:
+        """What is added to each coordinate, and the state after that."""
+        first = self.first(log_and_sign(gradient), (state.hidden[0], state.cell[0]))
+        second = self.second(first[0], (state.hidden[1], state.cell[1]))
+        update = self.scale * self.readout(second[0])[:, 0]
+        return update, OptimizerState((first[0], second[0]), (first[1], second[1]))
+
+
+def log_and_sign(gradient: Float[Tensor, "C"]) -> Float[Tensor, "C 2"]:
+    """Gradients of any magnitude as two numbers near [−1, 1] (appendix A)."""
+    size = gradient.abs()
+    least = math.exp(-MAGNITUDE)
+    large = torch.stack([size.clamp_min(least).log() / MAGNITUDE, gradient.sign()], 1)
+    small = torch.stack([torch.full_like(gradient, -1.0), gradient / least], 1)
+    return torch.where((size >= least)[:, None], large, small)
+
+
+@dataclass(frozen=True)
+class L2OConfig(GradientConfig):
+    """Options of the learned optimizer."""
+
+    inner_lr: float = 0.1
+    """What the LSTM's output is multiplied by (a)."""
+    inner_steps: int = 5
+    """Steps of adaptation in training."""
+    test_steps: int = 5
+    """Steps of adaptation at test time."""
+    width: int = 16
+    """Filters of each convolution (images): every weight has an LSTM state of its own."""
+    optimizer_size: int = 20
+    """Units of each of the optimizer's two layers."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_count("optimizer_size", self.optimizer_size)
+
+
+class L2O(GradientLearner):
+    """Adapts a network by a learned optimizer, from a learned start."""
+
+    config_class: ClassVar[type[LearnerConfig]] = L2OConfig
+    config: L2OConfig
+
+    def __init__(
+        self,
+        config: L2OConfig,
+        spec: TaskSpec,
+        *,
+        objective: Objective | None = None,
+        device: torch.device | str = "cpu",
+        seed: int = 0,
+    ):
+        super().__init__(config, spec, objective=objective, device=device, seed=seed)
+        generator = make_generator("learned optimizer", seed)
+        self.rule = LearnedOptimizer(config.optimizer_size, config.inner_lr, generator).to(self.device)
+        learned = {f"{_PREFIX}{name}": value for name, value in self.rule.named_parameters()}
+        self.train_with(self.parameters | learned)
+
+    def adapt(self, support: Samples, *, training: bool = False) -> Predictor:
+        steps = self.config.inner_steps if training else self.config.test_steps
+        parameters = self.descend(self._start(len(support.x)), support, steps)
+        return self.predictor(parameters, support)
+
+    def descend(self, parameters: Parameters, support: Samples, steps: int) -> Parameters:
+        *_, last = self._path(parameters, support, steps)
+        return last
+
+    @torch.no_grad()
+    def curve(self, episodes: Episodes) -> dict[int, Float[Tensor, "E"]]:
+        """The score of each task after 0, 1, … `test_steps` steps."""
+        path = self._path(self._start(len(episodes)), episodes.support, self.config.test_steps)
+        return {
+            steps: task_score(self.predictor(parameters, episodes.support)(episodes.query.x), episodes.query)
+            for steps, parameters in enumerate(path)
+        }
+
+    def _start(self, num_tasks: int) -> Parameters:
+        network = {name: value for name, value in self.parameters.items() if not name.startswith(_PREFIX)}
+        return stack(network, num_tasks)
+
+    def _path(self, parameters: Parameters, support: Samples, steps: int) -> Iterator[Parameters]:
+        """θ_0, θ_1, … of all tasks, `steps` + 1 of them."""
+        slope = gradient_of(lambda values: self.objective.support_loss(self.network(values, support.x), support))
+        names, shapes = list(parameters), [value.shape for value in parameters.values()]
+        flat = torch.cat([value.flatten(1) for value in parameters.values()], 1)
+        sizes = [shape[1:].numel() for shape in shapes]
+        state = self.rule.initial(flat.numel())
+        yield parameters
+        for _ in range(steps):
+            with torch.no_grad():
+                gradient = slope(parameters)
+            rows = torch.cat([gradient[name].flatten(1) for name in names], 1)
+            update, state = self.rule(rows.flatten(), state)
+            flat = flat + update.view_as(flat)
+            parts = flat.split(sizes, 1)
+            parameters = {name: part.reshape(s) for name, part, s in zip(names, parts, shapes, strict=True)}
+            yield parameters

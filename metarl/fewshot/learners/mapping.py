@@ -1,0 +1,174 @@
+"""What CNP, RNN and SNAIL have in common: one learned function maps a support set and a query to a prediction.
+
+Nothing is optimised at test time: `read` makes a memory of the support set, `answer` looks at each query in its light,
+and at no other query. Images are embedded by convolutions first, vectors go in as they are. Labels go in one-hot,
+values as they are.
+
+On images the embedding costs most of a training step, and learning that labels are interchangeable takes most of the
+episodes. So an episode is embedded once and read several times (`readings`), with other labels and in another order
+each time; a deviation from the papers, which draw every episode anew. Only the plain objective allows it: one that
+changes the images gets one reading.
+"""
+
+import abc
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from metarl.adaptation import Parameters
+from metarl.fewshot.episodes import Episodes, Samples, TaskSpec
+from metarl.fewshot.learner import Learner, LearnerConfig, Normalisation
+from metarl.fewshot.networks import Network, Statistics, network_for
+from metarl.fewshot.objectives.plain import Objective, Predictor
+from metarl.randomness import make_generator
+from metarl.tasks import check_count
+
+_ENCODER, _MAP = "encoder.", "map."
+
+
+@dataclass(frozen=True)
+class MappingConfig(LearnerConfig):
+    """Options of mapping models."""
+
+    embedding: int = 64
+    """Numbers that an image is embedded in."""
+    strided: bool = True
+    """Halve images by the convolutions, four times cheaper than by pooling, which the papers do."""
+    readings: int = 4
+    """Times that training reads an episode (images): embedded once, its labels and its order permuted every time."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_count("embedding", self.embedding)
+        check_count("readings", self.readings)
+
+
+class MappingLearner(Learner, abc.ABC):
+    """An encoder of inputs (none for vectors) and a map, whose parameters `map_parameters` draws."""
+
+    config_class: ClassVar[type[LearnerConfig]] = MappingConfig
+    config: MappingConfig
+    targets: int
+    """Numbers that a label, or a value, is written in."""
+    features: int
+    """Numbers that an input is written in."""
+
+    def __init__(
+        self,
+        config: MappingConfig,
+        spec: TaskSpec,
+        *,
+        objective: Objective | None = None,
+        device: torch.device | str = "cpu",
+        seed: int = 0,
+    ):
+        super().__init__(config, spec, objective=objective, device=device, seed=seed)
+        generator = make_generator("mapping", seed)
+        self.encoder: Network | None = None
+        self.targets, self.features = spec.outputs, spec.input_shape[0]
+        parameters, buffers = Parameters(), Parameters()
+        if spec.preprocessing.is_image:
+            self.encoder = network_for(
+                spec.input_shape, config.embedding, width=config.width, hidden=(), strided=config.strided
+            )
+            self.features = config.embedding
+            parameters |= with_prefix(_ENCODER, self.encoder.initialize(generator))
+            buffers = self.encoder.initial_statistics()
+        parameters |= with_prefix(_MAP, self.map_parameters(generator))
+        self.train_with(parameters, buffers)
+
+    @abc.abstractmethod
+    def map_parameters(self, generator: torch.Generator) -> Parameters:
+        """Those of the map, for inputs of `features` and labels of `targets` numbers; builds its networks, too."""
+
+    @abc.abstractmethod
+    def read(self, x: Float[Tensor, "E S F"], y: Float[Tensor, "E S T"]) -> Any:
+        """What is kept of the support sets."""
+
+    @abc.abstractmethod
+    def answer(self, memory: Any, x: Float[Tensor, "E Q F"]) -> Float[Tensor, "E Q O"]:
+        """Scores, or values, for each query by itself."""
+
+    @property
+    def normalisation(self) -> Normalisation:
+        return "none"
+
+    def adapt(self, support: Samples, *, training: bool = False) -> Predictor:
+        if training:
+            return lambda x: self.answer(*self.read_together(support, x))
+        memory = self.read(self.encode(support.x), self.written(support))
+        return lambda x: self.answer(memory, self.encode(x))
+
+    def fit(self, episodes: Episodes, *, seed: int) -> dict[str, float]:
+        """One step down the loss of all `readings`; of one where nothing is embedded or the objective is not plain."""
+        if self.encoder is None or self.config.readings == 1 or type(self.objective) is not Objective:
+            return super().fit(episodes, seed=seed)
+        support, query, generator = episodes.support, episodes.query, self.generator("readings", seed)
+        encoded = self.encode(torch.cat([support.x, query.x], 1), training=True)
+        cut = support.x.shape[1]
+        embedded = Episodes(Samples(encoded[:, :cut], support.y), Samples(encoded[:, cut:], query.y))
+        again = reread(embedded, self.config.readings, self.targets, generator)
+        memory = self.read(again.support.x, self.written(again.support))
+        losses, outputs = self.objective.query_loss(lambda x: self.answer(memory, x), again.query, generator)
+        loss = losses.mean()
+        self.minimize(loss)
+        return {"loss": float(loss.detach()), **self.score(outputs.detach(), again.query)}
+
+    def read_together(self, support: Samples, x: Float[Tensor, "E Q ..."]) -> tuple[Any, Float[Tensor, "E Q F"]]:
+        """The memory and the encoded queries, normalised by the statistics of both over all tasks: for training."""
+        cut = support.x.shape[1]
+        encoded = self.encode(torch.cat([support.x, x], 1), training=True)
+        return self.read(encoded[:, :cut], self.written(support)), encoded[:, cut:]
+
+    def encode(self, x: Float[Tensor, "E n ..."], *, training: bool = False) -> Float[Tensor, "E n F"]:
+        """Inputs as the map sees them."""
+        if self.encoder is None:
+            return x
+        statistics = Statistics(running=self.buffers, update=training)
+        return self.encoder(part(_ENCODER, self.parameters), x, statistics)
+
+    def written(self, samples: Samples) -> Float[Tensor, "E n T"]:
+        """Labels one-hot; values as they are."""
+        y = samples.y
+        return y if y.is_floating_point() else F.one_hot(y, self.targets).to(samples.x.dtype)
+
+    def embed(self, inputs: Float[Tensor, "n ..."]) -> Float[Tensor, "n D"] | None:
+        return None if self.encoder is None else self.encode(inputs[None])[0]
+
+    @property
+    def map(self) -> Parameters:
+        """The parameters of the map, named as `map_parameters` does."""
+        return part(_MAP, self.parameters)
+
+
+def reread(episodes: Episodes, count: int, ways: int, generator: torch.Generator) -> Episodes:
+    """`count` times the episodes, E·count: labels permuted in each by itself, the support set in a random order."""
+
+    def permutations(size: int) -> Int[Tensor, "R size"]:
+        shape = (count * len(episodes), size)
+        return torch.rand(shape, generator=generator, device=generator.device).argsort(1)
+
+    support, query = episodes.support, episodes.query
+    order, labels = permutations(support.x.shape[1]), permutations(ways)
+    x = support.x.repeat(count, 1, 1).gather(1, order[..., None].expand(-1, -1, support.x.shape[2]))
+    y = labels.gather(1, support.y.repeat(count, 1).gather(1, order))
+    return Episodes(Samples(x, y), Samples(query.x.repeat(count, 1, 1), labels.gather(1, query.y.repeat(count, 1))))
+
+
+def with_prefix(prefix: str, parameters: Parameters) -> Parameters:
+    """The same parameters, all names beginning with `prefix`."""
+    return {prefix + name: value for name, value in parameters.items()}
+
+
+def part(prefix: str, parameters: Parameters) -> Parameters:
+    """The parameters whose names begin with `prefix`, named without it."""
+    return {name.removeprefix(prefix): value for name, value in parameters.items() if name.startswith(prefix)}
+
+
+def fan_in_uniform(outputs: int, inputs: int, generator: torch.Generator) -> Float[Tensor, "O I"]:
+    """Weights of a layer, uniform in ±1/√inputs."""
+    return (2 * torch.rand(outputs, inputs, generator=generator, device=generator.device) - 1) * inputs**-0.5

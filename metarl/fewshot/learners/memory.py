@@ -1,0 +1,303 @@
+"""What MANN and the Neural Turing Machine have in common: a recurrent network that learns by reading a sequence.
+
+Santoro et al. (ICML 2016, section 2): examples come one by one, each with the label of the one before,
+(x_1, 0), (x_2, y_1), …, (x_T, y_{T−1}), and the network says y_t as soon as it sees x_t. So what it says of a query
+after the support set is its next output, and training asks it at every step of a sequence, an episode's support and
+query examples in random order.
+
+The support set is read in the order in which it comes: other orders give slightly different predictions.
+"""
+
+import abc
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from metarl.errors import UsageError
+from metarl.fewshot.episodes import Episodes, Samples, TaskSpec
+from metarl.fewshot.learner import Learner, LearnerConfig, Normalisation
+from metarl.fewshot.objectives.plain import Objective, Predictor
+from metarl.randomness import make_generator
+from metarl.tasks import check_count
+
+ControllerKind = Literal["lstm", "feed-forward"]
+State = Any
+"""What B sequences carry from step to step: a named tuple of tensors `[B, ...]`, of each kind of cell its own."""
+MEMORY_START = 1e-6
+"""What all of a memory holds at first: a small constant learns fastest (Collier and Beel 2018)."""
+
+NORM_EPSILON = 1e-8
+"""Added to squared norms: the gradient of a row that is almost empty stays finite."""
+
+
+@dataclass(frozen=True)
+class MemoryConfig(LearnerConfig):
+    """Options of networks with an external memory; the defaults are those of Santoro et al., section 4.1."""
+
+    num_tasks: int = 16
+    """Sequences per step (E)."""
+    train_shots: int | None = 9
+    """With `train_queries`, the examples of each class in a training sequence: 10 in the paper."""
+    train_queries: int | None = 1
+    """Added to `train_shots`."""
+    controller: ControllerKind = "lstm"
+    """What reads and writes the memory."""
+    controller_size: int = 200
+    """Units of the controller."""
+    slots: int = 128
+    """Rows of the memory."""
+    slot_size: int = 40
+    """Numbers in each row."""
+    read_heads: int = 4
+    """Reads per step."""
+    image_size: int = 20
+    """Images are shrunk to so many pixels a side, and their pixels are what the controller sees."""
+    rotation: float = 11.25
+    """Training images are turned by up to so many degrees (π/16)."""
+    translation: float = 0.095
+    """Training images are moved by up to this share of their side, across and down (10 of 105 pixels)."""
+    clip: float = 10.0
+    """Largest norm of a gradient; longer ones are shortened to it."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("controller_size", "slots", "slot_size", "read_heads", "image_size"):
+            check_count(name, getattr(self, name))
+        if self.slots < self.read_heads:
+            raise UsageError(f"slots must be at least read_heads, got {self.slots} and {self.read_heads}")
+        if not (self.clip > 0 and self.rotation >= 0 and 0 <= self.translation < 1):
+            raise UsageError("clip must be positive, rotation not negative, and translation in [0, 1)")
+
+
+class Controller(nn.Module):
+    """h_t of the input and of what was read the step before: an LSTM, or one tanh layer, which remembers nothing."""
+
+    def __init__(self, kind: ControllerKind, inputs: int, reads: int, units: int):
+        super().__init__()
+        self.units = units
+        self.is_lstm = kind == "lstm"
+        self.input = nn.Linear(inputs, 4 * units if self.is_lstm else units)
+        fed_back = reads + units if self.is_lstm else reads
+        self.feedback = nn.Linear(fed_back, 4 * units if self.is_lstm else units, bias=False)
+
+    def forward(
+        self,
+        inputs: Float[Tensor, "B G"],
+        reads: Float[Tensor, "B R W"],
+        hidden: Float[Tensor, "B H"],
+        cell: Float[Tensor, "B H"],
+    ) -> tuple[Float[Tensor, "B H"], Float[Tensor, "B H"]]:
+        """h_t and c_t, given `inputs = self.input(x_t)`, which needs no loop over time."""
+        if not self.is_lstm:
+            return (inputs + self.feedback(reads.flatten(1))).tanh(), cell
+        gates = inputs + self.feedback(torch.cat([hidden, reads.flatten(1)], 1))
+        keep, enter, leave = gates[:, : 3 * self.units].sigmoid().chunk(3, 1)
+        cell = keep * cell + enter * gates[:, 3 * self.units :].tanh()
+        return leave * cell.tanh(), cell
+
+
+class MemoryCell(nn.Module, abc.ABC):
+    """A controller with a memory. `outputs` is the size of what `advance` says, [h_t, r_t]."""
+
+    controller: Controller
+    outputs: int
+
+    @abc.abstractmethod
+    def initial(self, size: int) -> State:
+        """The state of `size` sequences before their first step."""
+
+    @abc.abstractmethod
+    def advance(self, inputs: Float[Tensor, "B G"], state: State) -> tuple[Float[Tensor, "B O"], State]:
+        """[h_t, r_t] and the state after a step, given `inputs = self.controller.input(x_t)`."""
+
+    def forward(self, inputs: Float[Tensor, "T B I"], state: State) -> tuple[Float[Tensor, "T B O"], State]:
+        """What the cell says at each of T steps, and its state after them."""
+        outputs = []
+        for projected in self.controller.input(inputs):
+            output, state = self.advance(projected, state)
+            outputs.append(output)
+        return torch.stack(outputs), state
+
+    @torch.no_grad()
+    def initialize(self, generator: torch.Generator) -> None:
+        """Xavier-uniform weights (Glorot and Bengio 2010), zero biases, an LSTM's forget gates open (bias 1)."""
+        initialize(self, generator)
+        if self.controller.is_lstm:
+            self.controller.input.bias[: self.controller.units] = 1.0
+
+
+class MemoryLearner(Learner, abc.ABC):
+    """Reads the support set, label by label, and answers each query from the state that it is in after that."""
+
+    config_class: ClassVar[type[LearnerConfig]] = MemoryConfig
+    config: MemoryConfig
+
+    def __init__(
+        self,
+        config: MemoryConfig,
+        spec: TaskSpec,
+        *,
+        objective: Objective | None = None,
+        device: torch.device | str = "cpu",
+        seed: int = 0,
+    ):
+        super().__init__(config, spec, objective=objective, device=device, seed=seed)
+        if spec.preprocessing.is_image:
+            pixels = spec.input_shape[0] * config.image_size**2
+        else:
+            (pixels,) = spec.input_shape
+        generator = make_generator("memory learner", seed)
+        self.cell = self.make_cell(pixels + spec.outputs)
+        self.cell.initialize(generator)
+        with torch.no_grad():  # among hundreds of pixels a label would hardly be heard at first
+            self.cell.controller.input.weight[:, pixels:] *= max(1.0, math.sqrt(pixels / spec.outputs))
+        self.readout = nn.Linear(self.cell.outputs, spec.outputs)
+        initialize(self.readout, generator)
+        network = nn.ModuleDict({"cell": self.cell, "readout": self.readout}).to(self.device)
+        self.train_with(dict(network.named_parameters()))
+
+    @classmethod
+    def default_config(cls, spec: TaskSpec) -> LearnerConfig:
+        """Sequences of 10 examples of each class, as in the paper, or longer ones where the test's support is."""
+        return cls.config_class(train_shots=max(9, spec.shape.shots))
+
+    @abc.abstractmethod
+    def make_cell(self, inputs: int) -> MemoryCell:
+        """The cell that reads vectors of so many numbers."""
+
+    @property
+    def normalisation(self) -> Normalisation:
+        return "none"
+
+    def adapt(self, support: Samples, *, training: bool = False) -> Predictor:
+        state = self.cell.initial(len(support.x))
+        _, state = self.cell(self._inputs(support.x, self._before(support)), state)
+        last = self._labels(support)[:, -1]
+
+        def predictor(x: Float[Tensor, "E n ..."]) -> Float[Tensor, "E n O"]:
+            count = x.shape[1]
+            inputs = self._inputs(x.flatten(0, 1)[:, None], last.repeat_interleave(count, 0)[:, None])
+            each = type(state)(*(value.repeat_interleave(count, 0) for value in state))  # queries do not meet
+            outputs, _ = self.cell(inputs, each)
+            return self.readout(outputs[0]).unflatten(0, (len(x), count))
+
+        return predictor
+
+    def fit(self, episodes: Episodes, *, seed: int) -> dict[str, float]:
+        """One step down the loss of all predictions along a sequence, the first of each class included."""
+        sequence = mix(episodes, self.generator("order", seed))
+        if self.spec.preprocessing.is_image:
+            moved = self._distort(sequence.x, self.generator("distortion", seed))
+            sequence = Samples(moved, sequence.y, sequence.groups)
+        losses, outputs = self.objective.query_loss(
+            lambda x: self.along(x, sequence), sequence, self.generator("fit", seed)
+        )
+        loss = losses.mean()
+        self.optimizer.zero_grad()
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(self.parameters.values(), self.config.clip)
+        self.apply_gradients()
+        scores = self.score(outputs.detach(), sequence)
+        return {"loss": float(loss.detach()), **scores, "gradient_norm": float(norm)}
+
+    def along(self, x: Float[Tensor, "E T ..."], sequence: Samples) -> Float[Tensor, "E T O"]:
+        """What the learner says of each of `x`, having seen those before it and their labels in `sequence`."""
+        outputs, _ = self.cell(self._inputs(x, self._before(sequence)), self.cell.initial(len(x)))
+        return self.readout(outputs).transpose(0, 1)
+
+    @torch.no_grad()
+    def curve(self, episodes: Episodes) -> dict[int, Float[Tensor, "E"]]:
+        """The score of the first, second, … instance of a class: after 0, 1, … examples of it.
+
+        Measured along a sequence as in training. In regression, the score of each position.
+        """
+        sequence = mix(episodes, self.generator("instances"))
+        outputs = self.along(sequence.x, sequence)
+        if self.spec.kind == "regression":
+            errors = (outputs - sequence.y).square().mean(2)
+            return dict(enumerate(errors.unbind(1)))
+        right = (outputs.argmax(-1) == sequence.y).float()
+        seen = examples_before(sequence.y, self.spec.outputs)
+        means = {}
+        for count in range(int(seen.max()) + 1):
+            chosen = seen == count
+            means[count] = (right * chosen).sum(1) / chosen.sum(1)
+        return means
+
+    def _inputs(self, x: Float[Tensor, "E T ..."], before: Float[Tensor, "E T O"]) -> Float[Tensor, "T E I"]:
+        """What the controller sees: pixels or features, and the label before."""
+        if self.spec.preprocessing.is_image:
+            images = x.flatten(0, 1)
+            side = self.config.image_size
+            if images.shape[-2:] != (side, side):
+                images = F.interpolate(images, size=(side, side), mode="bilinear", antialias=True, align_corners=False)
+            x = images.unflatten(0, x.shape[:2])
+        return torch.cat([x.flatten(2), before], 2).transpose(0, 1)
+
+    def _labels(self, samples: Samples) -> Float[Tensor, "E T O"]:
+        """One-hot labels; values as they are."""
+        if self.spec.kind == "regression":
+            return samples.y
+        return F.one_hot(samples.y, self.spec.outputs).float()
+
+    def _before(self, samples: Samples) -> Float[Tensor, "E T O"]:
+        """The label of the example before, zeros for the first."""
+        labels = self._labels(samples)
+        return torch.cat([torch.zeros_like(labels[:, :1]), labels[:, :-1]], 1)
+
+    def _distort(self, images: Float[Tensor, "E T C H W"], generator: torch.Generator) -> Float[Tensor, "E T C H W"]:
+        """Each image turned and moved a little; what comes in from outside repeats the border."""
+        flat = images.flatten(0, 1)
+        draws = 2 * torch.rand(len(flat), 3, generator=generator, device=self.device) - 1
+        angle = draws[:, 0] * math.radians(self.config.rotation)
+        offset = draws[:, 1:] * 2 * self.config.translation  # grid coordinates go from −1 to 1
+        rows = torch.stack([angle.cos(), -angle.sin(), offset[:, 0], angle.sin(), angle.cos(), offset[:, 1]], 1)
+        grid = F.affine_grid(rows.unflatten(1, (2, 3)), list(flat.shape), align_corners=False)
+        moved = F.grid_sample(flat, grid, padding_mode="border", align_corners=False)
+        return moved.unflatten(0, images.shape[:2])
+
+
+def mix(episodes: Episodes, generator: torch.Generator) -> Samples:
+    """The support and query examples of each task as one sequence in random order."""
+    x = torch.cat([episodes.support.x, episodes.query.x], 1)
+    y = torch.cat([episodes.support.y, episodes.query.y], 1)
+    order = torch.rand(x.shape[:2], generator=generator, device=x.device).argsort(1)
+    rows = torch.arange(len(x), device=x.device)[:, None]
+    groups = None
+    if episodes.support.groups is not None and episodes.query.groups is not None:
+        groups = torch.cat([episodes.support.groups, episodes.query.groups], 1)[rows, order]
+    return Samples(x[rows, order], y[rows, order], groups)
+
+
+def examples_before(labels: Int[Tensor, "E T"], ways: int) -> Int[Tensor, "E T"]:
+    """How many examples of its own class come before each example."""
+    seen = F.one_hot(labels, ways).cumsum(1)
+    return seen.gather(2, labels[..., None])[..., 0] - 1
+
+
+def cosine(keys: Float[Tensor, "B R W"], memory: Float[Tensor, "B M W"]) -> Float[Tensor, "B R M"]:
+    """K(k, M(i)) = k · M(i) / (‖k‖ ‖M(i)‖), zero where either is zero."""
+    keys = keys * (keys.square().sum(2, keepdim=True) + NORM_EPSILON).rsqrt()
+    scale = (memory.square().sum(2) + NORM_EPSILON).rsqrt()
+    return keys @ memory.mT * scale[:, None]
+
+
+@torch.no_grad()
+def initialize(module: nn.Module, generator: torch.Generator) -> None:
+    """Xavier-uniform matrices and zero vectors, of all that is in `module`."""
+    for parameter in module.parameters():
+        if parameter.ndim == 1:
+            parameter.zero_()
+        else:
+            nn.init.xavier_uniform_(parameter, generator=generator)
+
+
+def split(values: Float[Tensor, "B n"], sizes: Sequence[int], heads: int) -> list[Float[Tensor, "B R _"]]:
+    """A head's parameters, each `[B, R, size]`, from one row of numbers."""
+    return list(values.unflatten(1, (heads, sum(sizes))).split(list(sizes), 2))

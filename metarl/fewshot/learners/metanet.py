@@ -1,0 +1,224 @@
+"""Meta networks (Munkhdalai, Yu, ICML 2017), algorithm 1, for classification.
+
+Two networks, a meta learner u and a base learner b, have slow weights Q and W, which training learns, and fast weights,
+which are computed from gradients of losses on the support, by functions d and m that training learns, too:
+
+    ∇_i = ∇_Q loss(u(Q, x_i), y_i) for one example of each class,       Q* = d(∇_1, …, ∇_N)
+    W*_i = m(∇_W loss(b(W, x_i), y_i)),  r_i = u(Q, Q*, x_i)            for each support example: memories M and R
+    W*(x) = Σ_i softmax_i(cos(r_i, u(Q, Q*, x))) W*_i                   for a query x
+    p(y | x) = softmax of b(W, W*(x), x)
+
+A layer with both adds what they give: relu(W x) + relu(W* x), and before a softmax W x + W* x (section 3.3, layer
+augmentation). d is an LSTM and m an MLP, both of 20 units and applied to each coordinate of the gradients by itself,
+which come in as (log |∇| / p, sign ∇), p = 7, or (−1, eᵖ ∇) where small (section 4.1).
+
+In a one-shot task the support is a set: d reads one example of each class, the first one, in the order of labels. With
+more shots its order decides which one that is.
+
+Deviations: the fully connected layers (one hidden, one to the classes) have fast weights; the paper's last convolution
+has none, since every query would need a convolution of its own. Four convolutions with batch normalisation (by all
+images of a training step, by running averages afterwards), 32 filters each, to be affordable on a CPU. The loss of u is
+cross-entropy with any number of shots, where the paper has a contrastive one beyond one shot. A learned factor,
+`sharpness` at first, multiplies the cosines. Training does not differentiate through the gradients ∇: to d and m they
+are inputs.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from metarl.adaptation import Parameters, gradient_of, stack
+from metarl.errors import UsageError
+from metarl.fewshot.episodes import Samples, TaskSpec
+from metarl.fewshot.learner import Learner, LearnerConfig, Normalisation
+from metarl.fewshot.learners.matching import initial_lstm, lstm_step
+from metarl.fewshot.networks import Network, ReluMLP, Statistics, linear, network_for
+from metarl.fewshot.objectives.plain import Objective, Predictor, task_loss
+from metarl.randomness import make_generator
+from metarl.tasks import check_count
+
+META_UNITS = 20
+"""Units of d's LSTM and of m's layers."""
+LOG_RANGE = 7.0
+"""p of the gradients' preprocessing: magnitudes above e^−p are given by their logarithm."""
+FAST_SCALE = 0.1
+"""How small fast weights are at first, beside slow ones."""
+HEAD_SCALE = 0.1
+"""How small b's slow output layer is at first: labels are permuted in each task, so it has no say in which is right."""
+NETWORKS = ("base", "meta")
+"""b and u."""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What is kept of E support sets of S examples."""
+
+    fast: Parameters
+    """Q*, of u's hidden layer: `weight0` `[E, out, in]` and `bias0` `[E, out]`."""
+    values: Parameters
+    """M: the fast weights of b by each example, `[E, S, ...]`."""
+    keys: Float[Tensor, "E S R"]
+    """R: the representation of each example."""
+
+
+@dataclass(frozen=True)
+class MetaNetConfig(LearnerConfig):
+    """Options of meta networks."""
+
+    width: int = 32
+    """Filters of each convolution (images)."""
+    units: int = 64
+    """Units of the fully connected hidden layer of either network; the size of a representation, too."""
+    sharpness: float = 10.0
+    """What cosines are multiplied by before the softmax, at first."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_count("units", self.units)
+        if not self.sharpness > 0:
+            raise UsageError(f"sharpness must be positive, got {self.sharpness}")
+
+
+class MetaNet(Learner):
+    """Fast weights from gradients, found again by similarity."""
+
+    config_class: ClassVar[type[LearnerConfig]] = MetaNetConfig
+    config: MetaNetConfig
+    kinds = ("classification",)
+
+    def __init__(
+        self,
+        config: MetaNetConfig,
+        spec: TaskSpec,
+        *,
+        objective: Objective | None = None,
+        device: torch.device | str = "cpu",
+        seed: int = 0,
+    ):
+        super().__init__(config, spec, objective=objective, device=device, seed=seed)
+        self.encoder: Network = network_for(spec.input_shape, None, width=config.width, hidden=config.hidden)
+        self.layers = ReluMLP((self.encoder.outputs, config.units, spec.outputs))
+        """The layers with fast weights, after the encoder: hidden and output."""
+        self.rule = ReluMLP((2, META_UNITS, META_UNITS, 1))
+        """m, of one coordinate of a gradient."""
+        generator = make_generator("metanet", seed)
+        parameters, statistics = Parameters(), Parameters()
+        for name in NETWORKS:
+            parameters |= _prefixed(f"{name}.encoder.", self.encoder.initialize(generator))
+            parameters |= _prefixed(f"{name}.layers.", self.layers.initialize(generator))
+            statistics |= _prefixed(f"{name}.", self.encoder.initial_statistics())
+        parameters |= _prefixed("rule.", self.rule.initialize(generator))
+        parameters["rule.weight2"] *= FAST_SCALE
+        parameters["base.layers.weight1"] *= HEAD_SCALE
+        parameters |= initial_lstm("lstm", 2, META_UNITS, META_UNITS, generator)
+        parameters["lstm.output"] = FAST_SCALE * torch.randn(1, META_UNITS, generator=generator)
+        parameters["log_sharpness"] = torch.tensor(math.log(config.sharpness))
+        self.train_with(parameters, statistics)
+
+    @classmethod
+    def default_config(cls, spec: TaskSpec) -> MetaNetConfig:
+        """For images 4 tasks a step with 5 queries of each class, the step size halved every 1,500 steps."""
+        if len(spec.input_shape) == 3:
+            return MetaNetConfig(iterations=6000, num_tasks=4, train_queries=5, halve_every=1500)
+        return MetaNetConfig(num_tasks=16)
+
+    @property
+    def normalisation(self) -> Normalisation:
+        return "none"
+
+    def adapt(self, support: Samples, *, training: bool = False) -> Predictor:
+        cut = support.x.shape[1]
+
+        def together(x: Float[Tensor, "E n ..."]) -> Float[Tensor, "E n N"]:
+            """Support and queries in one pass, normalised by both."""
+            features = self._encode(torch.cat([support.x, x], 1), training=True)
+            known = {name: value[:, :cut] for name, value in features.items()}
+            return self._predict(self._remember(known, support.y), {k: v[:, cut:] for k, v in features.items()})
+
+        if training:
+            return together
+        memory = self._remember(self._encode(support.x), support.y)
+        return lambda x: self._predict(memory, self._encode(x))
+
+    def _encode(self, inputs: Float[Tensor, "E n ..."], training: bool = False) -> dict[str, Float[Tensor, "E n F"]]:
+        """What the convolutions of either network make of the inputs."""
+        features = {}
+        for name in NETWORKS:
+            statistics = Statistics(running=self._part(f"{name}.", self.buffers), update=training)
+            features[name] = self.encoder(self._part(f"{name}.encoder."), inputs, statistics)
+        return features
+
+    def _remember(self, features: dict[str, Float[Tensor, "E S F"]], labels: Int[Tensor, "E S"]) -> Memory:
+        """What is kept of the support sets: Q*, M and R."""
+        first = F.one_hot(labels, self.spec.outputs).argmax(1)  # [E, N], where the first example of each class lies
+        chosen = features["meta"].gather(1, first[..., None].expand(-1, -1, features["meta"].shape[-1]))
+        gradients = self.example_gradients(self._part("meta.layers."), chosen, labels.gather(1, first))
+        fast = {name: self._read(gradients[name]) for name in ("weight0", "bias0")}
+        gradients = self.example_gradients(self._part("base.layers."), features["base"], labels)
+        rule = self._part("rule.")
+        memory = {}
+        for name, value in gradients.items():
+            coordinates = preprocess(value).flatten(0, -2)[None]  # one batch of all coordinates, [1, E·S·out·in, 2]
+            memory[name] = self.rule(rule, coordinates).reshape(value.shape)
+        return Memory(fast, memory, self._represent(fast, features["meta"]))
+
+    def example_gradients(
+        self, slow: Parameters, features: Float[Tensor, "E S F"], labels: Int[Tensor, "E S"]
+    ) -> Parameters:
+        """The gradient by the fully connected layers of each example's own cross-entropy, `[E, S, ...]`, no graph."""
+        count = labels.numel()
+        inputs, targets = features.detach().reshape(count, 1, -1), labels.reshape(count, 1)
+        with torch.no_grad():
+            gradient = gradient_of(lambda p: task_loss(self.layers(p, inputs), Samples(inputs, targets)))
+            values = gradient(stack(slow, count))
+        return {name: value.unflatten(0, labels.shape) for name, value in values.items()}
+
+    def _read(self, gradients: Float[Tensor, "E T ..."]) -> Float[Tensor, "E ..."]:
+        """d: an LSTM that reads each coordinate's gradients one after the other."""
+        hidden = cell = gradients.new_zeros(*gradients[:, 0].shape, META_UNITS)
+        for gradient in preprocess(gradients).unbind(1):
+            hidden, cell = lstm_step(self.parameters, "lstm", gradient, hidden, cell)
+        return F.linear(hidden, self.parameters["lstm.output"])[..., 0]
+
+    def _represent(self, fast: Parameters, features: Float[Tensor, "E n F"]) -> Float[Tensor, "E n R"]:
+        """r = u(Q, Q*, x), the hidden layer's output, of unit length."""
+        slow = self._part("meta.layers.")
+        hidden = linear(slow["weight0"], slow["bias0"], features).relu()
+        hidden = hidden + linear(fast["weight0"], fast["bias0"], features).relu()
+        return F.normalize(hidden, dim=-1)
+
+    def _predict(self, memory: Memory, features: dict[str, Float[Tensor, "E Q F"]]) -> Float[Tensor, "E Q N"]:
+        """b(W, W*(x), x) for every query."""
+        cosines = self._represent(memory.fast, features["meta"]) @ memory.keys.mT
+        attention = (self.parameters["log_sharpness"].exp() * cosines).softmax(-1)
+        slow = self._part("base.layers.")
+        recalled = {name: torch.einsum("eqs,es...->eq...", attention, value) for name, value in memory.values.items()}
+        hidden = features["base"]
+        for layer in range(2):
+            weight, bias = f"weight{layer}", f"bias{layer}"
+            by_slow = linear(slow[weight], slow[bias], hidden)
+            by_fast = torch.einsum("eqoi,eqi->eqo", recalled[weight], hidden) + recalled[bias]
+            hidden = by_slow.relu() + by_fast.relu() if layer == 0 else by_slow + by_fast
+        return hidden
+
+    def _part(self, prefix: str, values: Parameters | None = None) -> Parameters:
+        """The parameters (or `values`) whose names begin so, without the prefix."""
+        values = self.parameters if values is None else values
+        return {name.removeprefix(prefix): value for name, value in values.items() if name.startswith(prefix)}
+
+
+def preprocess(gradients: Float[Tensor, "..."]) -> Float[Tensor, "... 2"]:
+    """Two numbers of comparable size for each coordinate, however small (Andrychowicz et al. 2016, appendix A)."""
+    size = gradients.abs()
+    large = size >= math.exp(-LOG_RANGE)
+    log = size.clamp(min=math.exp(-LOG_RANGE)).log() / LOG_RANGE
+    return torch.stack([log, torch.where(large, gradients.sign(), gradients * math.exp(LOG_RANGE))], -1)
+
+
+def _prefixed(prefix: str, values: Parameters) -> Parameters:
+    return {prefix + name: value for name, value in values.items()}

@@ -1,0 +1,121 @@
+"""Neural Turing Machine (Graves, Wayne, Danihelka 2014): a controller with heads that move over a memory.
+
+A head's weights w over the slots i of the memory M come of a key k, a strength β, a gate g, a shift s and a sharpness γ
+(section 3.3, equations 5 to 9), all of them from the controller's h_t:
+
+    w^c = softmax_i β cos(k, M(i))            by content
+    w^g = g w^c + (1 − g) w_{t−1}             or where it was before
+    w̃(i) = Σ_j w^g(i − j) s(j)                a step to either side, around the ends
+    w(i) = w̃(i)^γ / Σ_j w̃(j)^γ               sharpened again
+
+One head writes, M_t(i) = M_{t−1}(i) (1 − w(i) e) + w(i) a (equations 3 and 4); then the others read
+r_t = Σ_i w(i) M_t(i) (equation 2). The network says a linear function of [h_t, r_t].
+
+Deviations: M_0 is a small constant (Collier and Beel 2018), heads start at slot 0 and r_0 = 0, where the paper learns
+biases. As a few-shot learner it reads the sequences of MANN, which is how Santoro et al. (2016) use it.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from metarl.fewshot.learner import LearnerConfig
+from metarl.fewshot.learners.memory import (
+    MEMORY_START,
+    Controller,
+    ControllerKind,
+    MemoryCell,
+    MemoryConfig,
+    MemoryLearner,
+    cosine,
+    split,
+)
+
+SHIFTS = 3
+"""A head moves by −1, 0 or 1 slots."""
+TINY = 1e-12
+"""Least weight before it is sharpened: the logarithm in the power's gradient stays finite."""
+
+
+@dataclass(frozen=True)
+class NTMConfig(MemoryConfig):
+    """Options of the Neural Turing Machine."""
+
+
+class NTMState(NamedTuple):
+    """What B sequences carry from step to step."""
+
+    hidden: Float[Tensor, "B H"]
+    cell: Float[Tensor, "B H"]
+    memory: Float[Tensor, "B M W"]
+    reads: Float[Tensor, "B R W"]
+    """r of each read head."""
+    write_weights: Float[Tensor, "B 1 M"]
+    read_weights: Float[Tensor, "B R M"]
+
+
+class NTMCell(MemoryCell):
+    """One write head and `heads` read heads."""
+
+    def __init__(self, kind: ControllerKind, inputs: int, units: int, heads: int, slots: int, size: int):
+        super().__init__()
+        self.heads, self.slots, self.size = heads, slots, size
+        self.controller = Controller(kind, inputs, heads * size, units)
+        self.addresses = (size, 1, 1, SHIFTS, 1)
+        self.write = nn.Linear(units, sum(self.addresses) + 2 * size)
+        self.read = nn.Linear(units, heads * sum(self.addresses))
+        self.outputs = units + heads * size
+
+    def initial(self, size: int) -> NTMState:
+        like = self.write.weight
+        start = like.new_zeros(size, 1 + self.heads, self.slots)
+        start[..., 0] = 1.0
+        return NTMState(
+            hidden=like.new_zeros(size, self.controller.units),
+            cell=like.new_zeros(size, self.controller.units),
+            memory=like.new_full((size, self.slots, self.size), MEMORY_START),
+            reads=like.new_zeros(size, self.heads, self.size),
+            write_weights=start[:, :1],
+            read_weights=start[:, 1:],
+        )
+
+    def advance(self, inputs: Float[Tensor, "B G"], state: NTMState) -> tuple[Float[Tensor, "B O"], NTMState]:
+        hidden, cell = self.controller(inputs, state.reads, state.hidden, state.cell)
+        *address, erase, add = split(self.write(hidden), (*self.addresses, self.size, self.size), 1)
+        write_weights = self._address(address, state.memory, state.write_weights)
+        kept = 1 - write_weights.mT * erase.sigmoid()
+        memory = torch.addcmul(write_weights.mT * add, state.memory, kept)
+        address = split(self.read(hidden), self.addresses, self.heads)
+        read_weights = self._address(address, memory, state.read_weights)
+        reads = read_weights @ memory
+        output = torch.cat([hidden, reads.flatten(1)], 1)
+        return output, NTMState(hidden, cell, memory, reads, write_weights, read_weights)
+
+    def _address(
+        self, parameters: list[Float[Tensor, "B R _"]], memory: Float[Tensor, "B M W"], before: Float[Tensor, "B R M"]
+    ) -> Float[Tensor, "B R M"]:
+        """Where heads look, in ranges as section 3.3 wants them: β > 0, g in (0, 1), s a distribution, γ ≥ 1."""
+        keys, strength, gate, shift, sharpness = parameters
+        by_content = (F.softplus(strength) * cosine(keys, memory)).softmax(2)
+        weights = torch.lerp(before, by_content, gate.sigmoid())
+        shift = shift.softmax(2)
+        weights = weights.roll(-1, 2) * shift[..., :1] + weights * shift[..., 1:2] + weights.roll(1, 2) * shift[..., 2:]
+        weights = weights.clamp_min(TINY) ** (1 + F.softplus(sharpness))
+        return weights / weights.sum(2, keepdim=True)
+
+
+class NTM(MemoryLearner):
+    """Neural Turing Machine as a few-shot learner."""
+
+    config_class: ClassVar[type[LearnerConfig]] = NTMConfig
+    config: NTMConfig
+
+    def make_cell(self, inputs: int) -> NTMCell:
+        config = self.config
+        return NTMCell(
+            config.controller, inputs, config.controller_size, config.read_heads, config.slots, config.slot_size
+        )

@@ -1,0 +1,92 @@
+"""Prototypical networks (Snell, Swersky, Zemel, NeurIPS 2017).
+
+c_k is the mean of the embedded support examples of class k (equation 1), p(y = k | x) ∝ exp(−‖f(x) − c_k‖²)
+(equation 2). Trained with more ways than at test time (section 2.4). Embeddings are normalised by all images of a
+training step, and by running averages afterwards, so a prediction depends on no other query.
+
+Deviations: 20-way training episodes where the paper has 60 (Omniglot), to be affordable on two CPU cores.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from metarl.fewshot.episodes import Samples, TaskSpec
+from metarl.fewshot.learner import Learner, LearnerConfig, Normalisation
+from metarl.fewshot.networks import Network, Statistics, network_for
+from metarl.fewshot.objectives.plain import Objective, Predictor
+from metarl.randomness import make_generator
+
+
+@dataclass(frozen=True)
+class ProtoNetConfig(LearnerConfig):
+    """Options of prototypical networks."""
+
+
+class ProtoNet(Learner):
+    """The class of the nearest mean embedding."""
+
+    config_class: ClassVar[type[LearnerConfig]] = ProtoNetConfig
+    kinds = ("classification",)
+    any_ways = True
+
+    def __init__(
+        self,
+        config: ProtoNetConfig,
+        spec: TaskSpec,
+        *,
+        objective: Objective | None = None,
+        device: torch.device | str = "cpu",
+        seed: int = 0,
+    ):
+        super().__init__(config, spec, objective=objective, device=device, seed=seed)
+        self.network: Network = network_for(spec.input_shape, None, width=config.width, hidden=config.hidden)
+        self.train_with(self.network.initialize(make_generator("protonet", seed)), self.network.initial_statistics())
+
+    @classmethod
+    def default_config(cls, spec: TaskSpec) -> ProtoNetConfig:
+        """For images 20-way episodes with 5 queries, the step size halved every 2,000 of them (as in the paper)."""
+        if len(spec.input_shape) == 3:
+            ways = max(20, spec.shape.ways)
+            return ProtoNetConfig(num_tasks=1, train_ways=ways, train_queries=5, halve_every=2000)
+        return ProtoNetConfig(num_tasks=16)
+
+    @property
+    def normalisation(self) -> Normalisation:
+        return "none"
+
+    def adapt(self, support: Samples, *, training: bool = False) -> Predictor:
+        if training:
+            return lambda x: self._scores_together(support, x)
+        prototypes = class_means(self._encode(support.x), support.y)
+        return lambda x: -squared_distances(self._encode(x), prototypes)
+
+    def embed(self, inputs: Float[Tensor, "n ..."]) -> Float[Tensor, "n D"]:
+        return self._encode(inputs[None])[0]
+
+    def _scores_together(self, support: Samples, x: Float[Tensor, "E n ..."]) -> Float[Tensor, "E n N"]:
+        """Support and queries in one pass, normalised by both, as in the paper's own training."""
+        cut = support.x.shape[1]
+        embedded = self._encode(torch.cat([support.x, x], 1), training=True)
+        return -squared_distances(embedded[:, cut:], class_means(embedded[:, :cut], support.y))
+
+    def _encode(self, inputs: Float[Tensor, "E n ..."], training: bool = False) -> Float[Tensor, "E n D"]:
+        statistics = Statistics(running=self.buffers, update=training)
+        return self.network(self.parameters, inputs, statistics)
+
+
+def class_means(
+    embedded: Float[Tensor, "E S D"], labels: Int[Tensor, "E S"], num_classes: int | None = None
+) -> Float[Tensor, "E N D"]:
+    """The mean of each class's rows, classes of any size; `num_classes` is the highest label plus one if not given."""
+    members = torch.nn.functional.one_hot(labels, -1 if num_classes is None else num_classes).to(embedded.dtype)
+    return members.mT @ embedded / members.sum(1)[..., None]
+
+
+def squared_distances(a: Float[Tensor, "E Q D"], b: Float[Tensor, "E N D"]) -> Float[Tensor, "E Q N"]:
+    """‖a_q − b_n‖², by ‖a‖² − 2 a·b + ‖b‖²."""
+    cross = torch.baddbmm(b.square().sum(-1)[:, None], a, b.mT, alpha=-2)
+    return cross + a.square().sum(-1, keepdim=True)

@@ -1,0 +1,146 @@
+"""Siamese networks (Koch, Zemel, Salakhutdinov, ICML deep learning workshop 2015).
+
+Twins embed two images, h(x) = sigmoid of a fully connected layer, and p(same) = σ(Σ_j α_j |h_j(x) − h_j(x')| + b)
+(section 3.1). Training is cross-entropy on pairs, half of which are of one class (sections 3.2, 4.2). A query gets the
+class of the support example that it most likely shares a class with (section 4.4): by log-odds, whose softmax over the
+classes is p(class) given that exactly one is the same, since with balanced pairs the odds are likelihood ratios.
+
+Deviations: pairs are all pairs of an episode, weighted so that "same" and "different" count one half each, which is
+the mean over balanced draws without their noise. The usual four convolutions with batch normalisation (running averages
+after training) replace the paper's on 105 × 105 images, and Adam its layer-wise learning rates, momenta, L2 penalties
+and initial widths found by Bayesian optimisation. No affine distortions; quarter turns are classes of their own in the
+data. With more shots than one, the best of a class's examples speaks for it, or their mean (`by`).
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from metarl.fewshot.episodes import Episodes, Samples, TaskSpec
+from metarl.fewshot.learner import Learner, LearnerConfig, Normalisation
+from metarl.fewshot.networks import Network, Statistics, network_for
+from metarl.fewshot.objectives.plain import Objective, Predictor
+from metarl.randomness import make_generator
+from metarl.tasks import check_count
+
+INITIAL_SLOPE, INITIAL_BIAS = 75.0, 8.0
+"""Of the log-odds of "same" by the mean |h_j(x) − h_j(x')|, which is about 0.1 at first: neither kind is favoured then,
+and the slope, which Adam could only raise bit by bit, does not hold the embedding up."""
+
+
+@dataclass(frozen=True)
+class SiameseConfig(LearnerConfig):
+    """Options of siamese networks."""
+
+    embedding: int = 256
+    """Size of the embedding that the twins compare."""
+    by: Literal["best", "mean"] = "best"
+    """Whether the best of a class's support examples speaks for it or their mean."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_count("embedding", self.embedding)
+
+
+class Siamese(Learner):
+    """The class of the support example that is most likely of the query's class."""
+
+    config_class: ClassVar[type[LearnerConfig]] = SiameseConfig
+    config: SiameseConfig
+    kinds = ("classification",)
+    any_ways = True
+
+    def __init__(
+        self,
+        config: SiameseConfig,
+        spec: TaskSpec,
+        *,
+        objective: Objective | None = None,
+        device: torch.device | str = "cpu",
+        seed: int = 0,
+    ):
+        super().__init__(config, spec, objective=objective, device=device, seed=seed)
+        self.network: Network = network_for(
+            spec.input_shape, config.embedding, width=config.width, hidden=config.hidden
+        )
+        generator = make_generator("siamese", seed)
+        parameters = self.network.initialize(generator)
+        # Farther apart is less likely the same: with random signs, half the features would have to turn around first.
+        weight = torch.rand(config.embedding, generator=generator)
+        parameters["distance_weight"] = -2 * INITIAL_SLOPE / config.embedding * weight
+        parameters["distance_bias"] = torch.tensor(INITIAL_BIAS)
+        self.train_with(parameters, self.network.initial_statistics())
+
+    @classmethod
+    def default_config(cls, spec: TaskSpec) -> SiameseConfig:
+        """For images the pairs among 6 drawings of each of 20 classes, the step size halved every 1,000 steps."""
+        if len(spec.input_shape) == 3:
+            ways = max(20, spec.shape.ways)
+            return SiameseConfig(iterations=4000, num_tasks=1, train_ways=ways, train_queries=5, halve_every=1000)
+        return SiameseConfig(num_tasks=16)
+
+    @property
+    def normalisation(self) -> Normalisation:
+        return "none"
+
+    def adapt(self, support: Samples, *, training: bool = False) -> Predictor:
+        if training:
+            return lambda x: self._scores_together(support, x)
+        embedded = self._encode(support.x)
+        return lambda x: class_scores(self.same_logits(self._encode(x), embedded), support.y, self.config.by)
+
+    def fit(self, episodes: Episodes, *, seed: int) -> dict[str, float]:
+        """One step on all pairs of the episodes; an objective that asks for more adds its loss on the queries."""
+        support, query = episodes.support, episodes.query
+        cut = support.x.shape[1]
+        embedded = self._encode(torch.cat([support.x, query.x], 1), training=True)
+        logits = self.same_logits(embedded, embedded)
+        loss = pair_loss(logits, torch.cat([support.y, query.y], 1)).mean()
+        if type(self.objective) is not Objective:
+            predictor = self.adapt(support, training=True)
+            loss = loss + self.objective.query_loss(predictor, query, self.generator("fit", seed))[0].mean()
+        self.minimize(loss)
+        scores = class_scores(logits[:, cut:, :cut].detach(), support.y, self.config.by)
+        return {"loss": float(loss.detach()), **self.score(scores, query)}
+
+    def embed(self, inputs: Float[Tensor, "n ..."]) -> Float[Tensor, "n D"]:
+        return self._encode(inputs[None])[0]
+
+    def same_logits(self, a: Float[Tensor, "E Q D"], b: Float[Tensor, "E S D"]) -> Float[Tensor, "E Q S"]:
+        """The log-odds that an embedded example of `a` and one of `b` share a class: Σ_j α_j |a_j − b_j| + b."""
+        distance = (a[:, :, None] - b[:, None]).abs()
+        return distance @ self.parameters["distance_weight"] + self.parameters["distance_bias"]
+
+    def _encode(self, inputs: Float[Tensor, "E n ..."], training: bool = False) -> Float[Tensor, "E n D"]:
+        statistics = Statistics(running=self.buffers, update=training)
+        return self.network(self.parameters, inputs, statistics).sigmoid()
+
+    def _scores_together(self, support: Samples, x: Float[Tensor, "E n ..."]) -> Float[Tensor, "E n N"]:
+        """Support and queries in one pass, normalised by both."""
+        cut = support.x.shape[1]
+        embedded = self._encode(torch.cat([support.x, x], 1), training=True)
+        return class_scores(self.same_logits(embedded[:, cut:], embedded[:, :cut]), support.y, self.config.by)
+
+
+def pair_loss(logits: Float[Tensor, "E n n"], labels: Int[Tensor, "E n"]) -> Float[Tensor, "E"]:
+    """Cross-entropy of same or different over the pairs of two examples, either kind weighing one half."""
+    same = labels[:, :, None] == labels[:, None]
+    pairs = torch.ones_like(same[0]).triu(1)  # each pair once, nothing with itself
+    return 0.5 * (_mean_over(F.softplus(-logits), same & pairs) + _mean_over(F.softplus(logits), ~same & pairs))
+
+
+def _mean_over(values: Float[Tensor, "E n n"], chosen: Bool[Tensor, "E n n"]) -> Float[Tensor, "E"]:
+    return (values * chosen).sum((1, 2)) / chosen.sum((1, 2)).clamp(min=1)
+
+
+def class_scores(logits: Float[Tensor, "E Q S"], labels: Int[Tensor, "E S"], by: str) -> Float[Tensor, "E Q N"]:
+    """For each class the greatest of its support examples' log-odds, or their mean."""
+    members = F.one_hot(labels).bool()[:, None]
+    each = logits[..., None]
+    if by == "best":
+        return each.masked_fill(~members, -torch.inf).amax(2)
+    return (each * members).sum(2) / members.sum(2)

@@ -1,0 +1,284 @@
+"""Networks of the few-shot learners as pure functions of their parameters, so that E tasks run at once.
+
+Parameters are one set for all tasks, `[...]`, or one for each, stacked `[E, ...]` (`metarl.adaptation.stack`): a
+network sees which by itself. Inputs are `[E, n, *shape]`, outputs `[E, n, O]`.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from metarl.adaptation import Parameters
+from metarl.errors import UsageError
+
+EPSILON = 1e-5
+MOMENTUM = 0.1
+"""Share of a new batch in the running statistics."""
+_LINEAR = ("weight", "bias")
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Whose mean and variance batch normalisation uses, for each task by itself unless `running` is given."""
+
+    reference: int | None = None
+    """The first so many inputs of each task; all of them where None."""
+    running: Parameters | None = None
+    """Averages over training, from `initial_statistics`, for all tasks together."""
+    update: bool = False
+    """Normalise by the statistics of this call, all tasks together, and move `running` towards them."""
+
+
+DEFAULT = Statistics()
+"""Batch statistics: each task's own inputs of this very call."""
+
+
+@runtime_checkable
+class Network(Protocol):
+    """A function of parameters and inputs."""
+
+    outputs: int
+    """Size of one output."""
+
+    def initialize(self, generator: torch.Generator) -> Parameters:
+        """Parameters of one network, on the generator's device."""
+
+    def initial_statistics(self) -> Parameters:
+        """What `Statistics.running` starts from; empty where nothing is normalised."""
+
+    def __call__(
+        self, parameters: Parameters, inputs: Float[Tensor, "E n ..."], statistics: Statistics = DEFAULT
+    ) -> Float[Tensor, "E n O"]:
+        """The outputs for each task: `head` of `body`."""
+
+    def body(
+        self, parameters: Parameters, inputs: Float[Tensor, "E n ..."], statistics: Statistics = DEFAULT
+    ) -> Float[Tensor, "E n F"]:
+        """All but the last linear layer."""
+
+    def head(self, parameters: Parameters, features: Float[Tensor, "E n F"]) -> Float[Tensor, "E n O"]:
+        """The last linear layer, `weight{l}` and `bias{l}` named by `head_names`; an encoder has none."""
+
+    def head_names(self) -> tuple[str, ...]:
+        """The parameters of the last linear layer, which ANIL adapts alone; empty for an encoder."""
+
+    def activation_bytes(self, num_inputs: int) -> int:
+        """Memory of the largest layer's outputs for so many inputs, which bounds what is worth computing at once."""
+
+
+class ReluMLP:
+    """`sizes[0]` inputs, ReLU layers of `sizes[1:-1]`, `sizes[-1]` linear outputs; nothing is normalised.
+
+    Layer l has `weight{l}` `[out, in]` and `bias{l}` `[out]`. An encoder's outputs are those of its last layer; it has
+    no head.
+    """
+
+    def __init__(self, sizes: Sequence[int], *, has_head: bool = True):
+        self.sizes = tuple(sizes)
+        self.outputs = self.sizes[-1]
+        self.num_layers = len(self.sizes) - 1
+        self.body_layers = self.num_layers - 1 if has_head else self.num_layers
+
+    def initialize(self, generator: torch.Generator) -> Parameters:
+        """He-normal weights (He et al. 2015), zero biases."""
+        parameters, device = {}, generator.device
+        for layer, (fan_in, fan_out) in enumerate(zip(self.sizes, self.sizes[1:], strict=False)):
+            normal = torch.randn(fan_out, fan_in, generator=generator, device=device)
+            parameters[f"weight{layer}"] = normal * (2 / fan_in) ** 0.5
+            parameters[f"bias{layer}"] = torch.zeros(fan_out, device=device)
+        return parameters
+
+    def initial_statistics(self) -> Parameters:
+        return {}
+
+    def head_names(self) -> tuple[str, ...]:
+        return tuple(f"{part}{layer}" for layer in range(self.body_layers, self.num_layers) for part in _LINEAR)
+
+    def activation_bytes(self, num_inputs: int) -> int:
+        return 4 * num_inputs * max(self.sizes)
+
+    def __call__(
+        self, parameters: Parameters, inputs: Float[Tensor, "E n D"], statistics: Statistics = DEFAULT
+    ) -> Float[Tensor, "E n O"]:
+        return self.head(parameters, self.body(parameters, inputs, statistics))
+
+    def body(
+        self, parameters: Parameters, inputs: Float[Tensor, "E n D"], statistics: Statistics = DEFAULT
+    ) -> Float[Tensor, "E n F"]:
+        hidden = inputs
+        for layer in range(self.body_layers):
+            hidden = linear(parameters[f"weight{layer}"], parameters[f"bias{layer}"], hidden)
+            if layer < self.num_layers - 1:
+                hidden = hidden.relu()
+        return hidden
+
+    def head(self, parameters: Parameters, features: Float[Tensor, "E n F"]) -> Float[Tensor, "E n O"]:
+        for layer in range(self.body_layers, self.num_layers):
+            features = linear(parameters[f"weight{layer}"], parameters[f"bias{layer}"], features)
+        return features
+
+
+class Conv4:
+    """Four blocks of 3 × 3 convolution, batch normalisation and ReLU, for images; `outputs` adds a linear layer.
+
+    `strided` halves the size by the convolutions (MAML, Finn et al. 2017, appendix A.1), otherwise 2 × 2 max-pooling
+    does (Vinyals et al. 2016, section 4.1.1). Block l has `weight{l}` `[width, in, 3, 3]`, `scale{l}` and `shift{l}`
+    `[width]`; the convolutions have no bias, which batch normalisation would take out again. The linear layer is number
+    4; without it the output is the flattened last block. With `normalised=False`, scale and shift are all that is left
+    of batch normalisation.
+
+    Stacked parameters run as grouped convolutions: the layout `[n, E·C, H, W]` gives each task its own statistics, too.
+    """
+
+    blocks = 4
+
+    def __init__(
+        self,
+        input_shape: Sequence[int],
+        width: int,
+        outputs: int | None = None,
+        *,
+        strided: bool = False,
+        normalised: bool = True,
+    ):
+        self.channels, *size = input_shape
+        self.width = width
+        self.strided = strided
+        self.normalised = normalised
+        self._largest = width * math.prod(-(-side // 2) if strided else side for side in size)
+        for _ in range(self.blocks):
+            size = [-(-side // 2) if strided else side // 2 for side in size]
+        if min(size) < 1:
+            raise UsageError(f"images of {input_shape[1]} × {input_shape[2]} are too small: want at least 16 × 16")
+        self.features = width * size[0] * size[1]
+        self.has_head = outputs is not None
+        self.outputs = self.features if outputs is None else outputs
+
+    def initialize(self, generator: torch.Generator) -> Parameters:
+        """Xavier-uniform weights (Glorot and Bengio 2010), zero shifts, unit scales."""
+        parameters, device = {}, generator.device
+        for block in range(self.blocks):
+            fan_in = self.channels if block == 0 else self.width
+            parameters[f"weight{block}"] = _xavier((self.width, fan_in, 3, 3), generator)
+            parameters[f"scale{block}"] = torch.ones(self.width, device=device)
+            parameters[f"shift{block}"] = torch.zeros(self.width, device=device)
+        if self.has_head:
+            parameters[f"weight{self.blocks}"] = _xavier((self.outputs, self.features), generator)
+            parameters[f"bias{self.blocks}"] = torch.zeros(self.outputs, device=device)
+        return parameters
+
+    def initial_statistics(self) -> Parameters:
+        """`mean{l}` and `variance{l}` `[width]`."""
+        zeros = {f"mean{block}": torch.zeros(self.width) for block in range(self.blocks)}
+        return zeros | {f"variance{block}": torch.ones(self.width) for block in range(self.blocks)}
+
+    def head_names(self) -> tuple[str, ...]:
+        return tuple(f"{part}{self.blocks}" for part in _LINEAR) if self.has_head else ()
+
+    def activation_bytes(self, num_inputs: int) -> int:
+        return 4 * num_inputs * self._largest
+
+    def __call__(
+        self, parameters: Parameters, inputs: Float[Tensor, "E n C H W"], statistics: Statistics = DEFAULT
+    ) -> Float[Tensor, "E n O"]:
+        return self.head(parameters, self.body(parameters, inputs, statistics))
+
+    def head(self, parameters: Parameters, features: Float[Tensor, "E n F"]) -> Float[Tensor, "E n O"]:
+        if not self.has_head:
+            return features
+        return linear(parameters[f"weight{self.blocks}"], parameters[f"bias{self.blocks}"], features)
+
+    def body(
+        self, parameters: Parameters, inputs: Float[Tensor, "E n C H W"], statistics: Statistics = DEFAULT
+    ) -> Float[Tensor, "E n F"]:
+        num_tasks = len(inputs)
+        stacked = parameters["weight0"].ndim == 5
+        groups = num_tasks if stacked else 1
+        hidden = inputs.transpose(0, 1).flatten(1, 2) if stacked else inputs.flatten(0, 1)
+        for block in range(self.blocks):
+            weight, scale, shift = (parameters[f"{part}{block}"] for part in ("weight", "scale", "shift"))
+            if stacked:
+                weight, scale, shift = weight.flatten(0, 1), scale.flatten(), shift.flatten()
+            hidden = F.conv2d(hidden, weight, stride=2 if self.strided else 1, padding=1, groups=groups)
+            if not self.normalised:
+                hidden = hidden * scale[:, None, None] + shift[:, None, None]
+            elif statistics.running is not None:
+                hidden = _running_norm(hidden, scale, shift, statistics, block)
+            elif stacked or num_tasks == 1:
+                hidden = _batch_norm(hidden, scale, shift, statistics.reference)
+            else:  # shared parameters, yet every task by its own statistics
+                hidden = hidden.unflatten(0, (num_tasks, -1)).transpose(0, 1).flatten(1, 2)
+                hidden = _batch_norm(hidden, scale.repeat(num_tasks), shift.repeat(num_tasks), statistics.reference)
+                hidden = hidden.unflatten(1, (num_tasks, -1)).transpose(0, 1).flatten(0, 1)
+            hidden = hidden.relu()
+            if not self.strided:
+                hidden = F.max_pool2d(hidden, 2)
+        if stacked:
+            return hidden.unflatten(1, (num_tasks, -1)).transpose(0, 1).flatten(2)
+        return hidden.unflatten(0, (num_tasks, -1)).flatten(2)
+
+
+def _batch_norm(
+    values: Float[Tensor, "n C H W"], scale: Float[Tensor, "C"], shift: Float[Tensor, "C"], reference: int | None
+) -> Float[Tensor, "n C H W"]:
+    """Each channel by the mean and the variance of the first `reference` of the n maps, or of all."""
+    if reference is None:
+        return F.batch_norm(values, None, None, scale, shift, training=True, eps=EPSILON)
+    variance, mean = torch.var_mean(values[:reference], (0, 2, 3), correction=0)
+    factor = scale * (variance + EPSILON).rsqrt()
+    return values * factor[:, None, None] + (shift - mean * factor)[:, None, None]
+
+
+def _running_norm(
+    values: Float[Tensor, "n C H W"], scale: Tensor, shift: Tensor, statistics: Statistics, block: int
+) -> Float[Tensor, "n C H W"]:
+    """By the running averages, or by this batch, moving the averages towards it."""
+    assert statistics.running is not None
+    mean, variance = statistics.running[f"mean{block}"], statistics.running[f"variance{block}"]
+    if len(scale) != len(mean):
+        if statistics.update:
+            raise ValueError("running statistics are those of shared parameters: stacked ones cannot update them")
+        mean, variance = (value.repeat(len(scale) // len(value)) for value in (mean, variance))
+    return F.batch_norm(
+        values, mean, variance, scale, shift, training=statistics.update, momentum=MOMENTUM, eps=EPSILON
+    )
+
+
+def linear(weight: Tensor, bias: Tensor, inputs: Float[Tensor, "E n D"]) -> Float[Tensor, "E n O"]:
+    """W x + b with parameters for all tasks or, stacked, for each."""
+    if weight.ndim == 2:
+        return F.linear(inputs, weight, bias)
+    return torch.baddbmm(bias[:, None], inputs, weight.mT)
+
+
+def network_for(
+    input_shape: Sequence[int],
+    outputs: int | None,
+    *,
+    width: int,
+    hidden: Sequence[int],
+    strided: bool = False,
+    normalised: bool = True,
+) -> Network:
+    """`Conv4` of `width` filters for images (C, H, W), `ReluMLP` of `hidden` units for vectors (D,).
+
+    Without `outputs` it is an encoder: an MLP's last hidden layer is then its linear output.
+    """
+    if len(input_shape) == 3:
+        return Conv4(input_shape, width, outputs, strided=strided, normalised=normalised)
+    if outputs is None:
+        return ReluMLP((*input_shape, *hidden), has_head=False)
+    return ReluMLP((*input_shape, *hidden, outputs))
+
+
+def _xavier(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """Uniform in ±√(6 / (fan in + fan out))."""
+    window = 9 if len(shape) == 4 else 1
+    bound = (6 / (window * (shape[0] + shape[1]))) ** 0.5
+    return (2 * torch.rand(shape, generator=generator, device=generator.device) - 1) * bound

@@ -1,0 +1,69 @@
+"""The plain objective, to be right, and the base of those that ask for more."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from metarl.fewshot.episodes import Episodes, Samples, TaskSpec
+
+Predictor = Callable[[Tensor], Tensor]
+"""What a learner makes of E support sets: query inputs `[E, n, ...]` → scores `[E, n, N]`, whose softmax are the
+probabilities, or values `[E, n, O]` in regression. Differentiable by parameters and by inputs."""
+
+
+@dataclass(frozen=True)
+class ObjectiveConfig:
+    """Options of the plain objective: none. A subclass adds its own beside the objective."""
+
+
+class Objective:
+    """Cross-entropy in classification, the mean squared error in regression; accuracy or squared error measured."""
+
+    config_class: ClassVar[type[ObjectiveConfig]] = ObjectiveConfig
+
+    def __init__(self, config: ObjectiveConfig, spec: TaskSpec):
+        self.config = config
+        self.spec = spec
+
+    def check(self, episodes: Episodes) -> dict[str, float]:
+        """Raises `UsageError` where episodes lack what the objective needs; returns what the log shall tell of them."""
+        return {}
+
+    def support_loss(self, outputs: Float[Tensor, "E n O"], support: Samples) -> Float[Tensor, "E"]:
+        """What the inner loop of a gradient learner descends, for each task, given its predictions on its support."""
+        return task_loss(outputs, support)
+
+    def query_loss(
+        self, predictor: Predictor, query: Samples, generator: torch.Generator
+    ) -> tuple[Float[Tensor, "E"], Float[Tensor, "E n O"]]:
+        """What training descends, for each task, and the predictions; `generator` is for objectives that draw."""
+        outputs = predictor(query.x)
+        return task_loss(outputs, query), outputs
+
+    def measure(
+        self, predictor: Predictor, query: Samples, outputs: Float[Tensor, "E n O"], generator: torch.Generator
+    ) -> dict[str, Float[Tensor, "E"]]:
+        """Metrics of each test episode besides accuracy or mse, given `outputs = predictor(query.x)`.
+
+        NaN where an episode has nothing to say (an empty group): it is left out of the mean, and counted.
+        """
+        return {}
+
+
+def task_loss(outputs: Float[Tensor, "E n O"], samples: Samples) -> Float[Tensor, "E"]:
+    """The mean loss of each task: cross-entropy of scores where `samples.y` are labels, else the squared error."""
+    if samples.y.is_floating_point():
+        return (outputs - samples.y).square().mean((1, 2))
+    log_p = outputs.log_softmax(-1)
+    return -log_p.gather(-1, samples.y[..., None])[..., 0].mean(1)
+
+
+def task_score(outputs: Float[Tensor, "E n O"], samples: Samples) -> Float[Tensor, "E"]:
+    """The accuracy of each task, or its mean squared error in regression."""
+    if samples.y.is_floating_point():
+        return task_loss(outputs, samples)
+    return (outputs.argmax(-1) == samples.y).float().mean(1)

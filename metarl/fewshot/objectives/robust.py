@@ -1,0 +1,166 @@
+"""Robustness to small changes of the queries: adversarial querying (Goldblum, Fowl, Goldstein, NeurIPS 2020).
+
+Support sets stay as they are; training descends the loss on queries that an adversary has moved within the ball
+‖δ‖_∞ ≤ ε to raise it, by projected gradient ascent (Madry et al., ICLR 2018):
+
+    x ← clip(x + α · sign(∇_x loss), x_0 − ε, x_0 + ε),  from a random point of the ball.
+
+Tested under a stronger attack: more steps, and the worst of several starts for each query.
+
+Deviation: on vectors, whose range is not known, only the ball bounds the attack.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from metarl.errors import UsageError
+from metarl.fewshot.episodes import Samples, TaskSpec
+from metarl.fewshot.objectives.plain import Objective, ObjectiveConfig, Predictor, task_loss, task_score
+from metarl.fewshot.preprocessing import Preprocessing
+from metarl.tasks import check_count
+
+
+@dataclass(frozen=True)
+class AdversarialConfig(ObjectiveConfig):
+    """Options of adversarial querying; `attack_steps` 0 trains plainly and measures all the same."""
+
+    eps: float = 8 / 255
+    """Radius of the ball: for images in raw values, where black is 0 and white is 1; for vectors as the network sees
+    them (in standard deviations, for tables)."""
+    attack_steps: int = 7
+    """Steps of the attack in training."""
+    attack_step_size: float | None = None
+    """Length of a step (α), in units of `eps`; 2.5 / steps where not given, as in Madry et al., for both attacks."""
+    random_start: bool = True
+    """Whether the attack in training begins at a random point of the ball."""
+    test_attack_steps: int = 20
+    """Steps of the attack at test time."""
+    test_restarts: int = 3
+    """Random starts of the attack at test time."""
+
+    def __post_init__(self) -> None:
+        check_count("test_restarts", self.test_restarts)
+        if not self.eps > 0:
+            raise UsageError(f"eps must be positive, got {self.eps}")
+        if self.attack_step_size is not None and not self.attack_step_size > 0:
+            raise UsageError(f"attack_step_size must be positive, got {self.attack_step_size}")
+        if self.attack_steps < 0:
+            raise UsageError(f"attack_steps must be at least 0, got {self.attack_steps}")
+        if self.test_attack_steps <= self.attack_steps:
+            raise UsageError(
+                f"the test needs a stronger attack than training: test_attack_steps is {self.test_attack_steps}, "
+                f"attack_steps {self.attack_steps}"
+            )
+
+
+class Adversarial(Objective):
+    """The loss on attacked queries; natural and adversarial accuracy (or mse)."""
+
+    config_class = AdversarialConfig
+    config: AdversarialConfig
+
+    def __init__(self, config: AdversarialConfig, spec: TaskSpec):
+        super().__init__(config, spec)
+        self.ball = Ball.of(spec.preprocessing, config.eps)
+
+    def query_loss(
+        self, predictor: Predictor, query: Samples, generator: torch.Generator
+    ) -> tuple[Float[Tensor, "E"], Float[Tensor, "E n O"]]:
+        steps = self.config.attack_steps
+        if steps == 0:
+            return super().query_loss(predictor, query, generator)
+        start = self.ball.sample(query.x, generator) if self.config.random_start else query.x
+        attacked = self._ascend(predictor, query, start, steps)
+        return super().query_loss(predictor, Samples(attacked, query.y, query.groups), generator)
+
+    def measure(
+        self, predictor: Predictor, query: Samples, outputs: Float[Tensor, "E n O"], generator: torch.Generator
+    ) -> dict[str, Float[Tensor, "E"]]:
+        attacked = self.strongest(predictor, query, outputs, generator)
+        metric = "mse" if query.y.is_floating_point() else "accuracy"
+        return {
+            f"natural_{metric}": task_score(outputs, query),
+            f"adversarial_{metric}": task_score(predictor(attacked), query),
+        }
+
+    def strongest(
+        self, predictor: Predictor, query: Samples, outputs: Float[Tensor, "E n O"], generator: torch.Generator
+    ) -> Float[Tensor, "E n ..."]:
+        """Each query as the most harmful of all restarts left it, or unchanged where none did harm.
+
+        Put together they are judged anew, which matters to predictors that normalise by all queries.
+        """
+        worst_x, worst = query.x, harm(outputs, query)
+        for _ in range(self.config.test_restarts):
+            start = self.ball.sample(query.x, generator)
+            attacked = self._ascend(predictor, query, start, self.config.test_attack_steps)
+            harmed = harm(predictor(attacked), query)
+            chosen = (harmed > worst).reshape(*harmed.shape, *[1] * (query.x.ndim - 2))
+            worst_x, worst = torch.where(chosen, attacked, worst_x), torch.maximum(harmed, worst)
+        return worst_x
+
+    def _ascend(
+        self, predictor: Predictor, query: Samples, start: Float[Tensor, "E n ..."], steps: int
+    ) -> Float[Tensor, "E n ..."]:
+        share = self.config.attack_step_size or 2.5 / steps
+        return pgd(predictor, query, start, self.ball, steps=steps, step_size=share)
+
+
+@dataclass(frozen=True)
+class Ball:
+    """‖x − x_0‖_∞ ≤ radius, and low ≤ x ≤ high, all as the network sees inputs: `[*shape]` or one value each."""
+
+    radius: Float[Tensor, "..."]
+    low: Float[Tensor, "..."]
+    high: Float[Tensor, "..."]
+
+    @classmethod
+    def of(cls, preprocessing: Preprocessing, eps: float) -> "Ball":
+        """`eps` in raw values of images, which lie in [0, 1]; of vectors in the network's, which have no bounds."""
+        if not preprocessing.is_image:
+            return cls(torch.tensor(eps), torch.tensor(-torch.inf), torch.tensor(torch.inf))
+        ends = preprocessing(torch.tensor([0.0, 1.0]).reshape(2, 1, 1, 1).expand(2, *preprocessing.shape))
+        return cls(eps * (ends[1] - ends[0]).abs(), ends.amin(0), ends.amax(0))
+
+    def project(self, x: Float[Tensor, "E n ..."], centre: Float[Tensor, "E n ..."]) -> Float[Tensor, "E n ..."]:
+        """The nearest point of the ball around `centre` and of the range."""
+        radius, low, high = (value.to(x.device) for value in (self.radius, self.low, self.high))
+        return x.clamp(centre - radius, centre + radius).clamp(low, high)
+
+    def sample(self, centre: Float[Tensor, "E n ..."], generator: torch.Generator) -> Float[Tensor, "E n ..."]:
+        """A uniformly random point of the ball around `centre`, put back into the range."""
+        noise = 2 * torch.rand(centre.shape, generator=generator, device=centre.device) - 1
+        return self.project(centre + noise * self.radius.to(centre.device), centre)
+
+
+def pgd(
+    predictor: Predictor,
+    query: Samples,
+    start: Float[Tensor, "E n ..."],
+    ball: Ball,
+    *,
+    steps: int,
+    step_size: float,
+) -> Float[Tensor, "E n ..."]:
+    """`start` after so many steps up the loss, each `step_size` radii long; in the ball around `query.x`, detached."""
+    centre = query.x.detach()
+    x = start.detach()
+    for _ in range(steps):
+        x.requires_grad_()
+        with torch.enable_grad():
+            loss = task_loss(predictor(x), query).sum()
+        gradient = torch.autograd.grad(loss, x)[0]
+        x = ball.project(x.detach() + step_size * ball.radius.to(x.device) * gradient.sign(), centre)
+    return x
+
+
+def harm(outputs: Float[Tensor, "E n O"], query: Samples) -> Float[Tensor, "E n"]:
+    """How wrong each prediction is: the best wrong score minus the right one (> 0: misclassified), or squared error."""
+    if query.y.is_floating_point():
+        return (outputs - query.y).square().mean(-1)
+    right = outputs.gather(-1, query.y[..., None])
+    wrong = outputs.scatter(-1, query.y[..., None], -torch.inf)
+    return wrong.amax(-1) - right[..., 0]

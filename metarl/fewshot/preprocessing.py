@@ -1,0 +1,116 @@
+"""From what a user has (raw images, tables, lists) to what a network sees; the same in training and afterwards."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, Shaped
+from torch import Tensor
+
+from metarl.errors import UsageError
+
+_CHUNK = 2048
+"""Images resized at a time: the float copies stay small."""
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """One input as the network sees it: `raw * scale + shift`, of shape `shape`.
+
+    Images, `shape` (C, H, W), are taken as uint8 from 0 to 255 or as floats from 0 to 1, which is the same divided by
+    255; they are resized where their size differs. Vectors, `shape` (D,), are taken as numbers.
+    """
+
+    shape: tuple[int, ...]
+    scale: tuple[float, ...] = (1.0,)
+    """One factor for all, or one for each channel or feature."""
+    shift: tuple[float, ...] = (0.0,)
+
+    @property
+    def is_image(self) -> bool:
+        return len(self.shape) == 3
+
+    def __call__(self, raw: Shaped[Tensor, "... "]) -> Float[Tensor, "..."]:
+        """`raw` `[..., *shape]`, in training's layout and size, as the network sees it."""
+        values = raw.float().div_(255) if raw.dtype == torch.uint8 else raw.float()
+        if self.scale == (1.0,) and self.shift == (0.0,):
+            return values
+        tail = [1] * (len(self.shape) - 1)
+        scale, shift = (torch.tensor(v, device=raw.device).reshape(-1, *tail) for v in (self.scale, self.shift))
+        return torch.addcmul(shift, values, scale)
+
+    def from_user(self, values: Any, what: str) -> Float[Tensor, "n ..."]:
+        """A batch that a user hands over, as the network sees it; `what` names it in the `UsageError` for a wrong one.
+
+        Images may come as `[n, H, W]`, `[n, C, H, W]` or `[n, H, W, C]`, vectors as `[n, D]` or, for D = 1, `[n]`.
+        """
+        raw = as_tensor(values, what)
+        raw = self._image_layout(raw, what) if self.is_image else self._vector_layout(raw, what)
+        if len(raw) == 0:
+            raise UsageError(f"{what} is empty")
+        if raw.dtype != torch.uint8:
+            raw = raw.float()
+            if not raw.isfinite().all():
+                raise UsageError(f"{what} holds NaN or infinity")
+        if self.is_image:
+            if raw.dtype != torch.uint8 and (float(raw.min()) < 0 or float(raw.max()) > 1):
+                raise UsageError(f"{what}: images are uint8 from 0 to 255 or floats from 0 to 1; got other numbers")
+            raw = resize_images(raw, self.shape[1:])
+        return self(raw)
+
+    def _image_layout(self, raw: Tensor, what: str) -> Tensor:
+        channels = self.shape[0]
+        if raw.ndim == 3 and channels == 1:
+            return raw[:, None]
+        if raw.ndim == 4 and raw.shape[1] == channels:
+            return raw
+        if raw.ndim == 4 and raw.shape[3] == channels:
+            return raw.permute(0, 3, 1, 2).contiguous()
+        raise UsageError(f"{what}: want images with {channels} channel(s), [n, C, H, W], got shape {list(raw.shape)}")
+
+    def _vector_layout(self, raw: Tensor, what: str) -> Tensor:
+        size = self.shape[0]
+        raw = raw[:, None] if raw.ndim == 1 and size == 1 else raw
+        if raw.ndim != 2 or raw.shape[1] != size:
+            raise UsageError(f"{what}: want rows of {size} number(s), [n, {size}], got shape {list(raw.shape)}")
+        return raw.float()
+
+
+def resize_images(images: Shaped[Tensor, "n C H W"], size: tuple[int, ...]) -> Shaped[Tensor, "n C H2 W2"]:
+    """`images` at `size` (height, width), by a triangle filter that averages where they shrink; dtype kept."""
+    if tuple(images.shape[2:]) == tuple(size):
+        return images
+    parts = []
+    for part in images.split(_CHUNK):
+        small = torch.nn.functional.interpolate(
+            part.float(), size=tuple(size), mode="bilinear", antialias=True, align_corners=False
+        )
+        parts.append(small.round().clamp(0, 255).to(torch.uint8) if images.dtype == torch.uint8 else small)
+    return torch.cat(parts)
+
+
+def as_tensor(values: Any, what: str) -> Tensor:
+    """A tensor of an array, a tensor or a list of either; raises `UsageError` where it is ragged or no number."""
+    if isinstance(values, Tensor):
+        return values
+    if isinstance(values, (list, tuple)) and values and isinstance(values[0], (Tensor, np.ndarray)):
+        shapes = {tuple(value.shape) for value in values}
+        if len(shapes) > 1:
+            first, second = sorted(shapes)[:2]
+            raise UsageError(f"{what}: all must have one size, got {first} and {second}")
+        return torch.stack([torch.tensor(value) if isinstance(value, np.ndarray) else value for value in values])
+    try:
+        return torch.tensor(np.asarray(values))  # a copy: torch warns of arrays that cannot be written to
+    except (ValueError, TypeError):
+        raise UsageError(f"{what} is no array of numbers with one size") from None
+
+
+def as_labels(values: Any, what: str) -> Int[Tensor, "n"]:
+    """Labels as int64; raises `UsageError` where they are not whole numbers."""
+    labels = as_tensor(values, what)
+    if labels.ndim != 1:
+        raise UsageError(f"{what}: want one label for each example, [n], got shape {list(labels.shape)}")
+    if labels.dtype == torch.bool or labels.is_floating_point() or labels.is_complex():
+        raise UsageError(f"{what}: labels must be integers, got {str(labels.dtype).removeprefix('torch.')}")
+    return labels.to(torch.int64)

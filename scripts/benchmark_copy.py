@@ -1,0 +1,43 @@
+"""`metarl benchmark copy`: trains a Neural Turing Machine and an LSTM to copy sequences, and counts wrong bits."""
+
+import os
+import platform
+from dataclasses import asdict, dataclass, field
+from typing import Annotated, Any
+
+import torch
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from metarl.fewshot.copy_task import CopyConfig, run_copy_task
+from metarl.scripts.benchmark import Output
+from metarl.scripts.progress import bar
+
+
+@dataclass
+class Arguments(Output):
+    """Cost of a copied vector of 8 bits, by length: trained lengths, and longer ones."""
+
+    copy: Annotated[CopyConfig, tyro.conf.arg(name="")] = field(default_factory=CopyConfig)
+
+
+def run(arguments: Arguments) -> dict[str, Any]:
+    """Trains, prints a table and returns the figures."""
+    with bar() as report:
+        results = run_copy_task(
+            arguments.copy, lambda name, step, bits: report(name, step, arguments.copy.updates, f"{bits:.3f} bits")
+        )
+    table = Table(title="Bits lost per vector of 8 bits")
+    table.add_column("length", justify="right")
+    for name, result in results.items():
+        table.add_column(f"{name}, {result['parameters']:,} parameters", justify="right")
+    for length in next(iter(results.values()))["bits_per_vector"]:
+        table.add_row(str(length), *(f"{result['bits_per_vector'][length]:.4f}" for result in results.values()))
+    Console().print(table)
+    return {
+        "config": asdict(arguments.copy),
+        "networks": results,
+        "machine": {"cores": os.cpu_count(), "threads": torch.get_num_threads(), "processor": platform.processor()},
+        "versions": {"python": platform.python_version(), "torch": torch.__version__},
+    }

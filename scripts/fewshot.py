@@ -1,0 +1,144 @@
+"""`metarl fewshot`: the learner, the data set and the objective decide which options there are."""
+
+import contextlib
+import dataclasses
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Generic, TypeVar
+
+import tyro
+
+from metarl.errors import UsageError
+from metarl.experiment.run_folder import check_output
+from metarl.fewshot.data import DATA, DataConfig, DataSet, data_class, open_data
+from metarl.fewshot.learner import LearnerConfig
+from metarl.fewshot.learners import LEARNERS, learner_class
+from metarl.fewshot.objectives import OBJECTIVES, objective_class
+from metarl.fewshot.objectives.plain import ObjectiveConfig
+from metarl.fewshot.run import FewShotConfig
+from metarl.fewshot.training import train
+from metarl.scripts.arguments import parse, peek
+
+LearnerOptions = TypeVar("LearnerOptions", bound=LearnerConfig)
+DataOptions = TypeVar("DataOptions", bound=DataConfig)
+ObjectiveOptions = TypeVar("ObjectiveOptions", bound=ObjectiveConfig)
+
+
+@dataclass(kw_only=True)
+class Arguments(Generic[LearnerOptions, DataOptions, ObjectiveOptions]):
+    """Trains a few-shot learner, tests it on classes never seen, and draws pictures. Prints the run folder."""
+
+    data: Annotated[str, tyro.conf.arg(metavar="NAME")]
+    """Data set."""
+    objective: Annotated[str, tyro.conf.arg(metavar="NAME")] = FewShotConfig.objective
+    """What predictions are asked to be besides right."""
+    ways: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    """Classes of a test episode; what suits the data where not given (5 for most)."""
+    shots: Annotated[int | None, tyro.conf.arg(metavar="K")] = None
+    """Support examples of each class; what suits the data where not given (1 for most)."""
+    queries: Annotated[int | None, tyro.conf.arg(metavar="Q")] = None
+    """Queries of each class; what suits the data where not given (15 for most)."""
+    episodes: int = FewShotConfig.episodes
+    """Test episodes."""
+    test_shots: Annotated[tuple[int, ...], tyro.conf.arg(metavar="K ...")] = ()
+    """Shots to test with, too."""
+    device: str = FewShotConfig.device
+    """Where to compute: cpu, cuda or cuda:N."""
+    seed: int = FewShotConfig.seed
+    """All randomness of the run comes from it."""
+    checkpoint_every: int = FewShotConfig.checkpoint_every
+    """Training steps between checkpoints."""
+    output: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    """The run folder; runs/LEARNER-DATA-seedSEED where not given."""
+    learner_options: Annotated[LearnerOptions, tyro.conf.arg(name="")]
+    data_options: Annotated[DataOptions, tyro.conf.arg(name="")]
+    objective_options: Annotated[ObjectiveOptions, tyro.conf.arg(name="")]
+
+
+@dataclass
+class Named:
+    """The part of `Arguments` that has to be known before the rest."""
+
+    data: str | None = None
+    objective: str = FewShotConfig.objective
+    ways: int | None = None
+    shots: int | None = None
+    queries: int | None = None
+    output: Path | None = None
+
+
+def main(arguments: Sequence[str]) -> None:
+    learner, options = _split_learner(arguments)
+    named = peek(Named, options)
+    data_config = DataConfig if named.data is None else data_class(named.data).config_class
+    classes = (
+        LearnerConfig if learner is None else learner_class(learner).config_class,
+        data_config,
+        objective_class(named.objective).config_class,
+    )
+    generic: Any = Arguments  # a type checker knows no type whose arguments are found while it runs
+    form = generic[classes]
+    prog = f"metarl fewshot {learner or 'LEARNER'}"
+    wants_help = bool({"-h", "--help"} & set(options))
+    if not wants_help:
+        parse(form, options, prog)  # mistakes are told before data are read
+        check_output(named.output)
+    data, default = None, None
+    with contextlib.suppress(*([UsageError] if wants_help else [])):
+        if learner is not None and named.data is not None:
+            data = open_data(named.data, peek(data_config, options))
+            default = _defaults(learner, named, data)
+    parsed = parse(form, options, prog, default)
+    entries = {f.name: getattr(parsed, f.name) for f in dataclasses.fields(parsed)}
+    path = train(FewShotConfig(learner=str(learner), **entries), data=data)
+    _print_result(path)
+    print(path)
+
+
+def _defaults(learner: str, named: Named, data: DataSet) -> Arguments:
+    """What is left open: the defaults of a learner depend on the data and on the size of the episodes."""
+    known = {name: getattr(named, name) for name in ("data", "objective", "ways", "shots", "queries")}
+    spec = FewShotConfig(learner=learner, **known).spec(data)
+    cls = learner_class(learner)
+    return Arguments(
+        data=str(named.data),
+        objective=named.objective,
+        learner_options=cls.default_config(spec) if spec.kind in cls.kinds else cls.config_class(),
+        data_options=data.config,
+        objective_options=objective_class(named.objective).config_class(),
+    )
+
+
+def _print_result(path: Path) -> None:
+    """The figures of evaluation.json, on stderr: stdout has the run folder alone."""
+    result = json.loads((path / "evaluation.json").read_text())
+    metric = "accuracy" if "accuracy" in result else "mse"
+    size = f"{result['ways']}-way {result['shots']}-shot" if metric == "accuracy" else f"{result['shots']}-shot"
+    lines = [f"{metric} {_interval(result[metric], result['ci95'])}"]
+    lines += [f"{name} {_interval(row['mean'], row['ci95'])}" for name, row in result.get("metrics", {}).items()]
+    what = f"{size}, {result['episodes']} test episodes, normalisation {result['normalisation']}"
+    print(f"{result['learner']} on {result['data']}, {what}: {', '.join(lines)}", file=sys.stderr)
+
+
+def _interval(mean: float | None, ci95: float | None) -> str:
+    if mean is None:
+        return "unknown"
+    return f"{mean:.4f}" if ci95 is None else f"{mean:.4f} ± {ci95:.4f}"
+
+
+def _split_learner(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
+    """The learner, first or anywhere if it is a known one, and the other arguments; None to ask for help."""
+    rest = list(arguments)
+    learner = rest[0] if rest and not rest[0].startswith("-") else next((a for a in rest if a in LEARNERS), None)
+    if learner is not None:
+        learner_class(learner)  # raises for an unknown one
+        rest.remove(learner)
+    elif {"-h", "--help"} & set(rest):
+        print(f"LEARNER is one of {', '.join(LEARNERS)}.")
+        print(f"Data sets are {', '.join(DATA)}; objectives are {', '.join(OBJECTIVES)}.")
+    else:
+        raise UsageError(f"name the learner first, metarl fewshot LEARNER ...: there are {', '.join(LEARNERS)}")
+    return learner, rest
