@@ -68,8 +68,9 @@ def benchmark_rollout(
     For each of `num_envs`: environment steps per second of `metarl.collect` (the median of `repeats` runs, task rewards
     and resets included), and the microseconds per environment step that go into its parts: physics, observation and
     reward (all else that the environment does), policy (drawing the actions), and copying (storing the trajectories).
-    With `peers`, EnvPool and Gymnasium's asynchronous vector environment step the same robot (`contenders`). Runs
-    alternate, so that all see the same machine. Raises `UsageError` for a bad argument.
+    With `peers`, EnvPool and Gymnasium's asynchronous vector environment step the same robot (`contenders`). They take
+    turns in rotating order, and a ratio is the median over the repeats of the ratio within one, so that a machine which
+    is slower at times is slower for all. Raises `UsageError` for a bad argument.
     """
     check_count("number of repeats", repeats)
     for count in num_envs:
@@ -109,16 +110,22 @@ def _race(contenders: dict[str, Contender], seconds: float, repeats: int) -> dic
     speeds: dict[str, list[float]] = {name: [] for name in contenders}
     for contender in contenders.values():
         contender.rollout()  # warm-up: compiling, first touches of memory
+    order = list(contenders)
     for _ in range(repeats):
-        for name, contender in contenders.items():
-            speeds[name].append(contender.run(seconds))
+        for name in order:
+            speeds[name].append(contenders[name].run(seconds))
+        order = order[1:] + order[:1]
     own = contenders["metarl"]
     assert isinstance(own, OwnContender)
     medians = {name: statistics.median(values) for name, values in speeds.items()}
     return {
         "steps_per_second": medians,
         "runs": speeds,
-        "ratios": {name: medians["metarl"] / value for name, value in medians.items() if name != "metarl"},
+        "ratios": {
+            name: statistics.median(own / peer for own, peer in zip(speeds["metarl"], values, strict=True))
+            for name, values in speeds.items()
+            if name != "metarl"
+        },
         "microseconds": own.parts(seconds),
         "faults": getattr(own.env, "fault_count", 0),
     }
@@ -126,7 +133,7 @@ def _race(contenders: dict[str, Contender], seconds: float, repeats: int) -> dic
 
 def _table(figures: dict[str, Any]) -> Table:
     title = f"{figures['env']} · {figures['backend']} · {figures['device']} · commit {figures['commit']}"
-    table = Table(title=title, caption="µs per environment step in each part; the speeds are medians")
+    table = Table(title=title, caption="µs per environment step in each part; speeds and ratios are medians")
     names = ["environments", "steps/s", "physics", "obs+reward", "policy", "copying", "physics share"]
     peers = sorted({name for row in figures["rows"] for name in row["ratios"]})
     for name in names + [f"÷ {peer}" for peer in peers]:
