@@ -38,7 +38,8 @@ class Arguments(Output):
     repeats: int = 3
     """Runs, of which the median counts."""
     peers: bool = True
-    """Run EnvPool and Gymnasium beside it, where they are installed and know the robot."""
+    """Run EnvPool and Gymnasium beside it, where they are installed and know the robot; with a set of Meta-World tasks,
+    its single tasks."""
 
 
 def run(arguments: Arguments) -> dict[str, Any]:
@@ -85,7 +86,7 @@ def benchmark_rollout(
         contenders: dict[str, Contender] = {"metarl": OwnContender(family, backend, device, count)}
         try:
             if peers:
-                contenders |= peers_of(family, count)
+                contenders |= peers_of(family, backend, device, count)
             rows.append({"num_envs": count, **_race(contenders, seconds, repeats)})
         finally:
             for contender in contenders.values():
@@ -122,7 +123,7 @@ def _race(contenders: dict[str, Contender], seconds: float, repeats: int) -> dic
         "steps_per_second": medians,
         "runs": speeds,
         "ratios": {
-            name: statistics.median(own / peer for own, peer in zip(speeds["metarl"], values, strict=True))
+            name: statistics.median(ours / theirs for ours, theirs in zip(speeds["metarl"], values, strict=True))
             for name, values in speeds.items()
             if name != "metarl"
         },
@@ -140,11 +141,15 @@ def _table(figures: dict[str, Any]) -> Table:
         table.add_column(name, justify="right")
     for row in figures["rows"]:
         micro = row["microseconds"]
-        parts = [f"{micro[name]:.2f}" for name in ("physics", "observation_and_reward", "policy", "copying")]
+        parts = [_cell(micro.get(name), ".2f") for name in ("physics", "observation_and_reward", "policy", "copying")]
         ratios = [f"{row['ratios'][peer]:.2f}" if peer in row["ratios"] else "–" for peer in peers]
         speed = f"{row['steps_per_second']['metarl']:,.0f}"
-        table.add_row(f"{row['num_envs']:,}", speed, *parts, f"{micro['physics_share']:.0%}", *ratios)
+        table.add_row(f"{row['num_envs']:,}", speed, *parts, _cell(micro.get("physics_share"), ".0%"), *ratios)
     return table
+
+
+def _cell(value: float | None, form: str) -> str:
+    return "–" if value is None else format(value, form)
 
 
 def _device_name(device: str) -> str:

@@ -2,8 +2,9 @@
 
 import functools
 import importlib.util
+import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -67,7 +68,8 @@ class OwnContender(Contender):
     def parts(self, seconds: float) -> dict[str, float]:
         """Microseconds per environment step in each part of a rollout.
 
-        On a GPU each part is waited for, so their sum exceeds what a free run takes.
+        On a GPU each part is waited for, so their sum exceeds what a free run takes. Where several engines run side by
+        side, physics is not to be told from the rest of a step.
         """
         spent: dict[str, float] = {}
         owners: list[tuple[Any, str, str]] = [(self.env, "step", "step"), (self._policy, "act", "policy")]
@@ -83,14 +85,16 @@ class OwnContender(Contender):
         for owner, method, _ in owners:
             delattr(owner, method)  # the class's own shows again
         scale = 1e6 / (rollouts * ROLLOUT_STEPS * self.num_envs)
-        physics = spent.get("physics", 0.0)
-        return {
-            "physics": physics * scale,
-            "observation_and_reward": (spent["step"] - physics) * scale,
+        parts = {
+            "step": spent["step"] * scale,
             "policy": spent["policy"] * scale,
             "copying": (total - spent["step"] - spent["policy"]) * scale,
-            "physics_share": physics / spent["step"],
         }
+        if len(engines) > 1:
+            return parts
+        physics = spent.get("physics", 0.0)
+        split = {"physics": physics * scale, "observation_and_reward": (spent["step"] - physics) * scale}
+        return parts | split | {"physics_share": physics / spent["step"]}
 
     def _timed(self, function: Callable, spent: dict[str, float], name: str) -> Callable:
         def timed(*arguments: Any) -> Any:
@@ -106,6 +110,25 @@ class OwnContender(Contender):
     def _wait(self) -> None:
         if self.env.device.type == "cuda":
             torch.cuda.synchronize(self.env.device)
+
+
+class SingleTasksContender(Contender):
+    """The tasks of a set one after the other, each with all of the environments; speeds are the tasks' mean."""
+
+    def __init__(self, names: Sequence[str], backend: str, device: str, num_envs: int):
+        super().__init__(num_envs)
+        self._tasks = [OwnContender(metarl.make(f"ML1-{name}"), backend, device, num_envs) for name in names]
+
+    def rollout(self) -> None:
+        for task in self._tasks:
+            task.rollout()
+
+    def run(self, seconds: float) -> float:
+        return statistics.mean(task.run(seconds / len(self._tasks)) for task in self._tasks)
+
+    def close(self) -> None:
+        for task in self._tasks:
+            task.close()
 
 
 class EnvPoolContender(Contender):
@@ -156,8 +179,11 @@ class GymnasiumContender(Contender):
         self._env.close()
 
 
-def peers_of(family: TaskDistribution, num_envs: int) -> dict[str, Contender]:
-    """The peers that know the family's robot and are installed; their episodes end where the family's do."""
+def peers_of(family: TaskDistribution, backend: str, device: str, num_envs: int) -> dict[str, Contender]:
+    """The peers that know the family's robot and are installed; their episodes end where the family's do.
+
+    A set of Meta-World tasks races its own tasks, each alone.
+    """
     makers = {"envpool": EnvPoolContender, "gymnasium": GymnasiumContender}
     installed = {name: maker for name, maker in makers.items() if importlib.util.find_spec(name) is not None}
     if isinstance(family, LocomotionDistribution):
@@ -167,7 +193,9 @@ def peers_of(family: TaskDistribution, num_envs: int) -> dict[str, Contender]:
         make = functools.partial(gym.make, family.robot.gymnasium_id, **options)
         arguments: dict[str, tuple] = {"envpool": (family.robot.gymnasium_id, options), "gymnasium": (make,)}
         return {name: maker(*arguments[name], num_envs) for name, maker in installed.items()}
-    if isinstance(family, MetaWorld) and len(family.names) == 1:
+    if isinstance(family, MetaWorld) and len(family.names) > 1:
+        return {"single tasks": SingleTasksContender(family.split_names["train"], backend, device, num_envs)}
+    if isinstance(family, MetaWorld):
         name = family.names[0]
         place = "".join(part.title() for part in name.removesuffix("-v3").split("-"))
         arguments = {"envpool": (f"MetaWorld/{place}-v3", {}), "gymnasium": (functools.partial(_official, name),)}

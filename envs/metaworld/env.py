@@ -1,5 +1,6 @@
 """Meta-World's tasks in batches: groups of worlds by scene, one batch to the agent."""
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -25,8 +26,8 @@ _CAMERA = "corner"
 class MetaWorldEnv(TaskVectorEnv):
     """Steps a `MetaWorld` distribution on either physics engine.
 
-    Environments whose tasks share a scene are stepped together. On the CPU the physics of one scene runs while the
-    rewards of the one before are computed; on a GPU every scene has a stream.
+    Environments whose tasks share a scene are stepped together. One scene has all CPU threads; several are simulated
+    side by side, each on its share of the threads. On a GPU every scene has a stream.
 
     `info`, each `[B]`: `success`, the package's other numbers (`near_object`, `grasp_success`, `grasp_reward`,
     `in_place_reward`, `obj_to_target` in metres, `unscaled_reward`), and `fault`, which marks environments whose
@@ -52,14 +53,14 @@ class MetaWorldEnv(TaskVectorEnv):
             distribution, num_tasks, envs_per_task, backend=backend, device=device, render_mode=render_mode
         )
         self.terminate_on_success = distribution.rules.terminate_on_success
-        self._made: dict[tuple[str, int], SceneGroup] = {}
+        self._made: dict[tuple[str, int, int], SceneGroup] = {}
         self._groups: list[SceneGroup] = []
         self._elapsed = torch.zeros(self.num_envs, dtype=torch.int64, device=device)
         self._faults = torch.zeros((), dtype=torch.int64, device=device)
         self._frame = torch.zeros(self.num_envs, 18, device=device)
         self._one_hot = torch.zeros(self.num_envs, 0, device=device)
-        # One thread hands the scenes to the engine's own threads, one scene after the other.
-        self._stepper = ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,))
+        self._threads = len(os.sched_getaffinity(0)) if backend == "mujoco" else 1  # Warp launches from one thread
+        self._simulators = ThreadPoolExecutor(self._threads, initializer=torch.set_num_threads, initargs=(1,))
         self._streams: list[torch.cuda.Stream] = []
         self._renderers: dict[str, tuple[mujoco.Renderer, mujoco.MjModel, mujoco.MjData]] = {}
 
@@ -116,7 +117,7 @@ class MetaWorldEnv(TaskVectorEnv):
         return tuple(pictures[place] for place in range(self.num_envs))
 
     def close_extras(self, **kwargs: Any) -> None:
-        self._stepper.shutdown()
+        self._simulators.shutdown()
         for group in self._made.values():
             group.physics.close()
         for renderer, _, _ in self._renderers.values():
@@ -128,7 +129,8 @@ class MetaWorldEnv(TaskVectorEnv):
         files: dict[str, dict[str, list[int]]] = {}
         for row, name in enumerate(names):
             files.setdefault(definition(name).scene, {}).setdefault(name, []).append(row)
-        self._groups = [self._group(file, rows, vectors) for file, rows in files.items()]
+        threads = max(1, self._threads // len(files))
+        self._groups = [self._group(file, rows, vectors, threads) for file, rows in files.items()]
         self._frame = self._gather([group.first_observation for group in self._groups])
         self._goal = self._gather([group.goals for group in self._groups])
         if not self.distribution.rules.goal_observable:
@@ -138,7 +140,7 @@ class MetaWorldEnv(TaskVectorEnv):
             self._one_hot = torch.nn.functional.one_hot(index, len(self.distribution.names)).float()
         self._observations = self._observe(self._frame, self._frame)
 
-    def _group(self, file: str, rows: dict[str, list[int]], vectors: Float[Tensor, "M V"]) -> SceneGroup:
+    def _group(self, file: str, rows: dict[str, list[int]], vectors: Float[Tensor, "M V"], threads: int) -> SceneGroup:
         members, places = [], []
         for name, chosen in rows.items():
             task = definition(name)
@@ -147,9 +149,10 @@ class MetaWorldEnv(TaskVectorEnv):
             first = torch.tensor(chosen) * self.envs_per_task
             places.append((first[:, None] + torch.arange(self.envs_per_task)).flatten())
         worlds = torch.cat(places)
-        key = (file, len(worlds))
+        key = (file, len(worlds), threads)
         if key not in self._made:
-            self._made[key] = SceneGroup(file, len(worlds), backend=self.backend, device=self.device)
+            options = {"threads": threads} if self.backend == "mujoco" else {}
+            self._made[key] = SceneGroup(file, len(worlds), backend=self.backend, device=self.device, **options)
         self._made[key].set_tasks(members, worlds, self.distribution.rules.reward)
         return self._made[key]
 
@@ -187,22 +190,27 @@ class MetaWorldEnv(TaskVectorEnv):
         """One step of every group: outcomes, observed frames, faults."""
         like = self._groups[0].physics.qpos
         given = [actions[group.places].to(like.dtype) for group in self._groups]
-        judge = self._judge_on_streams if self.device.type == "cuda" else self._judge_on_threads
-        outcomes, frames = (self._gather(list(parts)) for parts in zip(*judge(given), strict=True))
+        step = self._step_on_streams if self.device.type == "cuda" else self._step_on_threads
+        outcomes, frames = (self._gather(list(parts)) for parts in zip(*step(given), strict=True))
         faults = torch.zeros(self.num_envs, dtype=torch.bool, device=self.device)
         for group in self._groups:
             faults[group.places] = group.physics.faults
         return outcomes, frames, faults
 
-    def _judge_on_threads(self, actions: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
-        steps = [self._stepper.submit(group.step, action) for group, action in zip(self._groups, actions, strict=True)]
+    def _step_on_threads(self, actions: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
+        """Threads simulate the groups side by side; as they come out this one judges them."""
+        pairs = list(zip(self._groups, actions, strict=True))
+        if len(pairs) == 1:
+            self._groups[0].simulate(actions[0])
+            return [self._groups[0].judge(actions[0])]
+        simulated = [self._simulators.submit(group.simulate, own) for group, own in pairs]
         judged = []
-        for group, step, action in zip(self._groups, steps, actions, strict=True):
-            step.result()
-            judged.append(group.judge(action))
+        for future, (group, own) in zip(simulated, pairs, strict=True):
+            future.result()
+            judged.append(group.judge(own))
         return judged
 
-    def _judge_on_streams(self, actions: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
+    def _step_on_streams(self, actions: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
         """Each stream starts when the present one gets here, and the present one goes on when all have ended."""
         present = torch.cuda.current_stream(self.device)
         while len(self._streams) < len(self._groups):
@@ -212,7 +220,7 @@ class MetaWorldEnv(TaskVectorEnv):
         for group, stream, action in zip(self._groups, streams, actions, strict=True):
             stream.wait_stream(present)
             with torch.cuda.stream(stream):
-                group.step(action)
+                group.simulate(action)
                 judged.append(group.judge(action))
         for stream in streams:
             present.wait_stream(stream)

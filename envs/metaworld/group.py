@@ -42,9 +42,11 @@ class SceneGroup:
     first_observation: Float[Tensor, "W 18"]
     """Hand, gripper and objects at the start of an episode."""
 
-    def __init__(self, file: str, num_worlds: int, *, backend: str, device: torch.device):
+    def __init__(self, file: str, num_worlds: int, *, backend: str, device: torch.device, **options: int):
         self.scene = task_scene(file)
-        self.physics = make_physics(self.scene.scene, num_worlds, backend=backend, device=device, frames=FRAMES)
+        self.physics = make_physics(
+            self.scene.scene, num_worlds, backend=backend, device=device, frames=FRAMES, **options
+        )
         self._everywhere = torch.ones(num_worlds, dtype=torch.bool, device=device)
         self._starting = self._everywhere
 
@@ -81,13 +83,15 @@ class SceneGroup:
         ]
         return torch.cat(goals)
 
-    def step(self, action: Float[Tensor, "W 4"]) -> None:
+    @torch.no_grad()
+    def simulate(self, action: Float[Tensor, "W 4"]) -> None:
         """Moves the commanded hand and simulates."""
         hand = self._mocap_pos[:, self.scene.hand_mocap]
         moved = hand + HAND_STEP * action[:, :3].clamp(-1, 1)
         self._mocap_pos[:, self.scene.hand_mocap] = moved.clamp(self._hand_low, self._hand_high)
         self.physics.step(torch.stack([action[:, 3], -action[:, 3]], 1), self._mocap_pos)
 
+    @torch.no_grad()
     def judge(self, action: Float[Tensor, "W 4"]) -> tuple[Float[Tensor, "W 7"], Float[Tensor, "W 18"]]:
         """`OUTCOMES` and the observation of the state reached."""
         outcomes, observed = [], []

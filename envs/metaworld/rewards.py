@@ -31,20 +31,17 @@ def tolerance(
 
     `sigmoid`: `"long_tail"` or `"gaussian"`, as dm_control names them.
     """
-    outside, tiny = torch.maximum(low - x, x - high), torch.finfo(x.dtype).tiny
+    outside, tiny = torch.maximum(low - x, x - high).clamp(min=0), torch.finfo(x.dtype).tiny
     ratio = outside / (margin.clamp(min=tiny) if isinstance(margin, Tensor) else max(margin, tiny))
     if sigmoid == "long_tail":
-        value = 1 / (ratio.square() * (1 / _AT_MARGIN - 1) + 1)
-    else:
-        value = torch.exp(ratio.square() * math.log(_AT_MARGIN))
-    return torch.where(outside <= 0, 1.0, value)
+        return (ratio.square() * (1 / _AT_MARGIN - 1) + 1).reciprocal()
+    return torch.exp(ratio.square() * math.log(_AT_MARGIN))
 
 
 def hamacher(a: Float[Tensor, "*R"], b: Float[Tensor, "*R"]) -> Float[Tensor, "*R"]:
     """The Hamacher product of two numbers in 0 … 1: large only where both are."""
     product = a * b
-    total = a + b - product
-    return torch.where(total > 0, product / total.clamp(min=torch.finfo(a.dtype).tiny), 0.0)
+    return product / (a + b - product).clamp(min=torch.finfo(a.dtype).tiny)  # 0 where both are
 
 
 def inside_prism(

@@ -79,19 +79,19 @@ class View:
         """Whether both finger pads press on the geom."""
         return (self._read(f"touch:{geom}") > 0).all(-1)
 
-    @property
+    @functools.cached_property
     def hand(self) -> Float[Tensor, "R 3"]:
         """The hand's position as it is observed: clipped to `HAND_LOW` … `HAND_HIGH`."""
         hand = self.body("hand")
         return hand.clamp(constant(hand, *HAND_LOW), constant(hand, *HAND_HIGH))
 
-    @property
+    @functools.cached_property
     def gripper(self) -> Float[Tensor, "R"]:
         """How far the gripper is open, 0 … 1."""
         apart = torch.linalg.vector_norm(self.body("rightclaw") - self.body("leftclaw"), dim=-1)
         return (apart / _WIDEST_GRIP).clamp(0, 1)
 
-    @property
+    @functools.cached_property
     def tcp(self) -> Float[Tensor, "R 3"]:
         """The tool centre point, midway between the fingers' tips."""
         return (self.site("rightEndEffector") + self.site("leftEndEffector")) / 2

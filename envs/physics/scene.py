@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import mujoco
+import numpy as np
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -63,9 +64,10 @@ class Touch:
     reach: float
     """Metres between the centres within which they may."""
 
-    def possible(self, sensordata: Float[Tensor, "W S"]) -> Bool[Tensor, "W"]:
-        between = self.first.read(sensordata) - self.second.read(sensordata)
-        return between.square().sum((1, 2)) <= self.reach**2
+    def possible(self, sensordata: Float[np.ndarray, "W S"]) -> Bool[np.ndarray, "W"]:
+        first, second = (sensordata[:, group.start : group.start + 3] for group in (self.first, self.second))
+        between = first - second
+        return (between * between).sum(1) <= self.reach**2
 
 
 @dataclass(frozen=True, eq=False)

@@ -69,8 +69,8 @@ def test_geoms_can_touch_only_within_their_bounds():
     qpos[1, 9] = 0.44  # the other ball's height: 0.19 above the first
     physics.reset(torch.ones(2, dtype=torch.bool), qpos, torch.zeros(2, scene.model.nv))
     physics.forward(torch.ones(2, dtype=torch.bool))
-    assert ball_and_other.possible(physics.sensordata).tolist() == [False, True]
-    assert ball_and_top.possible(physics.sensordata).all()
+    assert ball_and_other.possible(physics.sensordata.numpy()).tolist() == [False, True]
+    assert ball_and_top.possible(physics.sensordata.numpy()).all()
     physics.close()
 
 
