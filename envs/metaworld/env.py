@@ -4,11 +4,11 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-import mujoco
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from metarl.envs.metaworld.camera import Camera
 from metarl.envs.metaworld.group import OUTCOMES, SceneGroup
 from metarl.envs.metaworld.starts import episode_starts
 from metarl.envs.metaworld.tasks import definition
@@ -18,9 +18,6 @@ from metarl.vector_env import StepResult, TaskVectorEnv, step_info
 
 if TYPE_CHECKING:
     from metarl.envs.metaworld.family import MetaWorld
-
-PICTURE_SIZE = 256
-_CAMERA = "corner"
 
 
 class MetaWorldEnv(TaskVectorEnv):
@@ -62,7 +59,7 @@ class MetaWorldEnv(TaskVectorEnv):
         self._threads = len(os.sched_getaffinity(0)) if backend == "mujoco" else 1  # Warp launches from one thread
         self._simulators = ThreadPoolExecutor(self._threads, initializer=torch.set_num_threads, initargs=(1,))
         self._streams: list[torch.cuda.Stream] = []
-        self._renderers: dict[str, tuple[mujoco.Renderer, mujoco.MjModel, mujoco.MjData]] = {}
+        self._cameras: dict[str, Camera] = {}
 
     @property
     def fault_count(self) -> int:
@@ -106,22 +103,18 @@ class MetaWorldEnv(TaskVectorEnv):
             return super().render()
         pictures: dict[int, Any] = {}
         for group in self._groups:
-            state = {name: value.cpu().numpy() for name, value in group.physics.get_state().items()}
-            renderer, model, data = self._renderer(group)
-            for world, place in enumerate(group.places.tolist()):
-                for name in ("qpos", "mocap_pos", "mocap_quat"):
-                    getattr(data, name)[:] = state[name][world].reshape(getattr(data, name).shape)
-                mujoco.mj_forward(model, data)
-                renderer.update_scene(data, camera=_CAMERA)
-                pictures[place] = renderer.render()
+            name = group.scene.scene.name
+            if name not in self._cameras:
+                self._cameras[name] = Camera(group)
+            pictures |= zip(group.places.tolist(), self._cameras[name].take(group), strict=True)
         return tuple(pictures[place] for place in range(self.num_envs))
 
     def close_extras(self, **kwargs: Any) -> None:
         self._simulators.shutdown()
         for group in self._made.values():
             group.physics.close()
-        for renderer, _, _ in self._renderers.values():
-            renderer.close()
+        for camera in self._cameras.values():
+            camera.close()
 
     def _set_tasks(self, tasks: Tasks) -> None:
         names = [self.distribution.names[index] for index in tasks.parameters["task_index"].tolist()]
@@ -244,10 +237,3 @@ class MetaWorldEnv(TaskVectorEnv):
         for group, part in zip(self._groups, parts, strict=True):
             rows[group.places] = part.float()
         return rows
-
-    def _renderer(self, group: SceneGroup) -> tuple[mujoco.Renderer, mujoco.MjModel, mujoco.MjData]:
-        name = group.scene.scene.name
-        if name not in self._renderers:
-            model = group.scene.scene.rendering_model()
-            self._renderers[name] = (mujoco.Renderer(model, PICTURE_SIZE, PICTURE_SIZE), model, mujoco.MjData(model))
-        return self._renderers[name]

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -42,7 +43,7 @@ class SceneGroup:
     first_observation: Float[Tensor, "W 18"]
     """Hand, gripper and objects at the start of an episode."""
 
-    def __init__(self, file: str, num_worlds: int, *, backend: str, device: torch.device, **options: int):
+    def __init__(self, file: str, num_worlds: int, *, backend: str, device: torch.device, **options: Any):
         self.scene = task_scene(file)
         self.physics = make_physics(
             self.scene.scene, num_worlds, backend=backend, device=device, frames=FRAMES, **options
@@ -71,6 +72,11 @@ class SceneGroup:
         self._mocap_pos = self._mocap_start.clone()
         self.physics.set_state({"mocap_pos": self._mocap_pos.flatten(1), "mocap_quat": mocap_quat.flatten(1)})
         self.restart(self._everywhere)
+
+    @property
+    def targets(self) -> Float[Tensor, "W 3"]:
+        """Where each world's goal is."""
+        return torch.cat([part.memory.target for part in self._parts])
 
     @property
     def goals(self) -> Float[Tensor, "W 3"]:
