@@ -85,6 +85,17 @@ def rollout() -> str:
     return rows(["256 environments, 2 cores", "steps/s", "physics", "EnvPool", "Gymnasium async"], body)
 
 
+def metaworld() -> str:
+    """Environment steps per second of Meta-World's tasks beside peers; of a set beside its single tasks."""
+    body = []
+    for figures in load("benchmarks/metaworld-cpu-*.json"):
+        (row,) = figures["rows"]
+        ratios = [f"{row['ratios'][peer]:.2f} ×" if peer in row["ratios"] else "–" for peer in METAWORLD_PEERS]
+        speed = f"{row['steps_per_second']['metarl']:,.0f}"
+        body.append([f"`{figures['env']}`", f"{row['num_envs']}", speed, *ratios])
+    return rows(["2 cores", "environments", "steps/s", "EnvPool", "Gymnasium async", "mean of its tasks alone"], body)
+
+
 def sizes() -> str:
     """Environment steps per second by the number of environments."""
     (figures,) = load("benchmarks/rollout-sizes.json")
@@ -101,12 +112,45 @@ def cheetah() -> str:
     return rows(["gradient steps", *steps], [["metarl, 100 iterations", *cells]])
 
 
+def omniglot() -> str:
+    """Accuracy of the few-shot learners on 5-way Omniglot beside their papers, and what training took."""
+    body = []
+    for result in load("results/fewshot/omniglot-*.json"):
+        score = f"{100 * result['accuracy']:.1f} ± {100 * result['ci95']:.1f}"
+        paper = OMNIGLOT_PAPERS.get((result["learner"], result["shots"]), "–")
+        steps, minutes = f"{result['training_steps']:,}", f"{result['training_seconds'] / 60:.0f}"
+        body.append(
+            [f"`{result['learner']}`", str(result["shots"]), score, paper, steps, minutes, result["normalisation"]]
+        )
+    return rows(["5-way", "shots", "accuracy, %", "paper", "steps", "minutes, 1 core", "normalisation"], body)
+
+
+OMNIGLOT_PAPERS = {
+    ("protonet", 1): "98.8",
+    ("protonet", 5): "99.7",
+    ("maml", 1): "98.7",
+    ("maml", 5): "99.9",
+    ("reptile", 1): "97.7",
+    ("reptile", 5): "99.5",
+    ("matching", 1): "98.1",
+    ("matching", 5): "98.9",
+    ("siamese", 1): "97.3",
+    ("siamese", 5): "98.4",
+    ("metanet", 1): "98.9",
+    ("snail", 1): "99.1",
+    ("snail", 5): "99.8",
+}
+"""Snell et al. 2017, table 1; Finn et al. 2017; Nichol et al. 2018 (transductive); Vinyals et al. 2016, table 1 (its
+Siamese row included); Munkhdalai and Yu 2017; Mishra et al. 2018."""
+METAWORLD_PEERS = ("envpool", "gymnasium", "single tasks")
 TABLES: dict[str, Callable[[], str]] = {
     "maml": maml,
     "bandit": bandit,
     "reach": reach,
     "speed": speed,
     "rollout": rollout,
+    "metaworld": metaworld,
+    "omniglot": omniglot,
     "sizes": sizes,
     "cheetah": cheetah,
 }

@@ -1,6 +1,7 @@
 """Meta-World's tasks in batches: groups of worlds by scene, one batch to the agent."""
 
 import os
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -124,6 +125,8 @@ class MetaWorldEnv(TaskVectorEnv):
             files.setdefault(definition(name).scene, {}).setdefault(name, []).append(row)
         threads = max(1, self._threads // len(files))
         self._groups = [self._group(file, rows, vectors, threads) for file, rows in files.items()]
+        self._places = torch.cat([group.places for group in self._groups])
+        self._order = self._places.argsort()
         self._frame = self._gather([group.first_observation for group in self._groups])
         self._goal = self._gather([group.goals for group in self._groups])
         if not self.distribution.rules.goal_observable:
@@ -182,15 +185,13 @@ class MetaWorldEnv(TaskVectorEnv):
     ) -> tuple[Float[Tensor, "B 7"], Float[Tensor, "B 18"], Bool[Tensor, "B"]]:
         """One step of every group: outcomes, observed frames, faults."""
         like = self._groups[0].physics.qpos
-        given = [actions[group.places].to(like.dtype) for group in self._groups]
+        given = actions[self._places].to(like.dtype).split([len(group.places) for group in self._groups])
         step = self._step_on_streams if self.device.type == "cuda" else self._step_on_threads
         outcomes, frames = (self._gather(list(parts)) for parts in zip(*step(given), strict=True))
-        faults = torch.zeros(self.num_envs, dtype=torch.bool, device=self.device)
-        for group in self._groups:
-            faults[group.places] = group.physics.faults
+        faults = torch.cat([group.physics.faults for group in self._groups])[self._order]
         return outcomes, frames, faults
 
-    def _step_on_threads(self, actions: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
+    def _step_on_threads(self, actions: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
         """Threads simulate the groups side by side; as they come out this one judges them."""
         pairs = list(zip(self._groups, actions, strict=True))
         if len(pairs) == 1:
@@ -203,7 +204,7 @@ class MetaWorldEnv(TaskVectorEnv):
             judged.append(group.judge(own))
         return judged
 
-    def _step_on_streams(self, actions: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
+    def _step_on_streams(self, actions: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
         """Each stream starts when the present one gets here, and the present one goes on when all have ended."""
         present = torch.cuda.current_stream(self.device)
         while len(self._streams) < len(self._groups):
@@ -233,7 +234,4 @@ class MetaWorldEnv(TaskVectorEnv):
 
     def _gather(self, parts: list[Tensor]) -> Tensor:
         """The groups' rows in the order of the batch, float32."""
-        rows = torch.empty(self.num_envs, parts[0].shape[1], device=self.device)
-        for group, part in zip(self._groups, parts, strict=True):
-            rows[group.places] = part.float()
-        return rows
+        return torch.cat(parts)[self._order].float()
