@@ -51,16 +51,17 @@ def bandit() -> str:
 
 
 def reach() -> str:
-    """Return and success by episode on ML1-reach-v3."""
+    """Return and success by episode on ML1-reach-v3, at both lengths of an episode."""
     body = []
-    for evaluation in load("results/rl2-ML1-reach-v3-*.json"):
+    for horizon in (150, 500):
+        (evaluation,) = load(f"results/rl2-ML1-reach-v3-horizon{horizon}.json")
         for row in evaluation["summary"]:
             values = [
-                f"{row[k + '_mean']:.2f} ({row[k + '_low']:.2f} … {row[k + '_high']:.2f})"
-                for k in ("return", "success")
+                f"{row[k + '_mean']:.{d}f} ({row[k + '_low']:.{d}f} … {row[k + '_high']:.{d}f})"
+                for k, d in (("return", 0), ("success", 2))
             ]
-            body.append([str(row["episodes_used"]), *values])
-    return rows(["episodes used", "return", "success"], body)
+            body.append([f"{horizon} steps", str(row["episodes_used"]), *values])
+    return rows(["episodes of", "episodes used", "return", "success"], body)
 
 
 def speed() -> str:
@@ -112,36 +113,6 @@ def cheetah() -> str:
     return rows(["gradient steps", *steps], [["metarl, 100 iterations", *cells]])
 
 
-def omniglot() -> str:
-    """Accuracy of the few-shot learners on 5-way Omniglot beside their papers, and what training took."""
-    body = []
-    for result in load("results/fewshot/omniglot-*.json"):
-        score = f"{100 * result['accuracy']:.1f} ± {100 * result['ci95']:.1f}"
-        paper = OMNIGLOT_PAPERS.get((result["learner"], result["shots"]), "–")
-        steps, minutes = f"{result['training_steps']:,}", f"{result['training_seconds'] / 60:.0f}"
-        body.append(
-            [f"`{result['learner']}`", str(result["shots"]), score, paper, steps, minutes, result["normalisation"]]
-        )
-    return rows(["5-way", "shots", "accuracy, %", "paper", "steps", "minutes, 1 core", "normalisation"], body)
-
-
-OMNIGLOT_PAPERS = {
-    ("protonet", 1): "98.8",
-    ("protonet", 5): "99.7",
-    ("maml", 1): "98.7",
-    ("maml", 5): "99.9",
-    ("reptile", 1): "97.7",
-    ("reptile", 5): "99.5",
-    ("matching", 1): "98.1",
-    ("matching", 5): "98.9",
-    ("siamese", 1): "97.3",
-    ("siamese", 5): "98.4",
-    ("metanet", 1): "98.9",
-    ("snail", 1): "99.1",
-    ("snail", 5): "99.8",
-}
-"""Snell et al. 2017, table 1; Finn et al. 2017; Nichol et al. 2018 (transductive); Vinyals et al. 2016, table 1 (its
-Siamese row included); Munkhdalai and Yu 2017; Mishra et al. 2018."""
 METAWORLD_PEERS = ("envpool", "gymnasium", "single tasks")
 TABLES: dict[str, Callable[[], str]] = {
     "maml": maml,
@@ -150,7 +121,6 @@ TABLES: dict[str, Callable[[], str]] = {
     "speed": speed,
     "rollout": rollout,
     "metaworld": metaworld,
-    "omniglot": omniglot,
     "sizes": sizes,
     "cheetah": cheetah,
 }
