@@ -113,6 +113,46 @@ def cheetah() -> str:
     return rows(["gradient steps", *steps], [["metarl, 100 iterations", *cells]])
 
 
+def omniglot() -> str:
+    """Accuracy of the few-shot learners on 5-way Omniglot beside their papers, and what training took."""
+    body = []
+    for result in load("results/fewshot/omniglot-*.json"):
+        score = f"{100 * result['accuracy']:.1f} ± {100 * result['ci95']:.1f}"
+        paper = OMNIGLOT_PAPERS.get((result["learner"], result["shots"]), "–")
+        steps, minutes = f"{result['training_steps']:,}", f"{result['training_seconds'] / 60:.0f}"
+        body.append(
+            [f"`{result['learner']}`", str(result["shots"]), score, paper, steps, minutes, result["normalisation"]]
+        )
+    return rows(["5-way", "shots", "accuracy, %", "paper", "steps", "minutes, 1 core", "normalisation"], body)
+
+
+def sinusoid() -> str:
+    """Mean squared error of MAML on sine waves by gradient steps, for each number of shots."""
+    (result,) = load("results/fewshot/maml-sinusoid.json")
+    body = [["MAML paper", "5", "0.67", "0.38", "0.35"]]
+    for tested in (result, *result["by_shots"]):
+        errors = {row["steps"]: f"{row['mse']:.2f} ± {row['ci95']:.2f}" for row in tested["curve"]}
+        body.append(["metarl", str(tested["shots"]), *(errors[steps] for steps in (1, 5, 10))])
+    return rows(["sine waves", "shots", "1 step", "5 steps", "10 steps"], body)
+
+
+OMNIGLOT_PAPERS = {
+    ("protonet", 1): "98.8",
+    ("protonet", 5): "99.7",
+    ("maml", 1): "98.7",
+    ("maml", 5): "99.9",
+    ("reptile", 1): "97.7",
+    ("reptile", 5): "99.5",
+    ("matching", 1): "98.1",
+    ("matching", 5): "98.9",
+    ("siamese", 1): "97.3",
+    ("siamese", 5): "98.4",
+    ("metanet", 1): "98.9",
+    ("snail", 1): "99.1",
+    ("snail", 5): "99.8",
+}
+"""Snell et al. 2017, table 1; Finn et al. 2017; Nichol et al. 2018 (transductive); Vinyals et al. 2016, table 1 (its
+Siamese row included); Munkhdalai and Yu 2017; Mishra et al. 2018."""
 METAWORLD_PEERS = ("envpool", "gymnasium", "single tasks")
 TABLES: dict[str, Callable[[], str]] = {
     "maml": maml,
@@ -121,6 +161,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "speed": speed,
     "rollout": rollout,
     "metaworld": metaworld,
+    "omniglot": omniglot,
+    "sinusoid": sinusoid,
     "sizes": sizes,
     "cheetah": cheetah,
 }
