@@ -13,33 +13,35 @@ from metarl.experiment.metrics import Row
 
 def plot_training(rows: list[Row], title: str, path: Path) -> None:
     """The mean return after adaptation against environment steps; iterations without a return leave a gap."""
-    figure, axes = _figure(title, "environment steps", "return after adaptation")
+    figure, axes = new_figure(title, "environment steps", "return after adaptation")
     returns = [float("nan") if row["return_mean"] is None else row["return_mean"] for row in rows]
     axes.plot([row["env_steps"] for row in rows], returns, linewidth=1.2)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_adaptation(evaluation: Evaluation, title: str, path: Path) -> None:
     """Mean return on unseen tasks against the episodes used to adapt, with the 95 % interval."""
-    figure, axes = _figure(title, "episodes of the task used", "return")
+    figure, axes = new_figure(title, "episodes of the task used", "return")
     rows = evaluation.summary()
     used = evaluation.episodes_used
     axes.plot(used, [row["return_mean"] for row in rows], marker="o", label="mean")
     low, high = [row["return_low"] for row in rows], [row["return_high"] for row in rows]
     axes.fill_between(used, low, high, alpha=0.25, label="95 % interval")
     axes.legend()
-    _save(figure, path)
+    save_figure(figure, path)
 
 
-def _figure(title: str, x: str, y: str) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(6, 4), layout="constrained")
+def new_figure(title: str, x: str, y: str, height: float = 4.0) -> tuple[Figure, Axes]:
+    """An empty plot, 6 inches wide."""
+    figure = Figure(figsize=(6, height), layout="constrained")
     axes = figure.subplots()
     axes.set(title=title, xlabel=x, ylabel=y)
     axes.grid(alpha=0.3)
     return figure, axes
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save_figure(figure: Figure, path: Path) -> None:
+    """Writes a PNG, all of it or nothing."""
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=150)
     write_atomically(path, picture.getvalue())

@@ -13,9 +13,10 @@ import importlib.metadata
 import itertools
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
@@ -59,18 +60,50 @@ def check_output(output: Path | None) -> None:
 
 def create_run_folder(config: TrainConfig) -> Path:
     """Makes the folder of a resolved `config` and writes its config.yaml."""
-    text = _config_text(config)
-    check_output(config.output)
+    name = f"{config.agent}-{config.env}-seed{config.seed}".replace("/", "-")
+    return write_run_folder(config.output, name, _config_text(config))
+
+
+def write_run_folder(output: Path | None, name: str, text: str) -> Path:
+    """Makes the folder `output`, or runs/`name` or the first of its like that is free, with `text` as config.yaml."""
+    check_output(output)
     try:
-        if config.output is not None:
-            path = config.output
+        if output is not None:
+            path = output
             path.mkdir(parents=True, exist_ok=True)
         else:
-            path = _make_free_folder(Path("runs") / f"{config.agent}-{config.env}-seed{config.seed}".replace("/", "-"))
+            path = _make_free_folder(Path("runs") / name)
         write_atomically(path / "config.yaml", text)
     except OSError as error:
         raise UsageError(f"cannot create the run folder {error.filename}: {error.strerror}") from None
     return path
+
+
+def package_versions(packages: Iterable[str]) -> dict[str, str | None]:
+    """The versions of Python and of `packages`, None where one is not installed."""
+    return {"python": platform.python_version()} | {name: _version(name) for name in packages}
+
+
+def read_entries(path: Path) -> Any:
+    """What config.yaml of a run folder holds; raises `UsageError` where it is missing or no YAML."""
+    file = path / "config.yaml"
+    if not path.is_dir():
+        raise UsageError(f"there is no run folder {path}")
+    if not file.is_file():
+        raise UsageError(f"{path} is no run folder: it has no config.yaml")
+    try:
+        return yaml.safe_load(file.read_bytes())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"{file} is damaged: {error}") from None
+
+
+def check_entries(path: Path, entries: Mapping[str, Any], names: Set[str]) -> None:
+    """Raises `UsageError` where `entries` are of another format or lack one of `names`."""
+    if entries.get("format") != FORMAT:
+        raise UsageError(f"{path} is a run of format {entries.get('format')!r}: this metarl reads format {FORMAT}")
+    missing = sorted(names - entries.keys())
+    if missing:
+        raise UsageError(f"{path / 'config.yaml'} is damaged: {missing[0]} is missing")
 
 
 def load_run(run: Path | str, *, device: torch.device | str | None = None) -> Run:
@@ -111,12 +144,11 @@ def _make_free_folder(base: Path) -> Path:
 def _config_text(config: TrainConfig) -> str:
     entries = {f.name: getattr(config, f.name) for f in dataclasses.fields(config) if f.name != "output"}
     entries["agent_options"] = dataclasses.asdict(config.agent_options)  # type: ignore[arg-type]
-    versions = {"python": platform.python_version()} | {name: _version(name) for name in _PACKAGES}
     try:
         plain = json.loads(json.dumps(entries))  # tuples become lists
     except (TypeError, ValueError) as error:
         raise UsageError(f"options must be plain values to be written to config.yaml: {error}") from None
-    return yaml.safe_dump({"format": FORMAT, **plain, "versions": versions}, sort_keys=False)
+    return yaml.safe_dump({"format": FORMAT, **plain, "versions": package_versions(_PACKAGES)}, sort_keys=False)
 
 
 def _version(package: str) -> str | None:
@@ -127,21 +159,9 @@ def _version(package: str) -> str | None:
 
 
 def _read_config(path: Path) -> TrainConfig:
-    file = path / "config.yaml"
-    if not path.is_dir():
-        raise UsageError(f"there is no run folder {path}")
-    if not file.is_file():
-        raise UsageError(f"{path} is no run folder: it has no config.yaml")
-    try:
-        entries = yaml.safe_load(file.read_bytes())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"{file} is damaged: {error}") from None
+    entries, file = read_entries(path), path / "config.yaml"
     if not isinstance(entries, Mapping):
         raise UsageError(f"{file} is damaged: it holds no options")
-    if entries.get("format") != FORMAT:
-        raise UsageError(f"{path} is a run of format {entries.get('format')!r}: this metarl reads format {FORMAT}")
     names = {f.name for f in dataclasses.fields(TrainConfig)} - {"output"}
-    missing = sorted(names - entries.keys())
-    if missing:
-        raise UsageError(f"{file} is damaged: {missing[0]} is missing")
+    check_entries(path, entries, names)
     return build(TrainConfig, {name: entries[name] for name in names}, f"{file}")

@@ -1,7 +1,5 @@
 """The pictures of a few-shot run: one test episode with its predictions, the embedding, and the training curve."""
 
-import io
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,12 +9,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from metarl.experiment.files import write_atomically
+from metarl.experiment.plots import new_figure, save_figure
 from metarl.fewshot.data import DataSet
 from metarl.fewshot.episodes import Episodes, EpisodeShape
 from metarl.fewshot.learner import Learner
 from metarl.fewshot.run import FewShotRun
 
+HEIGHT = 4.5
+"""Inches of a plot."""
 SHOWN = 10
 """Support examples and queries of each class that the picture of an episode has room for."""
 
@@ -28,15 +28,15 @@ def draw_pictures(run: FewShotRun, data: DataSet, rows: list[dict[str, Any]]) ->
     title = f"{run.config.learner} on {run.config.data}"
     episode = data.episodes("test", 1, learner.spec.shape, seed=run.config.seed).to(learner.device)
     if learner.spec.kind == "regression":
-        _save(_regression(learner, episode, title), plots / "episode.png")
+        save_figure(_regression(learner, episode, title), plots / "episode.png")
     else:
         if data.preprocessing.is_image:
             figure = _image_episode(learner, episode, title)
         else:
             figure = _table_episode(learner, episode, title)
-        _save(figure, plots / "episode.png")
-        _save(_embedding(learner, data, run.config.seed, title), plots / "embedding.png")
-    _save(_training(rows, learner.metric, title), plots / "training.png")
+        save_figure(figure, plots / "episode.png")
+        save_figure(_embedding(learner, data, run.config.seed, title), plots / "embedding.png")
+    save_figure(_training(rows, learner.metric, title), plots / "training.png")
 
 
 def principal_components(rows: Float[Tensor, "n D"], count: int = 2) -> Float[Tensor, "n count"]:
@@ -53,7 +53,7 @@ def columns(points: Float[Tensor, "n 2"]) -> tuple[Float[Tensor, "n"], Float[Ten
 
 
 def _training(rows: list[dict[str, Any]], metric: str, title: str) -> Figure:
-    figure, axes = _figure(title, "training step", f"{metric} on the queries of training episodes")
+    figure, axes = new_figure(title, "training step", f"{metric} on the queries of training episodes", HEIGHT)
     shown = metric if all(metric in row for row in rows) else "loss"
     axes.set_ylabel(f"{shown} of training episodes")
     axes.plot([row["iteration"] for row in rows], [_number(row[shown]) for row in rows], linewidth=1.2)
@@ -64,7 +64,7 @@ def _training(rows: list[dict[str, Any]], metric: str, title: str) -> Figure:
 
 def _regression(learner: Learner, episode: Episodes, title: str) -> Figure:
     """Support, truth and prediction over the first input."""
-    figure, axes = _figure(title, "x", "y")
+    figure, axes = new_figure(title, "x", "y", HEIGHT)
     predictions = learner.adapt(episode.support)(episode.query.x)
     x = episode.query.x[0, :, 0].cpu()
     order = x.argsort()
@@ -109,7 +109,7 @@ def _table_episode(learner: Learner, episode: Episodes, title: str) -> Figure:
     chosen = learner.adapt(episode.support)(episode.query.x)[0].argmax(-1).cpu()
     both = torch.cat([episode.support.x[0], episode.query.x[0]]).cpu()
     points, cut = principal_components(both), episode.support.x.shape[1]
-    figure, axes = _figure(f"{title}: one episode", "first component", "second component")
+    figure, axes = new_figure(f"{title}: one episode", "first component", "second component", HEIGHT)
     support_y, query_y = episode.support.y[0].cpu(), episode.query.y[0].cpu()
     for way in support_y.unique().tolist():
         colour = f"C{way % 10}"
@@ -132,7 +132,7 @@ def _embedding(learner: Learner, data: DataSet, seed: int, title: str) -> Figure
         embedded, what = learner.adapt(episode.support)(both[None])[0], "scores after adaptation"
     points, cut = principal_components(embedded).cpu(), episode.support.x.shape[1]
     support_y, query_y = episode.support.y[0].cpu(), episode.query.y[0].cpu()
-    figure, axes = _figure(f"{title}: {what}", "first principal component", "second principal component")
+    figure, axes = new_figure(f"{title}: {what}", "first principal component", "second principal component", HEIGHT)
     for way in support_y.unique().tolist():
         colour = f"C{way % 10}"
         axes.scatter(*columns(points[cut:][query_y == way]), s=14, color=colour, label=f"class {way}")
@@ -153,17 +153,3 @@ def _show(axes: Axes, image: Float[Tensor, "C H W"]) -> None:
 
 def _number(value: float | None) -> float:
     return float("nan") if value is None else value
-
-
-def _figure(title: str, x: str, y: str) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(6, 4.5), layout="constrained")
-    axes = figure.subplots()
-    axes.set(title=title, xlabel=x, ylabel=y)
-    axes.grid(alpha=0.3)
-    return figure, axes
-
-
-def _save(figure: Figure, path: Path) -> None:
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=150)
-    write_atomically(path, picture.getvalue())

@@ -8,10 +8,7 @@ plots/            an episode with its predictions, the embedding, the training c
 """
 
 import dataclasses
-import importlib.metadata
-import itertools
 import json
-import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,9 +20,8 @@ import yaml
 from metarl.devices import resolve_device
 from metarl.errors import UsageError
 from metarl.experiment.checkpoints import FORMAT, Checkpoint, load_checkpoint
-from metarl.experiment.files import write_atomically
 from metarl.experiment.options import build
-from metarl.experiment.run_folder import check_output
+from metarl.experiment.run_folder import check_entries, package_versions, read_entries, write_run_folder
 from metarl.fewshot.data import DataConfig, DataSet, open_data
 from metarl.fewshot.episodes import TaskSpec
 from metarl.fewshot.learner import Learner, LearnerConfig
@@ -141,18 +137,8 @@ class FewShotRun:
 
 def create_run_folder(config: FewShotConfig, spec: TaskSpec) -> Path:
     """Makes the folder of a resolved `config` and writes its config.yaml."""
-    text = _config_text(config, spec)
-    check_output(config.output)
-    try:
-        if config.output is not None:
-            path = config.output
-            path.mkdir(parents=True, exist_ok=True)
-        else:
-            path = _make_free_folder(Path("runs") / f"{config.learner}-{config.data}-seed{config.seed}")
-        write_atomically(path / "config.yaml", text)
-    except OSError as error:
-        raise UsageError(f"cannot create the run folder {error.filename}: {error.strerror}") from None
-    return path
+    name = f"{config.learner}-{config.data}-seed{config.seed}"
+    return write_run_folder(config.output, name, _config_text(config, spec))
 
 
 def is_fewshot_run(run: Path | str) -> bool:
@@ -185,48 +171,16 @@ def _config_text(config: FewShotConfig, spec: TaskSpec) -> str:
     entries = {f.name: getattr(config, f.name) for f in dataclasses.fields(config) if f.name != "output"}
     for name in ("learner_options", "data_options", "objective_options"):
         entries[name] = dataclasses.asdict(entries[name])
-    versions = {"python": platform.python_version()} | {name: _version(name) for name in _PACKAGES}
+    versions = package_versions(_PACKAGES)
     content = {"format": FORMAT, "kind": _KIND, **entries, "spec": dataclasses.asdict(spec), "versions": versions}
     return yaml.safe_dump(json.loads(json.dumps(content, default=str)), sort_keys=False)  # tuples become lists
 
 
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def _make_free_folder(base: Path) -> Path:
-    """`base`, or the first of base-2, base-3, … that is not taken, made now."""
-    base.parent.mkdir(parents=True, exist_ok=True)
-    for number in itertools.count(1):
-        path = base if number == 1 else base.with_name(f"{base.name}-{number}")
-        try:
-            path.mkdir()
-        except FileExistsError:
-            continue
-        return path
-    raise AssertionError("unreachable")
-
-
 def _read_config(path: Path) -> tuple[FewShotConfig, TaskSpec]:
-    file = path / "config.yaml"
-    if not path.is_dir():
-        raise UsageError(f"there is no run folder {path}")
-    if not file.is_file():
-        raise UsageError(f"{path} is no run folder: it has no config.yaml")
-    try:
-        entries = yaml.safe_load(file.read_bytes())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"{file} is damaged: {error}") from None
+    entries, file = read_entries(path), path / "config.yaml"
     if not isinstance(entries, Mapping) or entries.get("kind") != _KIND:
         raise UsageError(f"{path} is no run of metarl fewshot")
-    if entries.get("format") != FORMAT:
-        raise UsageError(f"{path} is a run of format {entries.get('format')!r}: this metarl reads format {FORMAT}")
     names = {f.name for f in dataclasses.fields(FewShotConfig)} - {"output"}
-    missing = sorted((names | {"spec"}) - entries.keys())
-    if missing:
-        raise UsageError(f"{file} is damaged: {missing[0]} is missing")
+    check_entries(path, entries, names | {"spec"})
     config = build(FewShotConfig, {name: entries[name] for name in names}, f"{file}")
     return config, build(TaskSpec, entries["spec"], f"{file}, spec")
