@@ -63,8 +63,7 @@ class LearnerConfig:
 class Learner(abc.ABC):
     """A few-shot learner on `device`, initialised from `seed`.
 
-    A subclass's `__init__` ends with `self.train_with(parameters, buffers)`. Raises `UsageError` where the learner
-    cannot learn tasks like `spec`.
+    A subclass says in `build` what it is made of. Raises `UsageError` where the learner cannot learn tasks like `spec`.
     """
 
     config_class: ClassVar[type[LearnerConfig]] = LearnerConfig
@@ -93,6 +92,11 @@ class Learner(abc.ABC):
         """Training steps taken."""
         if not self.any_ways and self.training_shape.ways != spec.shape.ways:
             raise UsageError(f"{type(self).__name__} is trained with the ways of the test: leave --train-ways out")
+        self.train_with(*self.build())
+
+    @abc.abstractmethod
+    def build(self) -> tuple[Parameters, Parameters]:
+        """Makes the networks; returns what is learned and what else changes, both as they are before any training."""
 
     @classmethod
     def default_config(cls, spec: TaskSpec) -> LearnerConfig:

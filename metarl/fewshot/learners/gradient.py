@@ -11,10 +11,10 @@ from torch import Tensor
 
 from metarl.adaptation import Parameters, stack
 from metarl.errors import UsageError
-from metarl.fewshot.episodes import Episodes, Samples, TaskSpec
+from metarl.fewshot.episodes import Episodes, Samples
 from metarl.fewshot.learner import Learner, LearnerConfig, Normalisation
 from metarl.fewshot.networks import Network, Statistics, network_for
-from metarl.fewshot.objectives.plain import Objective, Predictor, task_score
+from metarl.fewshot.objectives.plain import Predictor, task_score
 from metarl.randomness import make_generator
 
 CACHE_BYTES = 8 * 2**20
@@ -48,16 +48,8 @@ class GradientLearner(Learner, abc.ABC):
     config_class: ClassVar[type[LearnerConfig]] = GradientConfig
     config: GradientConfig
 
-    def __init__(
-        self,
-        config: GradientConfig,
-        spec: TaskSpec,
-        *,
-        objective: Objective | None = None,
-        device: torch.device | str = "cpu",
-        seed: int = 0,
-    ):
-        super().__init__(config, spec, objective=objective, device=device, seed=seed)
+    def build(self) -> tuple[Parameters, Parameters]:
+        config, spec = self.config, self.spec
         self.network: Network = network_for(
             spec.input_shape,
             spec.outputs,
@@ -66,7 +58,7 @@ class GradientLearner(Learner, abc.ABC):
             strided=True,
             normalised=config.normalisation != "none",
         )
-        self.train_with(self.network.initialize(make_generator("gradient learner", seed)))
+        return self.network.initialize(make_generator("gradient learner", self.seed)), {}
 
     @property
     def normalisation(self) -> Normalisation:

@@ -23,10 +23,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from metarl.adaptation import Parameters, gradient_of, stack
-from metarl.fewshot.episodes import Episodes, Samples, TaskSpec
+from metarl.fewshot.episodes import Episodes, Samples
 from metarl.fewshot.learner import LearnerConfig
 from metarl.fewshot.learners.gradient import GradientConfig, GradientLearner
-from metarl.fewshot.objectives.plain import Objective, Predictor, task_score
+from metarl.fewshot.objectives.plain import Predictor, task_score
 from metarl.randomness import make_generator
 from metarl.tasks import check_count
 
@@ -109,20 +109,13 @@ class L2O(GradientLearner):
     config_class: ClassVar[type[LearnerConfig]] = L2OConfig
     config: L2OConfig
 
-    def __init__(
-        self,
-        config: L2OConfig,
-        spec: TaskSpec,
-        *,
-        objective: Objective | None = None,
-        device: torch.device | str = "cpu",
-        seed: int = 0,
-    ):
-        super().__init__(config, spec, objective=objective, device=device, seed=seed)
-        generator = make_generator("learned optimizer", seed)
+    def build(self) -> tuple[Parameters, Parameters]:
+        config = self.config
+        generator = make_generator("learned optimizer", self.seed)
         self.rule = LearnedOptimizer(config.optimizer_size, config.inner_lr, generator).to(self.device)
         learned = {f"{_PREFIX}{name}": value for name, value in self.rule.named_parameters()}
-        self.train_with(self.parameters | learned)
+        parameters, buffers = super().build()
+        return parameters | learned, buffers
 
     def adapt(self, support: Samples, *, training: bool = False) -> Predictor:
         steps = self.config.inner_steps if training else self.config.test_steps

@@ -20,7 +20,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from metarl.adaptation import Parameters
-from metarl.fewshot.episodes import Episodes, Samples, TaskSpec
+from metarl.fewshot.episodes import Episodes, Samples
 from metarl.fewshot.learner import Learner, LearnerConfig, Normalisation
 from metarl.fewshot.networks import Network, Statistics, network_for
 from metarl.fewshot.objectives.plain import Objective, Predictor
@@ -57,17 +57,9 @@ class MappingLearner(Learner, abc.ABC):
     features: int
     """Numbers that an input is written in."""
 
-    def __init__(
-        self,
-        config: MappingConfig,
-        spec: TaskSpec,
-        *,
-        objective: Objective | None = None,
-        device: torch.device | str = "cpu",
-        seed: int = 0,
-    ):
-        super().__init__(config, spec, objective=objective, device=device, seed=seed)
-        generator = make_generator("mapping", seed)
+    def build(self) -> tuple[Parameters, Parameters]:
+        config, spec = self.config, self.spec
+        generator = make_generator("mapping", self.seed)
         self.encoder: Network | None = None
         self.targets, self.features = spec.outputs, spec.input_shape[0]
         parameters, buffers = Parameters(), Parameters()
@@ -79,7 +71,7 @@ class MappingLearner(Learner, abc.ABC):
             parameters |= with_prefix(_ENCODER, self.encoder.initialize(generator))
             buffers = self.encoder.initial_statistics()
         parameters |= with_prefix(_MAP, self.map_parameters(generator))
-        self.train_with(parameters, buffers)
+        return parameters, buffers
 
     @abc.abstractmethod
     def map_parameters(self, generator: torch.Generator) -> Parameters:

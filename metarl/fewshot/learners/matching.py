@@ -30,7 +30,7 @@ from metarl.errors import UsageError
 from metarl.fewshot.episodes import Samples, TaskSpec
 from metarl.fewshot.learner import Learner, LearnerConfig, Normalisation
 from metarl.fewshot.networks import Network, Statistics, network_for
-from metarl.fewshot.objectives.plain import Objective, Predictor
+from metarl.fewshot.objectives.plain import Predictor
 from metarl.randomness import make_generator
 from metarl.tasks import check_count
 
@@ -63,18 +63,10 @@ class Matching(Learner):
     kinds = ("classification",)
     any_ways = True
 
-    def __init__(
-        self,
-        config: MatchingConfig,
-        spec: TaskSpec,
-        *,
-        objective: Objective | None = None,
-        device: torch.device | str = "cpu",
-        seed: int = 0,
-    ):
-        super().__init__(config, spec, objective=objective, device=device, seed=seed)
+    def build(self) -> tuple[Parameters, Parameters]:
+        config, spec = self.config, self.spec
         self.network: Network = network_for(spec.input_shape, None, width=config.width, hidden=config.hidden)
-        generator = make_generator("matching", seed)
+        generator = make_generator("matching", self.seed)
         parameters = self.network.initialize(generator)
         if config.learn_sharpness:
             parameters["log_sharpness"] = torch.tensor(math.log(config.sharpness))
@@ -83,7 +75,7 @@ class Matching(Learner):
             for name in ("forward", "backward"):
                 parameters |= initial_lstm(name, size, size, size, generator)
             parameters |= initial_lstm("query", size, size, 2 * size, generator)
-        self.train_with(parameters, self.network.initial_statistics())
+        return parameters, self.network.initial_statistics()
 
     @classmethod
     def default_config(cls, spec: TaskSpec) -> MatchingConfig:

@@ -19,10 +19,11 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from metarl.adaptation import Parameters
 from metarl.errors import UsageError
 from metarl.fewshot.episodes import Episodes, Samples, TaskSpec
 from metarl.fewshot.learner import Learner, LearnerConfig, Normalisation
-from metarl.fewshot.objectives.plain import Objective, Predictor
+from metarl.fewshot.objectives.plain import Predictor
 from metarl.randomness import make_generator
 from metarl.tasks import check_count
 
@@ -138,21 +139,13 @@ class MemoryLearner(Learner, abc.ABC):
     config_class: ClassVar[type[LearnerConfig]] = MemoryConfig
     config: MemoryConfig
 
-    def __init__(
-        self,
-        config: MemoryConfig,
-        spec: TaskSpec,
-        *,
-        objective: Objective | None = None,
-        device: torch.device | str = "cpu",
-        seed: int = 0,
-    ):
-        super().__init__(config, spec, objective=objective, device=device, seed=seed)
+    def build(self) -> tuple[Parameters, Parameters]:
+        config, spec = self.config, self.spec
         if spec.preprocessing.is_image:
             pixels = spec.input_shape[0] * config.image_size**2
         else:
             (pixels,) = spec.input_shape
-        generator = make_generator("memory learner", seed)
+        generator = make_generator("memory learner", self.seed)
         self.cell = self.make_cell(pixels + spec.outputs)
         self.cell.initialize(generator)
         with torch.no_grad():  # among hundreds of pixels a label would hardly be heard at first
@@ -160,7 +153,7 @@ class MemoryLearner(Learner, abc.ABC):
         self.readout = nn.Linear(self.cell.outputs, spec.outputs)
         initialize(self.readout, generator)
         network = nn.ModuleDict({"cell": self.cell, "readout": self.readout}).to(self.device)
-        self.train_with(dict(network.named_parameters()))
+        return dict(network.named_parameters()), {}
 
     @classmethod
     def default_config(cls, spec: TaskSpec) -> LearnerConfig:

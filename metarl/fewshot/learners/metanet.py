@@ -38,7 +38,7 @@ from metarl.fewshot.episodes import Samples, TaskSpec
 from metarl.fewshot.learner import Learner, LearnerConfig, Normalisation
 from metarl.fewshot.learners.matching import initial_lstm, lstm_step
 from metarl.fewshot.networks import Network, ReluMLP, Statistics, linear, network_for
-from metarl.fewshot.objectives.plain import Objective, Predictor, task_loss
+from metarl.fewshot.objectives.plain import Predictor, task_loss
 from metarl.randomness import make_generator
 from metarl.tasks import check_count
 
@@ -91,22 +91,14 @@ class MetaNet(Learner):
     config: MetaNetConfig
     kinds = ("classification",)
 
-    def __init__(
-        self,
-        config: MetaNetConfig,
-        spec: TaskSpec,
-        *,
-        objective: Objective | None = None,
-        device: torch.device | str = "cpu",
-        seed: int = 0,
-    ):
-        super().__init__(config, spec, objective=objective, device=device, seed=seed)
+    def build(self) -> tuple[Parameters, Parameters]:
+        config, spec = self.config, self.spec
         self.encoder: Network = network_for(spec.input_shape, None, width=config.width, hidden=config.hidden)
         self.layers = ReluMLP((self.encoder.outputs, config.units, spec.outputs))
         """The layers with fast weights, after the encoder: hidden and output."""
         self.rule = ReluMLP((2, META_UNITS, META_UNITS, 1))
         """m, of one coordinate of a gradient."""
-        generator = make_generator("metanet", seed)
+        generator = make_generator("metanet", self.seed)
         parameters, statistics = Parameters(), Parameters()
         for name in NETWORKS:
             parameters |= _prefixed(f"{name}.encoder.", self.encoder.initialize(generator))
@@ -118,7 +110,7 @@ class MetaNet(Learner):
         parameters |= initial_lstm("lstm", 2, META_UNITS, META_UNITS, generator)
         parameters["lstm.output"] = FAST_SCALE * torch.randn(1, META_UNITS, generator=generator)
         parameters["log_sharpness"] = torch.tensor(math.log(config.sharpness))
-        self.train_with(parameters, statistics)
+        return parameters, statistics
 
     @classmethod
     def default_config(cls, spec: TaskSpec) -> MetaNetConfig:

@@ -14,10 +14,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from metarl.adaptation import Parameters
 from metarl.fewshot.episodes import Samples, TaskSpec
 from metarl.fewshot.learner import Learner, LearnerConfig, Normalisation
 from metarl.fewshot.networks import Network, Statistics, network_for
-from metarl.fewshot.objectives.plain import Objective, Predictor
+from metarl.fewshot.objectives.plain import Predictor
 from metarl.randomness import make_generator
 
 
@@ -33,18 +34,10 @@ class ProtoNet(Learner):
     kinds = ("classification",)
     any_ways = True
 
-    def __init__(
-        self,
-        config: ProtoNetConfig,
-        spec: TaskSpec,
-        *,
-        objective: Objective | None = None,
-        device: torch.device | str = "cpu",
-        seed: int = 0,
-    ):
-        super().__init__(config, spec, objective=objective, device=device, seed=seed)
+    def build(self) -> tuple[Parameters, Parameters]:
+        config, spec = self.config, self.spec
         self.network: Network = network_for(spec.input_shape, None, width=config.width, hidden=config.hidden)
-        self.train_with(self.network.initialize(make_generator("protonet", seed)), self.network.initial_statistics())
+        return self.network.initialize(make_generator("protonet", self.seed)), self.network.initial_statistics()
 
     @classmethod
     def default_config(cls, spec: TaskSpec) -> ProtoNetConfig:

@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from metarl.adaptation import Parameters
 from metarl.fewshot.episodes import Episodes, Samples, TaskSpec
 from metarl.fewshot.learner import Learner, LearnerConfig, Normalisation
 from metarl.fewshot.networks import Network, Statistics, network_for
@@ -54,26 +55,18 @@ class Siamese(Learner):
     kinds = ("classification",)
     any_ways = True
 
-    def __init__(
-        self,
-        config: SiameseConfig,
-        spec: TaskSpec,
-        *,
-        objective: Objective | None = None,
-        device: torch.device | str = "cpu",
-        seed: int = 0,
-    ):
-        super().__init__(config, spec, objective=objective, device=device, seed=seed)
+    def build(self) -> tuple[Parameters, Parameters]:
+        config, spec = self.config, self.spec
         self.network: Network = network_for(
             spec.input_shape, config.embedding, width=config.width, hidden=config.hidden
         )
-        generator = make_generator("siamese", seed)
+        generator = make_generator("siamese", self.seed)
         parameters = self.network.initialize(generator)
         # Farther apart is less likely the same: with random signs, half the features would have to turn around first.
         weight = torch.rand(config.embedding, generator=generator)
         parameters["distance_weight"] = -2 * INITIAL_SLOPE / config.embedding * weight
         parameters["distance_bias"] = torch.tensor(INITIAL_BIAS)
-        self.train_with(parameters, self.network.initial_statistics())
+        return parameters, self.network.initial_statistics()
 
     @classmethod
     def default_config(cls, spec: TaskSpec) -> SiameseConfig:
