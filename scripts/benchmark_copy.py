@@ -10,9 +10,9 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from metarl.experiment.progress import Progress
 from metarl.fewshot.copy_task import CopyConfig, run_copy_task
 from metarl.scripts.benchmark import Output
-from metarl.scripts.progress import bar
 
 
 @dataclass
@@ -24,10 +24,13 @@ class Arguments(Output):
 
 def run(arguments: Arguments) -> dict[str, Any]:
     """Trains, prints a table and returns the figures."""
-    with bar() as report:
-        results = run_copy_task(
-            arguments.copy, lambda name, step, bits: report(name, step, arguments.copy.updates, f"{bits:.3f} bits")
-        )
+    updates = arguments.copy.updates
+    with Progress("copy") as bar:
+
+        def report(number: int, name: str, step: int, bits: float) -> None:
+            bar.update((number + step / updates) / 2, f"{name}: step {step}/{updates}  {bits:.3f} bits")
+
+        results = run_copy_task(arguments.copy, report)
     table = Table(title="Bits lost per vector of 8 bits")
     table.add_column("length", justify="right")
     for name, result in results.items():

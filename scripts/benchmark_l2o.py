@@ -10,9 +10,9 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from metarl.experiment.progress import Progress
 from metarl.fewshot.quadratics import QuadraticsConfig, run_quadratics
 from metarl.scripts.benchmark import Output
-from metarl.scripts.progress import bar
 
 
 @dataclass
@@ -25,8 +25,11 @@ class Arguments(Output):
 def run(arguments: Arguments) -> dict[str, Any]:
     """Trains, prints a table and returns the figures."""
     config = arguments.quadratics
-    with bar() as report:
-        results = run_quadratics(config, lambda epoch, loss: report("l2o", epoch, config.epochs, f"loss {loss:.4f}"))
+    total = config.epochs
+    with Progress("l2o") as bar:
+        results = run_quadratics(
+            config, lambda epoch, loss: bar.update(epoch / total, f"epoch {epoch}/{total}  loss {loss:.4f}")
+        )
     table = Table(title=f"Loss after {config.steps} steps, {config.test_functions} unseen functions")
     for column in ("optimizer", "learning rate", "mean", "± standard error", "median"):
         table.add_column(column, justify="left" if column == "optimizer" else "right")

@@ -1,4 +1,4 @@
-"""Metrics of a run: one JSON object per line and iteration, and the same for TensorBoard."""
+"""Metrics of a run: one JSON object per line and iteration (or so many of them), and the same for TensorBoard."""
 
 import json
 import math
@@ -14,16 +14,17 @@ Row = dict[str, Any]
 
 
 class MetricsLog:
-    """Appends to the run's metrics.jsonl and its TensorBoard events, after the first `iteration` rows.
+    """Appends to the run's metrics.jsonl and its TensorBoard events, after `iteration` iterations.
 
-    Rows beyond `iteration`, which a killed run may have written after its last checkpoint, are cut off.
+    There is a row for each iteration, or for each `every` of them. Rows beyond `iteration`, which a killed run may have
+    written after its last checkpoint, are cut off.
     """
 
-    def __init__(self, run: Path, iteration: int):
+    def __init__(self, run: Path, iteration: int, every: int = 1):
         # Imported here because it is slow and only training needs it.
         from torch.utils.tensorboard import SummaryWriter
 
-        cut_metrics(run, iteration)
+        cut_metrics(run, iteration, every)
         self._file = (run / "metrics.jsonl").open("a")
         self._events = SummaryWriter(str(run), purge_step=iteration + 1 if iteration else None)
 
@@ -42,31 +43,35 @@ class MetricsLog:
                 self._events.add_scalar(name, value, global_step=row["iteration"])
 
 
-def cut_metrics(run: Path, iteration: int) -> None:
-    """Leaves the first `iteration` rows of metrics.jsonl; raises `UsageError` where they are not all there."""
-    path = run / "metrics.jsonl"
-    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-    if len(lines) != iteration or (lines and not lines[-1].endswith("\n")):
-        _parse(path, lines[:iteration], iteration)
-        write_atomically(path, "".join(lines[:iteration]))
+def cut_metrics(run: Path, iteration: int, every: int = 1) -> None:
+    """Leaves the rows of the first iterations; raises `UsageError` where they are not all there."""
+    path, wanted = run / "metrics.jsonl", iteration // every
+    lines = _lines(path)
+    if len(lines) != wanted or (lines and not lines[-1].endswith("\n")):
+        _parse(path, lines[:wanted], wanted, every)
+        write_atomically(path, "".join(lines[:wanted]))
 
 
-def read_metrics(run: Path, iteration: int | None = None) -> list[Row]:
-    """The rows of metrics.jsonl, the first `iteration` of them or all."""
-    path = run / "metrics.jsonl"
-    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-    return _parse(path, lines[:iteration], iteration or 0)
+def read_metrics(run: Path, iteration: int | None = None, every: int = 1) -> list[Row]:
+    """The rows of metrics.jsonl, those of the first `iteration` iterations or all."""
+    path, wanted = run / "metrics.jsonl", None if iteration is None else iteration // every
+    return _parse(path, _lines(path)[:wanted], wanted or 0, every)
 
 
-def _parse(path: Path, lines: list[str], expected: int) -> list[Row]:
-    if len(lines) < expected:
-        raise UsageError(f"{path} is damaged: it has {len(lines)} of {expected} iterations")
+def _lines(path: Path) -> list[str]:
+    return path.read_text().splitlines(keepends=True) if path.exists() else []
+
+
+def _parse(path: Path, lines: list[str], wanted: int, every: int) -> list[Row]:
+    if len(lines) < wanted:
+        raise UsageError(f"{path} is damaged: it has {len(lines)} of {wanted} rows")
     try:
         rows = [json.loads(line) for line in lines]
     except ValueError:
         raise UsageError(f"{path} is damaged: not every line is a JSON object") from None
-    if any(not isinstance(row, Mapping) or row.get("iteration") != i for i, row in enumerate(rows, start=1)):
-        raise UsageError(f"{path} is damaged: its lines are not iterations 1, 2, …")
+    for i, row in enumerate(rows, start=1):
+        if not isinstance(row, Mapping) or row.get("iteration") != i * every:
+            raise UsageError(f"{path} is damaged: its lines are not iterations {every}, {2 * every}, …")
     return rows
 
 

@@ -1,4 +1,4 @@
-"""How far training has come, on stderr: a live display on a terminal, plain lines elsewhere."""
+"""How far something long has come, on stderr: a live display on a terminal, plain lines elsewhere."""
 
 import math
 import sys
@@ -11,19 +11,15 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from metarl.experiment.config import TrainConfig
-from metarl.experiment.metrics import Row
-
 PLAIN_INTERVAL = 5.0
 """Seconds between plain lines."""
-_ALWAYS_SHOWN = {"iteration", "env_steps", "wall_seconds", "steps_per_second", "return_mean"}
 
 
 class Progress:
-    """Shows each row of metrics. `done` is the share of the run that was done when it began."""
+    """Shows a share of a whole. `done` is the share that was there when it began."""
 
-    def __init__(self, config: TrainConfig, done: float, *, enabled: bool = True):
-        self._config = config
+    def __init__(self, title: str, *, done: float = 0.0, enabled: bool = True):
+        self._title = title
         self._done = done
         self._began = time.perf_counter()
         self._last_line = -math.inf
@@ -45,38 +41,22 @@ class Progress:
         if self._pending is not None:
             print(self._pending, file=sys.stderr, flush=True)
 
-    def update(self, row: Row) -> None:
-        done = min(1.0, self._config.reached(row["iteration"], row["env_steps"]))
+    def update(self, done: float, text: str, details: str = "") -> None:
+        """Shows `text` of what is now `done`, and on a terminal `details` below it."""
         elapsed = time.perf_counter() - self._began
-        left = elapsed * (1 - done) / (done - self._done)
+        left = _duration(elapsed * (1 - done) / (done - self._done))
         if self._live_enabled:
-            self._live.update(self._picture(row, done, left))
+            self._live.update(self._picture(done, left, text, details))
         elif self._plain:
-            self._pending = self._line(row, left)
+            self._pending = f"{text}  {left} left"
             if time.perf_counter() - self._last_line >= PLAIN_INTERVAL:
                 print(self._pending, file=sys.stderr, flush=True)
                 self._last_line, self._pending = time.perf_counter(), None
 
-    def _line(self, row: Row, left: float) -> str:
-        return (
-            f"iteration {self._count(row)}  env steps {row['env_steps']:,}  return {row['return_mean']:.2f}  "
-            f"{row['steps_per_second']:,.0f} steps/s  {_duration(left)} left"
-        )
-
-    def _picture(self, row: Row, done: float, left: float) -> Group:
+    def _picture(self, done: float, left: str, text: str, details: str) -> Group:
         bar = Table.grid(padding=(0, 1))
-        bar.add_row(
-            f"{self._config.agent} on {self._config.env}",
-            ProgressBar(total=1.0, completed=done, width=30),
-            f"{done:4.0%}",
-            f"[cyan]{_duration(left)} left",
-        )
-        more = [f"{name} {value:.4g}" for name, value in row.items() if name not in _ALWAYS_SHOWN]
-        return Group(bar, Text(self._line(row, left).rsplit("  ", 1)[0]), Text("  ".join(more), style="dim"))
-
-    def _count(self, row: Row) -> str:
-        bound = self._config.iterations
-        return str(row["iteration"]) if bound is None else f"{row['iteration']}/{bound}"
+        bar.add_row(self._title, ProgressBar(total=1.0, completed=done, width=30), f"{done:4.0%}", f"[cyan]{left} left")
+        return Group(bar, Text(text), Text(details, style="dim"))
 
 
 def _duration(seconds: float) -> str:

@@ -2,18 +2,14 @@
 
 import contextlib
 import shlex
-import signal
 import sys
-import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
 from metarl.experiment.checkpoints import Checkpoint, save_checkpoint
 from metarl.experiment.config import TrainConfig
-from metarl.experiment.metrics import MetricsLog, read_metrics
+from metarl.experiment.interrupts import Interrupts
+from metarl.experiment.metrics import MetricsLog, Row, read_metrics
 from metarl.experiment.plots import plot_training
 from metarl.experiment.progress import Progress
 from metarl.experiment.run_folder import Run, check_output, create_run_folder, load_run
@@ -56,27 +52,30 @@ def resume(run: Path | str, *, progress: bool = True) -> Path:
 
 def _learn(run: Run, env: TaskVectorEnv, show_progress: bool) -> None:
     config, agent, last = run.config, run.agent, run.checkpoint
+    title = f"{config.agent} on {config.env}"
     began = time.perf_counter() - last.wall_seconds
     done = config.reached(last.iteration, last.env_steps)
-    with _sigterm_interrupts():
+    with Interrupts() as interrupts:
         try:
-            with MetricsLog(run.path, last.iteration) as log, Progress(config, done, enabled=show_progress) as progress:
+            with MetricsLog(run.path, last.iteration) as log, Progress(title, done=done, enabled=show_progress) as bar:
                 while config.reached(last.iteration, last.env_steps) < 1:
                     iteration = last.iteration + 1
                     seeds = [derive_seed(part, config.seed, iteration) for part in ("train tasks", "improve")]
                     env.set_tasks(run.distribution.sample(env.num_tasks, split="train", seed=seeds[0]))
                     metrics = agent.improve(env, seed=seeds[1])
                     seconds = time.perf_counter() - began
-                    row: dict[str, Any] = {
+                    row: Row = {
                         "iteration": iteration,
                         **metrics,
                         "env_steps": last.env_steps + int(metrics["env_steps"]),
                         "wall_seconds": seconds,
                         "steps_per_second": metrics["env_steps"] / (seconds - last.wall_seconds),
                     }
-                    log.write(row)
-                    progress.update(row)
-                    last = Checkpoint.of(agent, iteration, row["env_steps"], seconds)
+                    with interrupts.held():  # what is in the log is in `last`, too
+                        log.write(row)
+                        last = Checkpoint.of(agent, iteration, row["env_steps"], seconds)
+                    done = min(1.0, config.reached(iteration, row["env_steps"]))
+                    bar.update(done, _text(config, row), _details(row))
                     if iteration % config.checkpoint_every == 0:
                         save_checkpoint(run.path, last)
         except BaseException:
@@ -85,22 +84,17 @@ def _learn(run: Run, env: TaskVectorEnv, show_progress: bool) -> None:
             print(f"stopped after iteration {last.iteration}, which is saved; go on with: {command}", file=sys.stderr)
             raise
         save_checkpoint(run.path, last)
-    title = f"{config.agent} on {config.env}"
     plot_training(read_metrics(run.path, last.iteration), title, run.path / "plots" / "training.png")
 
 
-@contextlib.contextmanager
-def _sigterm_interrupts() -> Iterator[None]:
-    """Makes SIGTERM mean Ctrl-C; signal handlers belong to the main thread, elsewhere nothing changes."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
+def _text(config: TrainConfig, row: Row) -> str:
+    bound = "" if config.iterations is None else f"/{config.iterations}"
+    return (
+        f"iteration {row['iteration']}{bound}  env steps {row['env_steps']:,}  return {row['return_mean']:.2f}  "
+        f"{row['steps_per_second']:,.0f} steps/s"
+    )
 
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+def _details(row: Row) -> str:
+    shown = {"iteration", "env_steps", "wall_seconds", "steps_per_second", "return_mean"}
+    return "  ".join(f"{name} {value:.4g}" for name, value in row.items() if name not in shown)

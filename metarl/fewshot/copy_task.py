@@ -151,9 +151,12 @@ def measure(network: nn.Module, lengths: Sequence[int], sequences: int, seed: in
 
 
 def run_copy_task(
-    config: CopyConfig, report: Callable[[str, int, float], None] = lambda name, step, bits: None
+    config: CopyConfig, report: Callable[[int, str, int, float], None] = lambda number, name, step, bits: None
 ) -> dict[str, dict[str, Any]]:
-    """Trains and tests both networks; returns what became of each, by name."""
+    """Trains and tests both networks; returns what became of each, by name.
+
+    `report` hears the number and the name of the network, the step and its bits per vector.
+    """
     networks: dict[str, nn.Module] = {
         "ntm": NTMCopier(config, make_generator("copy", "ntm", config.seed)),
         "lstm": LSTMCopier(config, make_generator("copy", "lstm", config.seed)),
@@ -163,9 +166,9 @@ def run_copy_task(
     if sizes["lstm"] < sizes["ntm"]:
         raise UsageError(f"the LSTM has {sizes['lstm']:,} parameters, the NTM {sizes['ntm']:,}: raise --lstm-size")
     results = {}
-    for name, network in networks.items():
+    for number, (name, network) in enumerate(networks.items()):
         began = time.perf_counter()
-        train(network, config, functools.partial(report, name))
+        train(network, config, functools.partial(report, number, name))
         results[name] = {
             "parameters": sizes[name],
             "training_seconds": time.perf_counter() - began,
