@@ -6,12 +6,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from metarl.adaptation import stack
 from metarl.fewshot.episodes import Episodes, EpisodeShape, Samples, TaskSpec
 from metarl.fewshot.learners import gradient
 from metarl.fewshot.learners.maml import ANIL, MAML, FirstOrderMAML
 from metarl.fewshot.learners.reptile import Reptile, ReptileConfig
-from metarl.fewshot.objectives.plain import task_loss
+from metarl.fewshot.objectives.plain import task_loss, task_score
 from metarl.fewshot.preprocessing import Preprocessing
 
 REGRESSION = TaskSpec("regression", EpisodeShape(1, 6, 5), Preprocessing((2,)), 1)
@@ -76,11 +75,38 @@ def test_the_meta_gradient_is_the_derivative_by_finite_differences(cls: type, st
 def test_first_order_takes_the_gradient_where_adaptation_ends():
     learner, episodes = make(FirstOrderMAML, inner_steps=2), regression_episodes()
     found = torch.autograd.grad(query_loss(learner, episodes), list(learner.parameters.values()))
-    start = stack({name: value.detach() for name, value in learner.parameters.items()}, 3)
-    ends = {name: value.requires_grad_() for name, value in learner.descend(start, episodes.support, 2).items()}
+    with torch.no_grad():
+        *_, last = learner.path(episodes.support, 2)
+    ends = {name: value.requires_grad_() for name, value in last.items()}
     loss = task_loss(learner.network(ends, episodes.query.x), episodes.query).mean()
     expected = [value.sum(0) for value in torch.autograd.grad(loss, list(ends.values()))]
     torch.testing.assert_close(list(found), expected)
+
+
+def test_late_steps_have_a_size_of_their_own():
+    learner, episodes = make(MAML, inner_steps=2, late_lr=0.02, test_steps=4), regression_episodes()
+    values = {name: value.detach()[None].expand(3, *value.shape) for name, value in learner.parameters.items()}
+    for size in (0.05, 0.05, 0.02, 0.02):
+        values = {name: value.detach().requires_grad_() for name, value in values.items()}
+        loss = task_loss(learner.network(values, episodes.support.x), episodes.support).sum()
+        slopes = torch.autograd.grad(loss, list(values.values()))
+        values = {name: value - size * slope for (name, value), slope in zip(values.items(), slopes, strict=True)}
+    found = learner.adapt(episodes.support)(episodes.query.x)
+    torch.testing.assert_close(found, learner.network(values, episodes.query.x))
+
+
+@pytest.mark.parametrize("cls", [MAML, ANIL, Reptile])
+def test_the_curve_ends_where_adaptation_ends(cls: type, images, shape):
+    spec = images.spec(shape)
+    learner = cls(dataclasses.replace(cls.default_config(spec), width=4, test_steps=4), spec)
+    episodes = images.episodes("test", 3, shape, seed=0)
+    curve = learner.curve(episodes)
+    assert list(curve) == [0, 1, 2, 3, 4]
+    with torch.no_grad():
+        outputs = learner.adapt(episodes.support)(episodes.query.x)
+        start = learner.predictor(learner.start(3), episodes.support)(episodes.query.x)
+    torch.testing.assert_close(curve[4], task_score(outputs, episodes.query))
+    torch.testing.assert_close(curve[0], task_score(start, episodes.query))
 
 
 def test_anil_is_maml_with_the_body_held_still(images, shape):

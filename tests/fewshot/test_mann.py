@@ -76,6 +76,33 @@ def test_step_is_the_papers():
     assert state.usage.shape == (2, 6)
 
 
+def test_a_head_finds_again_what_it_wrote():
+    """Untrained, the slot that a vector was written to is the one whose reading rises most when it comes back."""
+    generator = make_generator("found again")
+    cell = LRUACell("feed-forward", 8, 32, heads=1, slots=12, size=16, usage_decay=0.9)
+    cell.initialize(generator)
+    with torch.no_grad():
+        cell.interface.weight[2 * cell.size] = 0.0
+        cell.interface.bias[2 * cell.size] = -50.0  # every vector to a slot of its own
+        cell.controller.feedback.weight.zero_()
+    vectors = torch.randn(5, 1, 8, generator=generator)
+    _, state = cell(vectors, cell.initial(1))
+    written = [int(slot) for slot in least_written(cell, vectors)]
+    for slot, vector in zip(written, vectors, strict=True):
+        _, after = cell(vector[None], state)
+        before_now = after.weights[0, 0].clone()
+        before_now[list(set(range(12)) - set(written))] = 0.0
+        assert int(before_now.argmax()) == slot
+
+
+def least_written(cell, vectors):
+    """The slot that each of `vectors` goes to."""
+    state = cell.initial(1)
+    for vector in vectors:
+        yield least_used(state.usage, 1).argmax(2)[0, 0]
+        _, state = cell(vector[None], state)
+
+
 def test_least_used_slots():
     usage = torch.tensor([[0.5, 0.1, 0.9, 0.0], [3.0, 2.0, 1.0, 4.0]])
     assert least_used(usage, 2).argmax(2).tolist() == [[3, 1], [2, 1]]

@@ -142,7 +142,10 @@ def test_images_are_shrunk_and_distorted_a_little():
     still = MANN(MANNConfig(**SMALL, rotation=0.0, translation=0.0), spec)
     torch.testing.assert_close(still._distort(picture, make_generator(0)), picture, rtol=0, atol=1e-4)
     labels = torch.zeros(1, 6, 3)
-    assert learner._inputs(picture, labels).shape == (6, 1, 20 * 20 + 3)
+    seen = learner._inputs(picture, labels)
+    assert seen.shape == (6, 1, 20 * 20 + 3)
+    assert seen[..., :400].mean(2).abs().max() < 1e-6
+    assert seen[..., :400].std(2, correction=0).flatten().tolist() == pytest.approx([1.0] * 6, abs=1e-3)
 
 
 @BOTH

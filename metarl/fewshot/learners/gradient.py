@@ -1,6 +1,7 @@
 """What MAML, ANIL and Reptile have in common: a network whose learned parameters are where adaptation starts."""
 
 import abc
+import collections
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
@@ -72,26 +73,26 @@ class GradientLearner(Learner, abc.ABC):
         both = Statistics(reference=reference)
         return lambda x: self.network(parameters, torch.cat([support.x, x], 1), both)[:, reference:]
 
+    def start(self, num_tasks: int) -> Parameters:
+        """What adaptation changes, before any step, for each of the tasks."""
+        return stack(self.parameters, num_tasks)
+
     @abc.abstractmethod
-    def descend(self, parameters: Parameters, support: Samples, steps: int) -> Parameters:
-        """Stacked `parameters` `[E, ...]` after so many steps on the support sets."""
+    def path(self, support: Samples, steps: int) -> Iterator[Parameters]:
+        """θ_0, θ_1, … of each task: `start` and what it is after each of `steps` steps on the support sets."""
 
     def adapt(self, support: Samples, *, training: bool = False) -> Predictor:
         steps = self.config.inner_steps if training else self.config.test_steps
-        parameters = self.descend(stack(self.parameters, len(support.x)), support, steps)
-        return self.predictor(parameters, support)
+        return self.predictor(last(self.path(support, steps)), support)
 
     @torch.no_grad()
     def curve(self, episodes: Episodes) -> dict[int, Float[Tensor, "E"]]:
         """The score of each task after 0, 1, … `test_steps` steps."""
-        parameters = stack(self.parameters, len(episodes))
-        scores = {}
-        for steps in range(self.config.test_steps + 1):
-            if steps > 0:
-                parameters = self.descend(parameters, episodes.support, 1)
-            outputs = self.predictor(parameters, episodes.support)(episodes.query.x)
-            scores[steps] = task_score(outputs, episodes.query)
-        return scores
+        path = self.path(episodes.support, self.config.test_steps)
+        return {
+            steps: task_score(self.predictor(parameters, episodes.support)(episodes.query.x), episodes.query)
+            for steps, parameters in enumerate(path)
+        }
 
     def chunks(self, episodes: Episodes) -> Iterator[Episodes]:
         """The episodes in groups whose activations fit the cache; on a GPU all at once."""
@@ -101,3 +102,8 @@ class GradientLearner(Learner, abc.ABC):
             size = max(1, min(MAX_CHUNK, CACHE_BYTES // self.network.activation_bytes(largest)))
         for start in range(0, len(episodes), size):
             yield episodes[start : start + size]
+
+
+def last(path: Iterator[Parameters]) -> Parameters:
+    """Where `path` ends; what lies before is not kept."""
+    return collections.deque(path, maxlen=1).pop()

@@ -23,10 +23,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from metarl.adaptation import Parameters, gradient_of, stack
-from metarl.fewshot.episodes import Episodes, Samples
+from metarl.fewshot.episodes import Samples
 from metarl.fewshot.learner import LearnerConfig
 from metarl.fewshot.learners.gradient import GradientConfig, GradientLearner
-from metarl.fewshot.objectives.plain import Predictor, task_score
 from metarl.randomness import make_generator
 from metarl.tasks import check_count
 
@@ -117,30 +116,12 @@ class L2O(GradientLearner):
         parameters, buffers = super().build()
         return parameters | learned, buffers
 
-    def adapt(self, support: Samples, *, training: bool = False) -> Predictor:
-        steps = self.config.inner_steps if training else self.config.test_steps
-        parameters = self.descend(self._start(len(support.x)), support, steps)
-        return self.predictor(parameters, support)
-
-    def descend(self, parameters: Parameters, support: Samples, steps: int) -> Parameters:
-        *_, last = self._path(parameters, support, steps)
-        return last
-
-    @torch.no_grad()
-    def curve(self, episodes: Episodes) -> dict[int, Float[Tensor, "E"]]:
-        """The score of each task after 0, 1, … `test_steps` steps."""
-        path = self._path(self._start(len(episodes)), episodes.support, self.config.test_steps)
-        return {
-            steps: task_score(self.predictor(parameters, episodes.support)(episodes.query.x), episodes.query)
-            for steps, parameters in enumerate(path)
-        }
-
-    def _start(self, num_tasks: int) -> Parameters:
+    def start(self, num_tasks: int) -> Parameters:
         network = {name: value for name, value in self.parameters.items() if not name.startswith(_PREFIX)}
         return stack(network, num_tasks)
 
-    def _path(self, parameters: Parameters, support: Samples, steps: int) -> Iterator[Parameters]:
-        """θ_0, θ_1, … of all tasks, `steps` + 1 of them."""
+    def path(self, support: Samples, steps: int) -> Iterator[Parameters]:
+        parameters = self.start(len(support.x))
         slope = gradient_of(lambda values: self.objective.support_loss(self.network(values, support.x), support))
         names, shapes = list(parameters), [value.shape for value in parameters.values()]
         flat = torch.cat([value.flatten(1) for value in parameters.values()], 1)

@@ -7,10 +7,15 @@ MAML (Finn, Abbeel, Levine, ICML 2017), algorithm 2 and equation 1:
 the second gradient through the first (MAML) or with ∂θ'/∂θ = 1 (first-order MAML, section 5.2). ANIL (Raghu et al.,
 ICLR 2020) adapts the last linear layer alone, in training and at test time.
 
+The paper adapts the sine waves with one step size throughout; on some waves that diverges within ten steps, and here it
+is halved after the step that training knows, as in the paper's reinforcement learning (appendix A.2).
+
 Deviations: convolutions have no bias (batch normalisation removes it), weights are Xavier-uniform and He-normal instead
 of truncated normal with standard deviation 0.01; the meta-loss is the mean over tasks, not the sum.
 """
 
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -19,37 +24,64 @@ from torch import Tensor
 
 from metarl.adaptation import Parameters, adapt, gradient_of, stack
 from metarl.fewshot.episodes import Episodes, Samples, TaskSpec
+from metarl.fewshot.learner import LearnerConfig
 from metarl.fewshot.learners.gradient import GradientConfig, GradientLearner
 from metarl.fewshot.networks import DEFAULT, Statistics
 from metarl.fewshot.objectives.plain import Predictor
+
+Loss = Callable[[Parameters], Float[Tensor, "E"]]
+
+
+@dataclass(frozen=True)
+class MAMLConfig(GradientConfig):
+    """Options of MAML and its relatives."""
+
+    late_lr: float | None = None
+    """Step size of the steps beyond those of training; α where not given."""
+
+    def step_size(self, step: int) -> float:
+        """The size of step 0, 1, …"""
+        return self.inner_lr if self.late_lr is None or step < self.inner_steps else self.late_lr
 
 
 class MAML(GradientLearner):
     """Differentiates through adaptation."""
 
+    config_class: ClassVar[type[LearnerConfig]] = MAMLConfig
+    config: MAMLConfig
     first_order: ClassVar[bool] = False
 
     @classmethod
-    def default_config(cls, spec: TaskSpec) -> GradientConfig:
+    def default_config(cls, spec: TaskSpec) -> MAMLConfig:
         """The paper's appendix A for the sinusoid and for Omniglot, 5-way and 20-way; near to them for other data."""
         if spec.kind == "regression":
-            return GradientConfig(
+            return MAMLConfig(
                 iterations=70_000,
                 num_tasks=25,
                 hidden=(40, 40),
                 inner_lr=0.01,
+                late_lr=0.005,
                 test_steps=10,
                 train_queries=spec.shape.shots,
             )
         if len(spec.input_shape) == 1:
-            return GradientConfig(num_tasks=25, hidden=(64, 64), inner_lr=0.1, inner_steps=5, test_steps=5)
+            return MAMLConfig(num_tasks=25, hidden=(64, 64), inner_lr=0.1, inner_steps=5, test_steps=5)
         if spec.shape.ways > 5:
-            return GradientConfig(num_tasks=16, inner_lr=0.1, inner_steps=5, test_steps=5, train_queries=5)
-        return GradientConfig(num_tasks=32, inner_lr=0.4, inner_steps=1, test_steps=3, train_queries=5)
+            return MAMLConfig(num_tasks=16, inner_lr=0.1, inner_steps=5, test_steps=5, train_queries=5)
+        return MAMLConfig(num_tasks=32, inner_lr=0.4, inner_steps=1, test_steps=3, train_queries=5)
 
-    def descend(self, parameters: Parameters, support: Samples, steps: int) -> Parameters:
-        gradient = gradient_of(lambda values: self.objective.support_loss(self.network(values, support.x), support))
-        return adapt(parameters, [gradient] * steps, [self.config.inner_lr] * steps, first_order=self.first_order)
+    def path(self, support: Samples, steps: int) -> Iterator[Parameters]:
+        return self.descend(
+            lambda values: self.objective.support_loss(self.network(values, support.x), support), support, steps
+        )
+
+    def descend(self, loss: Loss, support: Samples, steps: int) -> Iterator[Parameters]:
+        """The path down the gradient of `loss`."""
+        parameters, gradient = self.start(len(support.x)), gradient_of(loss)
+        yield parameters
+        for step in range(steps):
+            parameters = adapt(parameters, [gradient], [self.config.step_size(step)], first_order=self.first_order)
+            yield parameters
 
     def fit(self, episodes: Episodes, *, seed: int) -> dict[str, float]:
         """One step down the meta-gradient, which is summed up over chunks of tasks."""
@@ -77,16 +109,14 @@ class FirstOrderMAML(MAML):
 class ANIL(MAML):
     """MAML that adapts the last layer alone: the body runs once per episode, with the same parameters for all tasks."""
 
-    def adapt(self, support: Samples, *, training: bool = False) -> Predictor:
-        steps = self.config.inner_steps if training else self.config.test_steps
-        head = stack(self._head(), len(support.x))
-        return self.predictor(self.descend(head, support, steps), support)
+    def start(self, num_tasks: int) -> Parameters:
+        return stack({name: self.parameters[name] for name in self.network.head_names()}, num_tasks)
 
-    def descend(self, parameters: Parameters, support: Samples, steps: int) -> Parameters:
+    def path(self, support: Samples, steps: int) -> Iterator[Parameters]:
         features = self.network.body(self.parameters, support.x)
-        gradient = gradient_of(lambda head: self.objective.support_loss(self.network.head(head, features), support))
-        head = {name: parameters[name] for name in self.network.head_names()}
-        return adapt(head, [gradient] * steps, [self.config.inner_lr] * steps)
+        return self.descend(
+            lambda head: self.objective.support_loss(self.network.head(head, features), support), support, steps
+        )
 
     def predictor(self, parameters: Parameters, support: Samples) -> Predictor:
         reference = support.x.shape[1]
@@ -102,6 +132,3 @@ class ANIL(MAML):
 
     def embed(self, inputs: Float[Tensor, "n ..."]) -> Float[Tensor, "n D"]:
         return self.network.body(self.parameters, inputs[None], DEFAULT)[0]
-
-    def _head(self) -> Parameters:
-        return {name: self.parameters[name] for name in self.network.head_names()}

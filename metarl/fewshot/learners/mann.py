@@ -11,10 +11,12 @@ weights of reading, of writing and of usage over the slots i of the memory M (se
 w^lu_{t−1} marks the slots of least usage, as many as there are heads. The classifier sees [h_t, r_t]. A slot can be
 filled by an image and, a step later, where it has been read, by its label.
 
-Deviations: the row a_t is the key k_t in the paper, where a head can look for nothing but what it writes; the strength
-β, which the paper's softmax lacks, is that of the Neural Turing Machine and starts at about 3; each head has one of the
-least used slots to itself, where the paper's equation 6 marks all of them for all heads; no gradient goes through the
-usage; the label's weights start larger (`MemoryLearner`); Adam takes the place of RMSProp.
+Deviations: the row a_t is the key k_t in the paper, where a head can look for nothing but what it writes; here it only
+starts as the key, without which nothing is found again and labels are not learned within thousands of steps. The
+strength β, which the paper's softmax lacks, is that of the Neural Turing Machine and starts at about 3; each head has
+one of the least used slots to itself, where the paper's equation 6 marks all of them for all heads; no gradient goes
+through the usage; the label's weights start larger and images are standardised one by one (`MemoryLearner`); Adam takes
+the place of RMSProp.
 """
 
 from dataclasses import dataclass
@@ -93,6 +95,14 @@ class LRUACell(MemoryCell):
             weights=like.new_zeros(size, self.heads, self.slots),
             usage=like.new_zeros(size, self.slots),
         )
+
+    @torch.no_grad()
+    def initialize(self, generator: torch.Generator) -> None:
+        """As any cell's; besides, a head's row starts equal to its key, so that what it writes it finds again."""
+        super().initialize(generator)
+        for parameter in (self.interface.weight, self.interface.bias):
+            keys, rows, *_ = parameter.unflatten(0, (self.heads, -1)).split(self.sizes, 1)
+            rows.copy_(keys)
 
     def advance(self, inputs: Float[Tensor, "B G"], state: LRUAState) -> tuple[Float[Tensor, "B O"], LRUAState]:
         hidden, cell = self.controller(inputs, state.reads, state.hidden, state.cell)

@@ -224,13 +224,18 @@ class MemoryLearner(Learner, abc.ABC):
         return means
 
     def _inputs(self, x: Float[Tensor, "E T ..."], before: Float[Tensor, "E T O"]) -> Float[Tensor, "T E I"]:
-        """What the controller sees: pixels or features, and the label before."""
+        """What the controller sees: pixels or features, and the label before.
+
+        Each image's pixels are brought to mean 0 and deviation 1: what all images have in common would make all keys
+        alike.
+        """
         if self.spec.preprocessing.is_image:
             images = x.flatten(0, 1)
             side = self.config.image_size
             if images.shape[-2:] != (side, side):
                 images = F.interpolate(images, size=(side, side), mode="bilinear", antialias=True, align_corners=False)
-            x = images.unflatten(0, x.shape[:2])
+            pixels = images.flatten(1)
+            x = F.layer_norm(pixels, pixels.shape[1:]).unflatten(0, x.shape[:2])
         return torch.cat([x.flatten(2), before], 2).transpose(0, 1)
 
     def _labels(self, samples: Samples) -> Float[Tensor, "E T O"]:

@@ -5,6 +5,7 @@ mini-batches of the support set (appendix A). ε falls linearly from `outer_lr` 
 Deviation: every task starts with fresh moments of Adam, where the authors' code carries them over.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -12,11 +13,11 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from metarl.adaptation import Parameters, gradient_of, stack
+from metarl.adaptation import Parameters, gradient_of
 from metarl.errors import UsageError
 from metarl.fewshot.episodes import Episodes, Samples, TaskSpec
 from metarl.fewshot.learner import LearnerConfig
-from metarl.fewshot.learners.gradient import GradientConfig, GradientLearner
+from metarl.fewshot.learners.gradient import GradientConfig, GradientLearner, last
 from metarl.tasks import check_count
 
 SQUARES = 0.999
@@ -62,8 +63,8 @@ class Reptile(GradientLearner):
         shots = max(10, spec.shape.shots)
         return ReptileConfig(iterations=40_000, num_tasks=5, train_shots=shots, train_queries=1)
 
-    def descend(self, parameters: Parameters, support: Samples, steps: int) -> Parameters:
-        return self._adam(parameters, support, steps, self.generator("reptile", "test"))
+    def path(self, support: Samples, steps: int) -> Iterator[Parameters]:
+        return self._adam(support, steps, self.generator("reptile", "test"))
 
     def fit(self, episodes: Episodes, *, seed: int) -> dict[str, float]:
         generator = self.generator("reptile", seed)
@@ -72,10 +73,9 @@ class Reptile(GradientLearner):
         metrics = dict[str, float]()
         with torch.no_grad():
             for chunk in self.chunks(episodes):
-                start = stack(self.parameters, len(chunk))
-                adapted = self._adam(start, chunk.support, self.config.inner_steps, generator)
+                adapted = last(self._adam(chunk.support, self.config.inner_steps, generator))
                 for name, value in adapted.items():
-                    moves[name] += (value - start[name]).sum(0) / size
+                    moves[name] += (value - self.parameters[name]).sum(0) / size
                 losses, outputs = self.objective.query_loss(
                     self.predictor(adapted, chunk.support), chunk.query, generator
                 )
@@ -88,9 +88,11 @@ class Reptile(GradientLearner):
         self.updates += 1
         return {"loss": total, **metrics}
 
-    def _adam(self, parameters: Parameters, support: Samples, steps: int, generator: torch.Generator) -> Parameters:
+    def _adam(self, support: Samples, steps: int, generator: torch.Generator) -> Iterator[Parameters]:
         """Adam without momentum, for each task by itself, on mini-batches that pass through the support set."""
+        parameters = self.start(len(support.x))
         squares = {name: torch.zeros_like(value) for name, value in parameters.items()}
+        yield parameters
         for step, batch in enumerate(self._batches(support, steps, generator), start=1):
 
             def loss(values: Parameters, batch: Samples = batch) -> Tensor:
@@ -104,7 +106,7 @@ class Reptile(GradientLearner):
                 scale = (squares[name] / correction).sqrt() + EPSILON
                 moved[name] = value - self.config.inner_lr * gradient[name] / scale
             parameters = moved
-        return parameters
+            yield parameters
 
     def _batches(self, support: Samples, steps: int, generator: torch.Generator) -> list[Samples]:
         """`steps` mini-batches: each pass through the support set takes its examples in a new order."""
