@@ -13,6 +13,7 @@ COMMANDS = {
     "evaluate": ("metarl.scripts.evaluate", "measure how fast a trained agent adapts to unseen tasks"),
     "adapt": ("metarl.scripts.adapt", "adapt a trained agent to one given task"),
     "fewshot": ("metarl.scripts.fewshot", "train and test a supervised few-shot learner"),
+    "report": ("metarl.scripts.report", "curves and tables over runs"),
     "check": ("metarl.scripts.check", "run the contract on a task distribution of one's own"),
     "benchmark": ("metarl.scripts.benchmark", "measure speed, beside peers"),
 }

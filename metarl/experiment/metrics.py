@@ -58,20 +58,29 @@ def read_metrics(run: Path, iteration: int | None = None, every: int = 1) -> lis
     return _parse(path, _lines(path)[:wanted], wanted or 0, every)
 
 
+def read_any_metrics(run: Path) -> list[Row]:
+    """The rows of a run whose first row alone tells how many iterations there are to a row."""
+    path = run / "metrics.jsonl"
+    lines = [line for line in _lines(path) if line.endswith("\n")]  # training may be writing the last
+    first = _parse(path, lines[:1], 0, every=None)
+    return _parse(path, lines, 0, every=first[0]["iteration"]) if first else []
+
+
 def _lines(path: Path) -> list[str]:
     return path.read_text().splitlines(keepends=True) if path.exists() else []
 
 
-def _parse(path: Path, lines: list[str], wanted: int, every: int) -> list[Row]:
+def _parse(path: Path, lines: list[str], wanted: int, every: int | None) -> list[Row]:
     if len(lines) < wanted:
         raise UsageError(f"{path} is damaged: it has {len(lines)} of {wanted} rows")
     try:
         rows = [json.loads(line) for line in lines]
     except ValueError:
         raise UsageError(f"{path} is damaged: not every line is a JSON object") from None
-    for i, row in enumerate(rows, start=1):
-        if not isinstance(row, Mapping) or row.get("iteration") != i * every:
-            raise UsageError(f"{path} is damaged: its lines are not iterations {every}, {2 * every}, …")
+    if any(not isinstance(row, Mapping) or not isinstance(row.get("iteration"), int) for row in rows):
+        raise UsageError(f"{path} is damaged: a line names no iteration")
+    if every is not None and any(row["iteration"] != i * every for i, row in enumerate(rows, start=1)):
+        raise UsageError(f"{path} is damaged: its lines are not iterations {every}, {2 * every}, …")
     return rows
 
 

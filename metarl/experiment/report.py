@@ -1,0 +1,219 @@
+"""What runs have come to, side by side: a curve and a row for each kind of run, for agents and few-shot learners alike.
+
+Runs that differ in nothing but the seed are of one kind: their curves are averaged, their evaluations put together.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from matplotlib.figure import Figure
+
+from metarl.errors import UsageError
+from metarl.experiment.metrics import Row, read_any_metrics
+from metarl.experiment.plots import new_figure
+from metarl.experiment.run_folder import read_entries
+
+POINTS = 200
+"""Abscissae at which the curves of a kind are averaged."""
+LAST = 10
+"""The last 1/LAST of the rows counts as where training stands."""
+_NO_SETTINGS = {"format", "kind", "seed", "versions", "device", "checkpoint_every", "spec"}
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A run folder as far as a report needs it: neither its agent nor its data are opened."""
+
+    path: Path
+    entries: Mapping[str, Any]
+    rows: list[Row]
+    evaluation: Mapping[str, Any] | None
+
+    @classmethod
+    def open(cls, path: Path) -> "RunRecord":
+        """Raises `UsageError` where the folder is no run, is damaged, or has no rows of metrics yet."""
+        entries = read_entries(path)
+        names = ({"agent", "env", "agent_options"}, {"learner", "data", "learner_options"})
+        if not isinstance(entries, Mapping) or not any(wanted <= entries.keys() for wanted in names):
+            raise UsageError(f"{path / 'config.yaml'} is damaged: it names neither an agent nor a learner")
+        rows = read_any_metrics(path)
+        if not rows:
+            raise UsageError(f"{path} has nothing to report yet: its metrics.jsonl is empty")
+        file = path / "evaluation.json"
+        try:
+            evaluation = json.loads(file.read_text()) if file.exists() else None
+        except ValueError:
+            raise UsageError(f"{file} is damaged: it is no JSON") from None
+        return cls(path, entries, rows, evaluation)
+
+    @property
+    def of_agent(self) -> bool:
+        return "agent" in self.entries
+
+    @property
+    def who(self) -> str:
+        return str(self.entries["agent" if self.of_agent else "learner"])
+
+    @property
+    def where(self) -> str:
+        return str(self.entries["env" if self.of_agent else "data"])
+
+    @property
+    def axes(self) -> tuple[str, str]:
+        """The names of the metrics that its curve has as abscissa and ordinate."""
+        if self.of_agent:
+            return "env_steps", "return_mean"
+        return "iteration", next((name for name in ("accuracy", "mse") if name in self.rows[-1]), "loss")
+
+    def settings(self) -> dict[str, str]:
+        """All that could make it another kind of run, nested options by their own names."""
+        return dict(_flatten({name: value for name, value in self.entries.items() if name not in _NO_SETTINGS}))
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Runs that differ in their seeds alone."""
+
+    label: str
+    """Who is trained, and the options in which it differs from others of the name."""
+    runs: list[RunRecord]
+
+    def curve(self) -> tuple[Float[np.ndarray, "n"], Float[np.ndarray, "runs n"]]:
+        """Abscissae that all runs have reached, and each run's curve there, smoothed over 2 % of its rows."""
+        curves = [_smooth(run) for run in self.runs]
+        start, end = max(x[0] for x, _ in curves), min(x[-1] for x, _ in curves)
+        grid = np.linspace(start, max(start, end), POINTS)
+        return grid, np.stack([np.interp(grid, x, y) for x, y in curves])
+
+    def row(self) -> list[str]:
+        """The cells of its row: see `header`."""
+        last = [run.rows[-1] for run in self.runs]
+        steps = [str(row["env_steps" if self.runs[0].of_agent else "iteration"]) for row in last]
+        minutes = np.mean([row["wall_seconds"] for row in last]) / 60
+        standing = [float(np.mean(_ordinates(run)[-max(1, len(run.rows) // LAST) :])) for run in self.runs]
+        evaluations = [run.evaluation for run in self.runs if run.evaluation is not None]
+        found = "; ".join(_agent_figures(evaluations) if self.runs[0].of_agent else _learner_figures(evaluations))
+        same = len(set(steps)) == 1
+        return [
+            self.label,
+            str(len(self.runs)),
+            f"{int(steps[0]):,}" if same else f"{min(map(int, steps)):,} … {max(map(int, steps)):,}",
+            f"{minutes:.1f}",
+            _range(standing),
+            found or "–",
+        ]
+
+
+def header(kind: Kind) -> list[str]:
+    """The names of a row's cells."""
+    steps, ordinate = kind.runs[0].axes
+    names = {"env_steps": "env steps", "iteration": "steps", "return_mean": "return"}
+    return ["", "runs", names[steps], "minutes", f"{names.get(ordinate, ordinate)} at the end of training", "evaluated"]
+
+
+def kinds_by_place(records: Sequence[RunRecord]) -> dict[str, list[Kind]]:
+    """The kinds of runs on each environment or data set, in the order in which they come."""
+    places: dict[str, dict[tuple[tuple[str, str], ...], list[RunRecord]]] = {}
+    for record in records:
+        key = tuple(sorted(record.settings().items()))
+        places.setdefault(record.where, {}).setdefault(key, []).append(record)
+    return {place: _labelled(list(kinds.values())) for place, kinds in places.items()}
+
+
+def draw_curves(place: str, kinds: Sequence[Kind]) -> Figure:
+    """A line for each kind, the mean over its runs, and a band from the lowest to the highest of them."""
+    x, y = kinds[0].runs[0].axes
+    names = {"env_steps": "environment steps", "iteration": "training steps", "return_mean": "return after adaptation"}
+    figure, axes = new_figure(place, names[x], names.get(y, f"{y} of training episodes"), height=4.5)
+    for kind in kinds:
+        grid, curves = kind.curve()
+        (line,) = axes.plot(grid, curves.mean(0), linewidth=1.2, label=kind.label)
+        if len(curves) > 1:
+            axes.fill_between(grid, curves.min(0), curves.max(0), alpha=0.2, color=line.get_color())
+    if y == "mse":
+        axes.set_yscale("log")
+    axes.legend(fontsize=8)
+    return figure
+
+
+def _flatten(entries: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for name, value in entries.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value)
+        else:
+            yield name, json.dumps(value)
+
+
+def _labelled(groups: list[list[RunRecord]]) -> list[Kind]:
+    settings = [group[0].settings() for group in groups]
+    kinds = []
+    for group, own in zip(groups, settings, strict=True):
+        others = [s for other, s in zip(groups, settings, strict=True) if other[0].who == group[0].who]
+        differing = {name for s in others for name in s.keys() | own.keys() if s.get(name) != own.get(name)}
+        told = [f"{name.replace('_', '-')} {own[name]}" for name in own if name in differing]
+        kinds.append(Kind(", ".join([group[0].who, *told]), group))
+    return kinds
+
+
+def _ordinates(run: RunRecord) -> Float[np.ndarray, "n"]:
+    values = [row.get(run.axes[1]) for row in run.rows]
+    return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
+
+
+def _smooth(run: RunRecord) -> tuple[Float[np.ndarray, "n"], Float[np.ndarray, "n"]]:
+    x, y = np.array([row[run.axes[0]] for row in run.rows], dtype=np.float64), _ordinates(run)
+    known = np.isfinite(y)
+    if not known.any():
+        raise UsageError(f"{run.path} has nothing to draw: no row of its metrics has a finite {run.axes[1]}")
+    x, y = x[known], y[known]
+    width = max(1, len(y) // 50)
+    return x[width - 1 :], np.convolve(y, np.ones(width) / width, mode="valid")
+
+
+def _range(values: Sequence[float]) -> str:
+    """The mean, and of several values the lowest and the highest."""
+    mean = _number(float(np.mean(values)))
+    return mean if len(values) == 1 else f"{mean} ({_number(min(values))} … {_number(max(values))})"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def _agent_figures(evaluations: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return, or success where there is one, at the first and the last stage of adaptation."""
+    found: list[str] = []
+    for stage in (0, -1):
+        rows = [evaluation["summary"][stage] for evaluation in evaluations]
+        if not rows or (stage == -1 and all(len(evaluation["summary"]) == 1 for evaluation in evaluations)):
+            continue
+        name = "success" if "success_mean" in rows[0] else "return"
+        if len(rows) == 1:
+            mean, low, high = (rows[0][f"{name}_{part}"] for part in ("mean", "low", "high"))
+            text = f"{_number(mean)} ({_number(low)} … {_number(high)})"
+        else:
+            text = _range([row[f"{name}_mean"] for row in rows])
+        used = rows[0]["episodes_used"]
+        found.append(f"{name} after {used} episode{'s' * (used != 1)} {text}")
+    return found
+
+
+def _learner_figures(evaluations: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The score and what the objective measures, with intervals; of several runs the range of the means."""
+    figures: dict[str, list[tuple[float, float]]] = {}
+    for evaluation in evaluations:
+        score = "accuracy" if "accuracy" in evaluation else "mse"
+        measured = {score: {"mean": evaluation[score], "ci95": evaluation["ci95"]}, **evaluation.get("metrics", {})}
+        for name, value in measured.items():
+            figures.setdefault(name.replace("_", " "), []).append((value["mean"], value["ci95"]))
+    return [
+        f"{name} {_number(values[0][0])} ± {values[0][1]:.2g}"
+        if len(values) == 1
+        else f"{name} {_range([mean for mean, _ in values])}"
+        for name, values in figures.items()
+    ]
