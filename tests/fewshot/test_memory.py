@@ -6,7 +6,7 @@ import torch
 from metarl.errors import UsageError
 from metarl.fewshot.episodes import Episodes, EpisodeShape, Samples, TaskSpec
 from metarl.fewshot.learners.mann import MANN, MANNConfig
-from metarl.fewshot.learners.memory import MemoryConfig, MemoryLearner, cosine, examples_before, mix
+from metarl.fewshot.learners.memory import MemoryConfig, MemoryLearner, cosine, examples_before, mix, repeat_first
 from metarl.fewshot.learners.ntm import NTM, NTMConfig
 from metarl.fewshot.preprocessing import Preprocessing
 from metarl.randomness import make_generator
@@ -112,6 +112,37 @@ def test_mix_keeps_examples_together():
         parts = (episodes.support, episodes.query)
         assert rows == {(*x, y) for s in parts for x, y in zip(s.x[task].tolist(), s.y[task].tolist(), strict=True)}
     assert not torch.equal(mixed.y[0], mixed.y[1]) or not torch.equal(mixed.x[0].argsort(0), mixed.x[1].argsort(0))
+
+
+def test_warm_up_repeats_the_first_example_of_each_class():
+    y = torch.tensor([[2, 0, 2, 1, 0, 2], [0, 0, 1, 2, 1, 0]])
+    x = torch.arange(12.0).reshape(2, 6, 1)
+    repeated = repeat_first(Samples(x, y))
+    assert repeated.x[..., 0].tolist() == [[0, 1, 0, 3, 1, 0], [6, 6, 8, 9, 8, 6]]
+    assert torch.equal(repeated.y, y)
+
+
+@BOTH
+def test_warm_up_ends(cls, config, monkeypatch: pytest.MonkeyPatch):
+    spec = TaskSpec("classification", SHAPE, Preprocessing((1, 8, 8)), 3)
+    options = {**SMALL, "image_size": 8, "warm_up": 2, "train_shots": 2}
+    learner = cls(config(**options), spec)
+    seen = []
+    monkeypatch.setattr(learner, "along", lambda x, sequence, along=learner.along: seen.append(x) or along(x, sequence))
+    x = torch.rand(2, 6, 1, 8, 8, generator=make_generator(2))
+    y = torch.tensor([[0, 1, 2, 0, 1, 2]] * 2)
+    episodes = Episodes(Samples(x, y), Samples(x[:, :3] / 2, y[:, :3]))
+    for step in range(3):
+        learner.fit(episodes, seed=step)
+    different = [len(torch.unique(images.flatten(2)[0], dim=0)) for images in seen]
+    assert different == [3, 3, 9]
+
+
+@BOTH
+def test_regression_has_no_warm_up(cls, config):
+    spec = TaskSpec("regression", EpisodeShape(1, 4, 3), Preprocessing((2,)), 1)
+    with pytest.raises(UsageError, match="leave warm_up at 0"):
+        cls(config(**SMALL, warm_up=3), spec)
 
 
 def test_cosine_of_loops():

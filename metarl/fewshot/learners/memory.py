@@ -5,6 +5,10 @@ Santoro et al. (ICML 2016, section 2): examples come one by one, each with the l
 after the support set is its next output, and training asks it at every step of a sequence, an episode's support and
 query examples in random order.
 
+Deviation: to bind labels to what came before them, and to see that two drawings are of one character, are two things to
+learn, neither of any use without the other, and together they take tens of thousands of steps before the loss moves.
+The first alone takes hundreds: training on images starts with sequences that repeat one drawing of each character.
+
 The support set is read in the order in which it comes: other orders give slightly different predictions.
 """
 
@@ -65,6 +69,8 @@ class MemoryConfig(LearnerConfig):
     """Training images are moved by up to this share of their side, across and down (10 of 105 pixels)."""
     clip: float = 10.0
     """Largest norm of a gradient; longer ones are shortened to it."""
+    warm_up: int = 0
+    """Training steps at first in which all examples of a class are one and the same, as it is."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -74,6 +80,8 @@ class MemoryConfig(LearnerConfig):
             raise UsageError(f"slots must be at least read_heads, got {self.slots} and {self.read_heads}")
         if not (self.clip > 0 and self.rotation >= 0 and 0 <= self.translation < 1):
             raise UsageError("clip must be positive, rotation not negative, and translation in [0, 1)")
+        if self.warm_up < 0:
+            raise UsageError(f"warm_up must be at least 0, got {self.warm_up}")
 
 
 class Controller(nn.Module):
@@ -141,6 +149,8 @@ class MemoryLearner(Learner, abc.ABC):
 
     def build(self) -> tuple[Parameters, Parameters]:
         config, spec = self.config, self.spec
+        if config.warm_up > 0 and spec.kind == "regression":
+            raise UsageError("regression has no classes to repeat one example of: leave warm_up at 0")
         if spec.preprocessing.is_image:
             pixels = spec.input_shape[0] * config.image_size**2
         else:
@@ -158,7 +168,10 @@ class MemoryLearner(Learner, abc.ABC):
     @classmethod
     def default_config(cls, spec: TaskSpec) -> LearnerConfig:
         """Sequences of 10 examples of each class, as in the paper, or longer ones where the test's support is."""
-        return cls.config_class(train_shots=max(9, spec.shape.shots))
+        options: dict[str, Any] = {"train_shots": max(9, spec.shape.shots)}
+        if spec.kind == "classification" and spec.preprocessing.is_image:
+            options |= {"learning_rate": 2e-3, "warm_up": 1500}
+        return cls.config_class(**options)
 
     @abc.abstractmethod
     def make_cell(self, inputs: int) -> MemoryCell:
@@ -185,7 +198,9 @@ class MemoryLearner(Learner, abc.ABC):
     def fit(self, episodes: Episodes, *, seed: int) -> dict[str, float]:
         """One step down the loss of all predictions along a sequence, the first of each class included."""
         sequence = mix(episodes, self.generator("order", seed))
-        if self.spec.preprocessing.is_image:
+        if self.updates < self.config.warm_up:
+            sequence = repeat_first(sequence)
+        elif self.spec.preprocessing.is_image:
             moved = self._distort(sequence.x, self.generator("distortion", seed))
             sequence = Samples(moved, sequence.y, sequence.groups)
         losses, outputs = self.objective.query_loss(
@@ -271,6 +286,13 @@ def mix(episodes: Episodes, generator: torch.Generator) -> Samples:
     if episodes.support.groups is not None and episodes.query.groups is not None:
         groups = torch.cat([episodes.support.groups, episodes.query.groups], 1)[rows, order]
     return Samples(x[rows, order], y[rows, order], groups)
+
+
+def repeat_first(samples: Samples) -> Samples:
+    """The first example of each class in the place of all others of it."""
+    first = (samples.y[:, :, None] == samples.y[:, None]).byte().argmax(2)
+    rows = torch.arange(len(first), device=first.device)[:, None]
+    return Samples(samples.x[rows, first], samples.y, samples.groups)
 
 
 def examples_before(labels: Int[Tensor, "E T"], ways: int) -> Int[Tensor, "E T"]:
