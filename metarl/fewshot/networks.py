@@ -200,12 +200,17 @@ class Conv4:
         num_tasks = len(inputs)
         stacked = parameters["weight0"].ndim == 5
         groups = num_tasks if stacked else 1
+        one_batch = num_tasks == 1 or (not stacked and statistics.running is not None)
+        # 1.3 times as fast on a CPU; grouped convolutions are not.
+        layout = torch.channels_last if one_batch and inputs.device.type == "cpu" else torch.contiguous_format
         hidden = inputs.transpose(0, 1).flatten(1, 2) if stacked else inputs.flatten(0, 1)
+        hidden = hidden.contiguous(memory_format=layout)
         for block in range(self.blocks):
             weight, scale, shift = (parameters[f"{part}{block}"] for part in ("weight", "scale", "shift"))
             if stacked:
                 weight, scale, shift = weight.flatten(0, 1), scale.flatten(), shift.flatten()
             hidden = F.conv2d(hidden, weight, stride=2 if self.strided else 1, padding=1, groups=groups)
+            hidden = hidden.contiguous(memory_format=layout)  # one channel reads as either layout
             if not self.normalised:
                 hidden = hidden * scale[:, None, None] + shift[:, None, None]
             elif statistics.running is not None:
@@ -216,9 +221,9 @@ class Conv4:
                 hidden = hidden.unflatten(0, (num_tasks, -1)).transpose(0, 1).flatten(1, 2)
                 hidden = _batch_norm(hidden, scale.repeat(num_tasks), shift.repeat(num_tasks), statistics.reference)
                 hidden = hidden.unflatten(1, (num_tasks, -1)).transpose(0, 1).flatten(0, 1)
-            hidden = hidden.relu()
             if not self.strided:
-                hidden = F.max_pool2d(hidden, 2)
+                hidden = F.max_pool2d(hidden, 2)  # before the ReLU, which has a quarter to do then
+            hidden = hidden.relu()
         if stacked:
             return hidden.unflatten(1, (num_tasks, -1)).transpose(0, 1).flatten(2)
         return hidden.unflatten(0, (num_tasks, -1)).flatten(2)
