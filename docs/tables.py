@@ -136,6 +136,35 @@ def sinusoid() -> str:
     return rows(["sine waves", "shots", "1 step", "5 steps", "10 steps"], body)
 
 
+def fairness() -> str:
+    """Accuracy and the gaps between groups on the biased table, without and with the penalty."""
+    names = {
+        "parity_gap": "parity gap",
+        "equalised_odds_gap": "equalised-odds gap",
+        "worst_group_accuracy": "worst group",
+    }
+    body = []
+    for label, file in (("plain", "maml-biased-plain"), ("penalised", "maml-biased-fair")):
+        (result,) = load(f"results/fewshot/{file}.json")
+        figures = [result["metrics"][name] for name in names]
+        cells = [(result["accuracy"], result["ci95"]), *((figure["mean"], figure["ci95"]) for figure in figures)]
+        body.append([label, *(f"{mean:.3f} ± {half:.3f}" for mean, half in cells)])
+    return rows(["MAML, biased table", "accuracy", *names.values()], body)
+
+
+def optimizer() -> str:
+    """Loss after 100 steps on unseen quadratics, of the learned optimizer and of others at their best rate."""
+    (figures,) = load("benchmarks/l2o.json")
+    titles = {"learned": "LSTM, learned", "adam": "Adam", "rmsprop": "RMSprop", "sgd": "SGD"}
+    body = []
+    for name, title in titles.items():
+        result = figures["optimizers"][name]
+        rate = f"{result['learning_rate']:.3g}" if "learning_rate" in result else "–"
+        loss = f"{result['final_loss']:.3f} ± {result['final_loss_error']:.3f}"
+        body.append([title, rate, loss, f"{result['final_loss_median']:.3f}"])
+    return rows(["10-d quadratics, 100 steps", "step size", "loss ± standard error", "median"], body)
+
+
 OMNIGLOT_PAPERS = {
     ("protonet", 1): "98.8",
     ("protonet", 5): "99.7",
@@ -163,6 +192,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "metaworld": metaworld,
     "omniglot": omniglot,
     "sinusoid": sinusoid,
+    "fairness": fairness,
+    "optimizer": optimizer,
     "sizes": sizes,
     "cheetah": cheetah,
 }
