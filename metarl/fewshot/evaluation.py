@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -26,11 +27,13 @@ def evaluate(
     shape: EpisodeShape | None = None,
     split: str = "test",
     seed: int = 0,
+    report: Callable[[int], None] = lambda done: None,
 ) -> dict[str, Any]:
     """What evaluation.json holds: `accuracy` (or `mse`), its `ci95`, and how they were measured.
 
     `shape` is that of the run by default. `ci95` is half the width of the 95 % interval of the mean over episodes,
     1.96 standard errors. `curve` has the score after each step of adaptation, `metrics` what the objective measures.
+    `report` hears how many episodes are done.
     """
     check_count("episodes", episodes)
     shape = shape or learner.spec.shape
@@ -49,6 +52,7 @@ def evaluate(
             metrics.setdefault(name, []).append(values)
         for steps, values in learner.curve(batch).items():
             curves.setdefault(steps, []).append(values)
+        report(start + len(batch))
     mean, ci95, _ = summarize(scores)
     result: dict[str, Any] = {
         learner.metric: mean,

@@ -7,6 +7,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from metarl.errors import UsageError
 from metarl.experiment.checkpoints import Checkpoint, save_checkpoint
@@ -58,7 +59,7 @@ def _learn(run: FewShotRun, data: DataSet, show: bool) -> None:
     learner, config, last = run.learner, run.config, run.checkpoint
     total, done = learner.config.iterations, last.iteration
     began = time.perf_counter() - last.wall_seconds
-    every = max(1, total // ROWS)
+    every = -(-total // ROWS)
     window: list[dict[str, float]] = []
     title, share = f"{config.learner} on {config.data}", done / total
     with (
@@ -84,7 +85,7 @@ def _learn(run: FewShotRun, data: DataSet, show: bool) -> None:
             command = f"metarl resume {shlex.quote(str(run.path))}"
             print(f"stopped after step {done}, which is saved; go on with: {command}", file=sys.stderr)
             raise
-    _test(run, data, read_metrics(run.path, total, every))
+    _test(run, data, read_metrics(run.path, total, every), show)
 
 
 def _step(learner: Learner, data: DataSet, seed: int, iteration: int) -> dict[str, float]:
@@ -101,16 +102,25 @@ def _step(learner: Learner, data: DataSet, seed: int, iteration: int) -> dict[st
     return {**metrics, **noted, "drawing_ms": 1e3 * (drawn - start), "step_ms": 1e3 * (time.perf_counter() - start)}
 
 
-def _test(run: FewShotRun, data: DataSet, rows: list[Row]) -> None:
+def _test(run: FewShotRun, data: DataSet, rows: list[Row], show: bool) -> None:
     """Writes evaluation.json and the pictures."""
     config, shape = run.config, run.learner.spec.shape
-    result = evaluate(run.learner, data, episodes=config.episodes, seed=config.seed)
+    shapes = [shape, *(replace(shape, shots=shots) for shots in config.test_shots)]
+    results: list[dict[str, Any]] = []
+    total = config.episodes * len(shapes)
+    with Progress("test", enabled=show) as bar:
+
+        def report(done: int) -> None:
+            done += len(results) * config.episodes
+            bar.update(done / total, f"test episode {done}/{total}")
+
+        for tested in shapes:
+            results.append(
+                evaluate(run.learner, data, episodes=config.episodes, shape=tested, seed=config.seed, report=report)
+            )
+    result = {"learner": config.learner, "data": config.data, "objective": config.objective, **results[0]}
     if config.test_shots:
-        shapes = [replace(shape, shots=shots) for shots in config.test_shots]
-        result["by_shots"] = [
-            evaluate(run.learner, data, episodes=config.episodes, shape=s, seed=config.seed) for s in shapes
-        ]
-    result = {"learner": config.learner, "data": config.data, "objective": config.objective, **result}
+        result["by_shots"] = results[1:]
     write_atomically(run.path / "evaluation.json", json.dumps(result, indent=2) + "\n")
     draw_pictures(run, data, rows)
 
