@@ -18,8 +18,8 @@ from metarl.fewshot.networks import Network, Statistics, network_for
 from metarl.fewshot.objectives.plain import Predictor, task_score
 from metarl.randomness import make_generator
 
-CACHE_BYTES = 8 * 2**20
-"""Activations of one layer that a CPU core's cache holds: tasks are adapted in chunks of about this size."""
+CHUNK_BYTES = 16 * 2**20
+"""Activations of one layer beyond which a CPU slows down: tasks are adapted in chunks of at most this size."""
 MAX_CHUNK = 8
 """Tasks per chunk at most: more gain nothing, as measured by `metarl benchmark fewshot`."""
 
@@ -99,7 +99,7 @@ class GradientLearner(Learner, abc.ABC):
         size = len(episodes)
         if self.device.type == "cpu" and self.network.initial_statistics():
             largest = max(episodes.support.x.shape[1], episodes.query.x.shape[1])
-            size = max(1, min(MAX_CHUNK, CACHE_BYTES // self.network.activation_bytes(largest)))
+            size = max(1, min(MAX_CHUNK, CHUNK_BYTES // self.network.activation_bytes(largest)))
         for start in range(0, len(episodes), size):
             yield episodes[start : start + size]
 
