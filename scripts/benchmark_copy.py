@@ -26,11 +26,10 @@ def run(arguments: Arguments) -> dict[str, Any]:
     """Trains, prints a table and returns the figures."""
     updates = arguments.copy.updates
     with Progress("copy") as bar:
-
-        def report(number: int, name: str, step: int, bits: float) -> None:
-            bar.update((number + step / updates) / 2, f"{name}: step {step}/{updates}  {bits:.3f} bits")
-
-        results = run_copy_task(arguments.copy, report)
+        results = run_copy_task(
+            arguments.copy,
+            lambda done, name, step, bits: bar.update(done, f"{name}: step {step}/{updates}  {bits:.3f} bits"),
+        )
     table = Table(title="Bits lost per vector of 8 bits")
     table.add_column("length", justify="right")
     for name, result in results.items():

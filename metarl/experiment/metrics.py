@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -64,6 +64,11 @@ def read_any_metrics(run: Path) -> list[Row]:
     lines = [line for line in _lines(path) if line.endswith("\n")]  # training may be writing the last
     first = _parse(path, lines[:1], 0, every=None)
     return _parse(path, lines, 0, every=first[0]["iteration"]) if first else []
+
+
+def metric_values(rows: Sequence[Row], name: str) -> list[float]:
+    """A metric along the rows, NaN where a row has none."""
+    return [math.nan if row.get(name) is None else float(row[name]) for row in rows]
 
 
 def _lines(path: Path) -> list[str]:

@@ -8,14 +8,13 @@ from matplotlib.figure import Figure
 
 from metarl.evaluation import Evaluation
 from metarl.experiment.files import write_atomically
-from metarl.experiment.metrics import Row
+from metarl.experiment.metrics import Row, metric_values
 
 
 def plot_training(rows: list[Row], title: str, path: Path) -> None:
     """The mean return after adaptation against environment steps; iterations without a return leave a gap."""
     figure, axes = new_figure(title, "environment steps", "return after adaptation")
-    returns = [float("nan") if row["return_mean"] is None else row["return_mean"] for row in rows]
-    axes.plot([row["env_steps"] for row in rows], returns, linewidth=1.2)
+    axes.plot(metric_values(rows, "env_steps"), metric_values(rows, "return_mean"), linewidth=1.2)
     save_figure(figure, path)
 
 

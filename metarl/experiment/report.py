@@ -14,7 +14,7 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 
 from metarl.errors import UsageError
-from metarl.experiment.metrics import Row, read_any_metrics
+from metarl.experiment.metrics import Row, metric_values, read_any_metrics
 from metarl.experiment.plots import new_figure
 from metarl.experiment.run_folder import read_entries
 
@@ -161,8 +161,7 @@ def _labelled(groups: list[list[RunRecord]]) -> list[Kind]:
 
 
 def _ordinates(run: RunRecord) -> Float[np.ndarray, "n"]:
-    values = [row.get(run.axes[1]) for row in run.rows]
-    return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
+    return np.array(metric_values(run.rows, run.axes[1]), dtype=np.float64)
 
 
 def _smooth(run: RunRecord) -> tuple[Float[np.ndarray, "n"], Float[np.ndarray, "n"]]:

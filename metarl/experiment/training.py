@@ -58,7 +58,7 @@ def _learn(run: Run, env: TaskVectorEnv, show_progress: bool) -> None:
     with Interrupts() as interrupts:
         try:
             with MetricsLog(run.path, last.iteration) as log, Progress(title, done=done, enabled=show_progress) as bar:
-                while config.reached(last.iteration, last.env_steps) < 1:
+                while done < 1:
                     iteration = last.iteration + 1
                     seeds = [derive_seed(part, config.seed, iteration) for part in ("train tasks", "improve")]
                     env.set_tasks(run.distribution.sample(env.num_tasks, split="train", seed=seeds[0]))

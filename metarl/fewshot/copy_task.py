@@ -8,7 +8,6 @@ Deviations: batches of sequences of one length and Adam, where the paper has sin
 the LSTM has one layer of 256 units, where the paper has three.
 """
 
-import functools
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -151,11 +150,11 @@ def measure(network: nn.Module, lengths: Sequence[int], sequences: int, seed: in
 
 
 def run_copy_task(
-    config: CopyConfig, report: Callable[[int, str, int, float], None] = lambda number, name, step, bits: None
+    config: CopyConfig, report: Callable[[float, str, int, float], None] = lambda done, name, step, bits: None
 ) -> dict[str, dict[str, Any]]:
     """Trains and tests both networks; returns what became of each, by name.
 
-    `report` hears the number and the name of the network, the step and its bits per vector.
+    `report` hears the share of all that is done, the name of the network, its step and the bits per vector there.
     """
     networks: dict[str, nn.Module] = {
         "ntm": NTMCopier(config, make_generator("copy", "ntm", config.seed)),
@@ -167,8 +166,12 @@ def run_copy_task(
         raise UsageError(f"the LSTM has {sizes['lstm']:,} parameters, the NTM {sizes['ntm']:,}: raise --lstm-size")
     results = {}
     for number, (name, network) in enumerate(networks.items()):
+
+        def heard(step: int, bits: float, before: int = number, name: str = name) -> None:
+            report((before + step / config.updates) / len(networks), name, step, bits)
+
         began = time.perf_counter()
-        train(network, config, functools.partial(report, number, name))
+        train(network, config, heard)
         results[name] = {
             "parameters": sizes[name],
             "training_seconds": time.perf_counter() - began,

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from metarl.experiment.metrics import metric_values
 from metarl.experiment.plots import new_figure, save_figure
 from metarl.fewshot.data import DataSet
 from metarl.fewshot.episodes import Episodes, EpisodeShape
@@ -56,7 +57,7 @@ def _training(rows: list[dict[str, Any]], metric: str, title: str) -> Figure:
     figure, axes = new_figure(title, "training step", f"{metric} on the queries of training episodes", HEIGHT)
     shown = metric if all(metric in row for row in rows) else "loss"
     axes.set_ylabel(f"{shown} of training episodes")
-    axes.plot([row["iteration"] for row in rows], [_number(row[shown]) for row in rows], linewidth=1.2)
+    axes.plot(metric_values(rows, "iteration"), metric_values(rows, shown), linewidth=1.2)
     if metric == "mse":
         axes.set_yscale("log")
     return figure
@@ -149,7 +150,3 @@ def _show(axes: Axes, image: Float[Tensor, "C H W"]) -> None:
     axes.set_axis_on()
     axes.set(xticks=[], yticks=[])
     axes.imshow(pixels if pixels.shape[2] == 3 else np.squeeze(pixels[..., :1], 2), cmap="gray_r", vmin=0, vmax=1)
-
-
-def _number(value: float | None) -> float:
-    return float("nan") if value is None else value

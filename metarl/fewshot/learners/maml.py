@@ -29,7 +29,8 @@ from metarl.fewshot.learners.gradient import GradientConfig, GradientLearner
 from metarl.fewshot.networks import DEFAULT, Statistics
 from metarl.fewshot.objectives.plain import Predictor
 
-Loss = Callable[[Parameters], Float[Tensor, "E"]]
+Outputs = Callable[[Parameters], Float[Tensor, "E S O"]]
+"""What a network says of the support sets, given what is adapted."""
 
 
 @dataclass(frozen=True)
@@ -71,13 +72,12 @@ class MAML(GradientLearner):
         return MAMLConfig(num_tasks=32, inner_lr=0.4, inner_steps=1, test_steps=3, train_queries=5)
 
     def path(self, support: Samples, steps: int) -> Iterator[Parameters]:
-        return self.descend(
-            lambda values: self.objective.support_loss(self.network(values, support.x), support), support, steps
-        )
+        return self.descend(lambda values: self.network(values, support.x), support, steps)
 
-    def descend(self, loss: Loss, support: Samples, steps: int) -> Iterator[Parameters]:
-        """The path down the gradient of `loss`."""
-        parameters, gradient = self.start(len(support.x)), gradient_of(loss)
+    def descend(self, outputs: Outputs, support: Samples, steps: int) -> Iterator[Parameters]:
+        """The path down the support set's loss, which `outputs` are the predictions of."""
+        parameters = self.start(len(support.x))
+        gradient = gradient_of(lambda values: self.objective.support_loss(outputs(values), support))
         yield parameters
         for step in range(steps):
             parameters = adapt(parameters, [gradient], [self.config.step_size(step)], first_order=self.first_order)
@@ -114,9 +114,7 @@ class ANIL(MAML):
 
     def path(self, support: Samples, steps: int) -> Iterator[Parameters]:
         features = self.network.body(self.parameters, support.x)
-        return self.descend(
-            lambda head: self.objective.support_loss(self.network.head(head, features), support), support, steps
-        )
+        return self.descend(lambda head: self.network.head(head, features), support, steps)
 
     def predictor(self, parameters: Parameters, support: Samples) -> Predictor:
         reference = support.x.shape[1]
