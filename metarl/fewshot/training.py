@@ -16,6 +16,7 @@ from metarl.experiment.interrupts import Interrupts
 from metarl.experiment.metrics import MetricsLog, Row, read_metrics
 from metarl.experiment.progress import Progress
 from metarl.experiment.run_folder import check_output
+from metarl.fewshot.command import command
 from metarl.fewshot.data import DataSet
 from metarl.fewshot.evaluation import evaluate
 from metarl.fewshot.learner import Learner
@@ -82,10 +83,14 @@ def _learn(run: FewShotRun, data: DataSet, show: bool) -> None:
                         _save(run, done, seconds)
         except KeyboardInterrupt:
             _save(run, done, time.perf_counter() - began)
-            command = f"metarl resume {shlex.quote(str(run.path))}"
-            print(f"stopped after step {done}, which is saved; go on with: {command}", file=sys.stderr)
+            _say_how_to_go_on(run.path, f"after step {done}, which is saved")
             raise
-    _test(run, data, read_metrics(run.path, total, every), show)
+    with Interrupts():
+        try:
+            _test(run, data, read_metrics(run.path, total, every), show)
+        except KeyboardInterrupt:
+            _say_how_to_go_on(run.path, "in the test; what was learned is saved")
+            raise
 
 
 def _step(learner: Learner, data: DataSet, seed: int, iteration: int) -> dict[str, float]:
@@ -118,11 +123,22 @@ def _test(run: FewShotRun, data: DataSet, rows: list[Row], show: bool) -> None:
             results.append(
                 evaluate(run.learner, data, episodes=config.episodes, shape=tested, seed=config.seed, report=report)
             )
-    result = {"learner": config.learner, "data": config.data, "objective": config.objective, **results[0]}
+    result = {
+        "learner": config.learner,
+        "data": config.data,
+        "objective": config.objective,
+        "command": command(run, data),
+        "training_seconds": rows[-1]["wall_seconds"],
+        **results[0],
+    }
     if config.test_shots:
         result["by_shots"] = results[1:]
     write_atomically(run.path / "evaluation.json", json.dumps(result, indent=2) + "\n")
     draw_pictures(run, data, rows)
+
+
+def _say_how_to_go_on(path: Path, stopped: str) -> None:
+    print(f"stopped {stopped}; go on with: metarl resume {shlex.quote(str(path))}", file=sys.stderr)
 
 
 def _save(run: FewShotRun, iteration: int, seconds: float) -> None:

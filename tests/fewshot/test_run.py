@@ -1,6 +1,9 @@
 """Runs through the command line: trained, tested, drawn, loaded, stopped and gone on with."""
 
 import json
+import os
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -47,6 +50,35 @@ def test_a_run_folder_has_everything(run: Path):
     for name in ("episode", "embedding", "training"):
         with Image.open(run / "plots" / f"{name}.png") as picture:
             assert len(np.unique(np.asarray(picture.convert("L")))) > 10
+
+
+def test_the_command_of_a_result_makes_the_same_run(tmp_path: Path):
+    arguments = ["fewshot", "maml", *GLYPHS, *SHORT, "--objective", "adversarial", "--eps", "0.1", "--no-random-start"]
+    arguments += ["--attack-steps", "1", "--test-attack-steps", "2", "--test-restarts", "1"]
+    assert main([*arguments, "--output", str(tmp_path / "first")]) == 0
+    result = json.loads((tmp_path / "first" / "evaluation.json").read_text())
+    assert result["training_seconds"] > 0
+    words = shlex.split(result["command"])
+    assert words[:3] == ["metarl", "fewshot", "maml"]
+    assert "--no-random-start" in words
+    assert {"--seed", "--inner-lr", "--test-shots"}.isdisjoint(words)  # as by default
+    assert main([*words[1:], "--output", str(tmp_path / "second")]) == 0
+    first, second = ((tmp_path / name / "config.yaml").read_text() for name in ("first", "second"))
+    assert first == second
+
+
+def test_ctrl_c_in_the_test_says_how_to_go_on(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    stopped = tmp_path / "stopped"
+    shutil.copytree(run, stopped)
+    (stopped / "evaluation.json").unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr("metarl.fewshot.training.evaluate", lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM))
+        assert main(["resume", str(stopped)]) == 130
+    assert f"go on with: metarl resume {stopped}" in capsys.readouterr().err
+    assert main(["resume", str(stopped)]) == 0
+    assert json.loads((stopped / "evaluation.json").read_text())["accuracy"] > 0
 
 
 def test_three_lines_classify_a_users_own_images(run: Path):
