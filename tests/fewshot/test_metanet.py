@@ -8,7 +8,9 @@ import torch.nn.functional as F
 
 from metarl.errors import UsageError
 from metarl.fewshot.episodes import Episodes, EpisodeShape, Samples
-from metarl.fewshot.learners.metanet import MetaNet, MetaNetConfig, preprocess
+from metarl.fewshot.learners.l2o import log_and_sign
+from metarl.fewshot.learners.metanet import LOG_RANGE, MetaNet, MetaNetConfig
+from metarl.fewshot.parts import part
 
 SHAPE = EpisodeShape(ways=3, shots=2, queries=4)
 
@@ -29,7 +31,7 @@ def predict(learner: MetaNet, support: Samples, x: torch.Tensor) -> torch.Tensor
 
 def test_gradients_are_preprocessed_as_in_learning_to_learn():
     """By hand: log |g| / 7 and the sign from e⁻⁷ on, below it −1 and e⁷ g."""
-    values = preprocess(torch.tensor([1.0, -math.exp(-3.5), math.exp(-8), 0.0]))
+    values = log_and_sign(torch.tensor([1.0, -math.exp(-3.5), math.exp(-8), 0.0]), LOG_RANGE)
     expected = torch.tensor([[0.0, 1.0], [-0.5, -1.0], [-1.0, math.exp(-1)], [-1.0, 0.0]])
     torch.testing.assert_close(values, expected)
 
@@ -37,7 +39,7 @@ def test_gradients_are_preprocessed_as_in_learning_to_learn():
 def test_gradients_of_single_examples_are_those_of_finite_differences(rows):
     learner = MetaNet(MetaNetConfig(units=3, hidden=(4,)), rows.spec(SHAPE))
     generator = torch.Generator().manual_seed(0)
-    slow = {name: value.detach().double() for name, value in learner._part("base.layers.").items()}
+    slow = {name: value.detach().double() for name, value in part("base.layers.", learner.parameters).items()}
     features = torch.randn(1, 2, 4, generator=generator, dtype=torch.float64)
     labels = torch.tensor([[2, 0]])
     gradients = learner.example_gradients(slow, features, labels)
@@ -71,7 +73,7 @@ def algorithm_1(p: dict[str, torch.Tensor], support: Samples, query: torch.Tenso
 
     def m(gradient: torch.Tensor) -> torch.Tensor:
         def one(g: torch.Tensor) -> torch.Tensor:
-            hidden = (p["rule.weight0"] @ preprocess(g) + p["rule.bias0"]).relu()
+            hidden = (p["rule.weight0"] @ log_and_sign(g, LOG_RANGE) + p["rule.bias0"]).relu()
             hidden = (p["rule.weight1"] @ hidden + p["rule.bias1"]).relu()
             return (p["rule.weight2"] @ hidden + p["rule.bias2"])[0]
 
@@ -91,14 +93,14 @@ def algorithm_1(p: dict[str, torch.Tensor], support: Samples, query: torch.Tenso
     chosen = [next(x for x, label in examples if label == way) for way in range(3)]
     read = [gradients("meta", x, way) for way, x in enumerate(chosen)]
     fast_q = []
-    for part in range(2):  # the hidden layer's weight and bias
+    for index in range(2):  # the hidden layer's weight and bias
         values = []
-        for coordinates in zip(*(r[part].reshape(-1) for r in read), strict=True):
+        for coordinates in zip(*(r[index].reshape(-1) for r in read), strict=True):
             state = (torch.zeros(1, 20), torch.zeros(1, 20))
             for g in coordinates:
-                state = d(preprocess(g)[None], state)
+                state = d(log_and_sign(g, LOG_RANGE)[None], state)
             values.append((p["lstm.output"] @ state[0][0])[0])
-        fast_q.append(torch.stack(values).view_as(read[0][part]))
+        fast_q.append(torch.stack(values).view_as(read[0][index]))
 
     def represent(x: torch.Tensor) -> torch.Tensor:
         features = encode("meta", x)

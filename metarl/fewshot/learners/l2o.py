@@ -73,13 +73,11 @@ class LearnedOptimizer(nn.Module):
         return update, OptimizerState((first[0], second[0]), (first[1], second[1]))
 
 
-def log_and_sign(gradient: Float[Tensor, "C"]) -> Float[Tensor, "C 2"]:
-    """Gradients of any magnitude as two numbers near [−1, 1] (appendix A)."""
-    size = gradient.abs()
-    least = math.exp(-MAGNITUDE)
-    large = torch.stack([size.clamp_min(least).log() / MAGNITUDE, gradient.sign()], 1)
-    small = torch.stack([torch.full_like(gradient, -1.0), gradient / least], 1)
-    return torch.where((size >= least)[:, None], large, small)
+def log_and_sign(gradient: Float[Tensor, "..."], magnitude: float = MAGNITUDE) -> Float[Tensor, "... 2"]:
+    """Gradients of any size as two numbers near [−1, 1] (appendix A); `magnitude` is p."""
+    size, least = gradient.abs(), math.exp(-magnitude)
+    log = size.clamp_min(least).log() / magnitude
+    return torch.stack([log, torch.where(size >= least, gradient.sign(), gradient / least)], -1)
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from metarl.fewshot.episodes import Episodes, Samples
 from metarl.fewshot.learner import Learner, LearnerConfig, Normalisation
 from metarl.fewshot.networks import Network, Statistics, network_for
 from metarl.fewshot.objectives.plain import Objective, Predictor
+from metarl.fewshot.parts import part, with_prefix
 from metarl.randomness import make_generator
 from metarl.tasks import check_count
 
@@ -149,16 +150,6 @@ def reread(episodes: Episodes, count: int, ways: int, generator: torch.Generator
     x = support.x.repeat(count, 1, 1).gather(1, order[..., None].expand(-1, -1, support.x.shape[2]))
     y = labels.gather(1, support.y.repeat(count, 1).gather(1, order))
     return Episodes(Samples(x, y), Samples(query.x.repeat(count, 1, 1), labels.gather(1, query.y.repeat(count, 1))))
-
-
-def with_prefix(prefix: str, parameters: Parameters) -> Parameters:
-    """The same parameters, all names beginning with `prefix`."""
-    return {prefix + name: value for name, value in parameters.items()}
-
-
-def part(prefix: str, parameters: Parameters) -> Parameters:
-    """The parameters whose names begin with `prefix`, named without it."""
-    return {name.removeprefix(prefix): value for name, value in parameters.items() if name.startswith(prefix)}
 
 
 def fan_in_uniform(outputs: int, inputs: int, generator: torch.Generator) -> Float[Tensor, "O I"]:

@@ -29,6 +29,7 @@ from metarl.adaptation import Parameters
 from metarl.errors import UsageError
 from metarl.fewshot.episodes import Samples, TaskSpec
 from metarl.fewshot.learner import Learner, LearnerConfig, Normalisation
+from metarl.fewshot.lstm import initial_lstm, lstm_step
 from metarl.fewshot.networks import Network, Statistics, network_for
 from metarl.fewshot.objectives.plain import Predictor
 from metarl.randomness import make_generator
@@ -162,30 +163,3 @@ def read(parameters: Parameters, name: str, inputs: Sequence[Float[Tensor, "E D"
         hidden, cell = lstm_step(parameters, name, x, hidden, cell)
         states.append(hidden)
     return states
-
-
-def lstm_step(
-    parameters: Parameters,
-    name: str,
-    x: Float[Tensor, "... D"],
-    hidden: Float[Tensor, "... R"],
-    cell: Float[Tensor, "... H"],
-) -> tuple[Float[Tensor, "... H"], Float[Tensor, "... H"]]:
-    """(h, c) of the LSTM `name` after `x`, given what it feeds back and c. Gates in torch's order: i, f, g, o."""
-    gates = F.linear(x, parameters[f"{name}.input"], parameters[f"{name}.bias"])
-    take, keep, new, show = (gates + F.linear(hidden, parameters[f"{name}.recurrent"])).chunk(4, -1)
-    cell = keep.sigmoid() * cell + take.sigmoid() * new.tanh()
-    return show.sigmoid() * cell.tanh(), cell
-
-
-def initial_lstm(name: str, inputs: int, units: int, recurrent: int, generator: torch.Generator) -> Parameters:
-    """An LSTM whose `units` feed back `recurrent` numbers: uniform in ±1/√units (as torch does), zero biases."""
-
-    def uniform(columns: int) -> Tensor:
-        return (2 * torch.rand(4 * units, columns, generator=generator) - 1) * units**-0.5
-
-    return {
-        f"{name}.input": uniform(inputs),
-        f"{name}.recurrent": uniform(recurrent),
-        f"{name}.bias": torch.zeros(4 * units),
-    }

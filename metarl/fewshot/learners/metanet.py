@@ -36,9 +36,11 @@ from metarl.adaptation import Parameters, gradient_of, stack
 from metarl.errors import UsageError
 from metarl.fewshot.episodes import Samples, TaskSpec
 from metarl.fewshot.learner import Learner, LearnerConfig, Normalisation
-from metarl.fewshot.learners.matching import initial_lstm, lstm_step
+from metarl.fewshot.learners.l2o import log_and_sign
+from metarl.fewshot.lstm import initial_lstm, lstm_step
 from metarl.fewshot.networks import Network, ReluMLP, Statistics, linear, network_for
 from metarl.fewshot.objectives.plain import Predictor, task_loss
+from metarl.fewshot.parts import part, with_prefix
 from metarl.randomness import make_generator
 from metarl.tasks import check_count
 
@@ -101,10 +103,10 @@ class MetaNet(Learner):
         generator = make_generator("metanet", self.seed)
         parameters, statistics = Parameters(), Parameters()
         for name in NETWORKS:
-            parameters |= _prefixed(f"{name}.encoder.", self.encoder.initialize(generator))
-            parameters |= _prefixed(f"{name}.layers.", self.layers.initialize(generator))
-            statistics |= _prefixed(f"{name}.", self.encoder.initial_statistics())
-        parameters |= _prefixed("rule.", self.rule.initialize(generator))
+            parameters |= with_prefix(f"{name}.encoder.", self.encoder.initialize(generator))
+            parameters |= with_prefix(f"{name}.layers.", self.layers.initialize(generator))
+            statistics |= with_prefix(f"{name}.", self.encoder.initial_statistics())
+        parameters |= with_prefix("rule.", self.rule.initialize(generator))
         parameters["rule.weight2"] *= FAST_SCALE
         parameters["base.layers.weight1"] *= HEAD_SCALE
         parameters |= initial_lstm("lstm", 2, META_UNITS, META_UNITS, generator)
@@ -141,21 +143,23 @@ class MetaNet(Learner):
         """What the convolutions of either network make of the inputs."""
         features = {}
         for name in NETWORKS:
-            statistics = Statistics(running=self._part(f"{name}.", self.buffers), update=training)
-            features[name] = self.encoder(self._part(f"{name}.encoder."), inputs, statistics)
+            statistics = Statistics(running=part(f"{name}.", self.buffers), update=training)
+            features[name] = self.encoder(part(f"{name}.encoder.", self.parameters), inputs, statistics)
         return features
 
     def _remember(self, features: dict[str, Float[Tensor, "E S F"]], labels: Int[Tensor, "E S"]) -> Memory:
         """What is kept of the support sets: Q*, M and R."""
         first = F.one_hot(labels, self.spec.outputs).argmax(1)  # [E, N], where the first example of each class lies
         chosen = features["meta"].gather(1, first[..., None].expand(-1, -1, features["meta"].shape[-1]))
-        gradients = self.example_gradients(self._part("meta.layers."), chosen, labels.gather(1, first))
+        gradients = self.example_gradients(part("meta.layers.", self.parameters), chosen, labels.gather(1, first))
         fast = {name: self._read(gradients[name]) for name in ("weight0", "bias0")}
-        gradients = self.example_gradients(self._part("base.layers."), features["base"], labels)
-        rule = self._part("rule.")
+        gradients = self.example_gradients(part("base.layers.", self.parameters), features["base"], labels)
+        rule = part("rule.", self.parameters)
         memory = {}
         for name, value in gradients.items():
-            coordinates = preprocess(value).flatten(0, -2)[None]  # one batch of all coordinates, [1, E·S·out·in, 2]
+            coordinates = log_and_sign(value, LOG_RANGE).flatten(0, -2)[
+                None
+            ]  # one batch of all coordinates, [1, E·S·out·in, 2]
             memory[name] = self.rule(rule, coordinates).reshape(value.shape)
         return Memory(fast, memory, self._represent(fast, features["meta"]))
 
@@ -173,13 +177,13 @@ class MetaNet(Learner):
     def _read(self, gradients: Float[Tensor, "E T ..."]) -> Float[Tensor, "E ..."]:
         """d: an LSTM that reads each coordinate's gradients one after the other."""
         hidden = cell = gradients.new_zeros(*gradients[:, 0].shape, META_UNITS)
-        for gradient in preprocess(gradients).unbind(1):
+        for gradient in log_and_sign(gradients, LOG_RANGE).unbind(1):
             hidden, cell = lstm_step(self.parameters, "lstm", gradient, hidden, cell)
         return F.linear(hidden, self.parameters["lstm.output"])[..., 0]
 
     def _represent(self, fast: Parameters, features: Float[Tensor, "E n F"]) -> Float[Tensor, "E n R"]:
         """r = u(Q, Q*, x), the hidden layer's output, of unit length."""
-        slow = self._part("meta.layers.")
+        slow = part("meta.layers.", self.parameters)
         hidden = linear(slow["weight0"], slow["bias0"], features).relu()
         hidden = hidden + linear(fast["weight0"], fast["bias0"], features).relu()
         return F.normalize(hidden, dim=-1)
@@ -188,7 +192,7 @@ class MetaNet(Learner):
         """b(W, W*(x), x) for every query."""
         cosines = self._represent(memory.fast, features["meta"]) @ memory.keys.mT
         attention = (self.parameters["log_sharpness"].exp() * cosines).softmax(-1)
-        slow = self._part("base.layers.")
+        slow = part("base.layers.", self.parameters)
         recalled = {name: torch.einsum("eqs,es...->eq...", attention, value) for name, value in memory.values.items()}
         hidden = features["base"]
         for layer in range(2):
@@ -197,20 +201,3 @@ class MetaNet(Learner):
             by_fast = torch.einsum("eqoi,eqi->eqo", recalled[weight], hidden) + recalled[bias]
             hidden = by_slow.relu() + by_fast.relu() if layer == 0 else by_slow + by_fast
         return hidden
-
-    def _part(self, prefix: str, values: Parameters | None = None) -> Parameters:
-        """The parameters (or `values`) whose names begin so, without the prefix."""
-        values = self.parameters if values is None else values
-        return {name.removeprefix(prefix): value for name, value in values.items() if name.startswith(prefix)}
-
-
-def preprocess(gradients: Float[Tensor, "..."]) -> Float[Tensor, "... 2"]:
-    """Two numbers of comparable size for each coordinate, however small (Andrychowicz et al. 2016, appendix A)."""
-    size = gradients.abs()
-    large = size >= math.exp(-LOG_RANGE)
-    log = size.clamp(min=math.exp(-LOG_RANGE)).log() / LOG_RANGE
-    return torch.stack([log, torch.where(large, gradients.sign(), gradients * math.exp(LOG_RANGE))], -1)
-
-
-def _prefixed(prefix: str, values: Parameters) -> Parameters:
-    return {prefix + name: value for name, value in values.items()}

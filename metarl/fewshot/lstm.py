@@ -1,0 +1,38 @@
+"""An LSTM cell as a function of its parameters, which may feed back more than its own output.
+
+The LSTM `name` has `NAME.input` `[4 H, D]`, `NAME.recurrent` `[4 H, R]` and `NAME.bias` `[4 H]`.
+"""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from metarl.adaptation import Parameters
+
+
+def lstm_step(
+    parameters: Parameters,
+    name: str,
+    x: Float[Tensor, "... D"],
+    hidden: Float[Tensor, "... R"],
+    cell: Float[Tensor, "... H"],
+) -> tuple[Float[Tensor, "... H"], Float[Tensor, "... H"]]:
+    """(h, c) of the LSTM `name` after `x`, given what it feeds back and c. Gates in torch's order: i, f, g, o."""
+    gates = F.linear(x, parameters[f"{name}.input"], parameters[f"{name}.bias"])
+    take, keep, new, show = (gates + F.linear(hidden, parameters[f"{name}.recurrent"])).chunk(4, -1)
+    cell = keep.sigmoid() * cell + take.sigmoid() * new.tanh()
+    return show.sigmoid() * cell.tanh(), cell
+
+
+def initial_lstm(name: str, inputs: int, units: int, recurrent: int, generator: torch.Generator) -> Parameters:
+    """An LSTM whose `units` feed back `recurrent` numbers: uniform in ±1/√units (as torch does), zero biases."""
+
+    def uniform(columns: int) -> Tensor:
+        return (2 * torch.rand(4 * units, columns, generator=generator) - 1) * units**-0.5
+
+    return {
+        f"{name}.input": uniform(inputs),
+        f"{name}.recurrent": uniform(recurrent),
+        f"{name}.bias": torch.zeros(4 * units),
+    }
