@@ -4,7 +4,7 @@ c_k is the mean of the embedded support examples of class k (equation 1), p(y = 
 (equation 2). Trained with more ways than at test time (section 2.4). Embeddings are normalised by all images of a
 training step, and by running averages afterwards, so a prediction depends on no other query.
 
-Deviation: 20-way training episodes by default, where the paper has 60 (Omniglot), for data with few classes and for speed.
+Deviation: 20-way training episodes by default, where the paper has 60 (Omniglot): cheaper, and more data have so many.
 """
 
 from dataclasses import dataclass
