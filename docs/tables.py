@@ -152,6 +152,40 @@ def fairness() -> str:
     return rows(["MAML, biased table", "accuracy", *names.values()], body)
 
 
+def mann() -> str:
+    """Accuracy of the memory-augmented network by how often it has seen the class."""
+    (result,) = load("results/fewshot/mann-omniglot.json")
+    measured = {row["steps"] + 1: f"{100 * row['accuracy']:.1f} ± {100 * row['ci95']:.1f}" for row in result["curve"]}
+    body = [["MANN paper", *MANN_PAPER.values()], ["metarl", *(measured[instance] for instance in MANN_PAPER)]]
+    return rows(["accuracy at a class's instance, %", *(str(instance) for instance in MANN_PAPER)], body)
+
+
+def robustness() -> str:
+    """Accuracy without and with an attack on the queries, trained plainly and on attacked queries."""
+    body = []
+    for label, file in (("plain", "maml-glyphs-plain"), ("adversarial querying", "maml-glyphs-adversarial")):
+        (result,) = load(f"results/fewshot/{file}.json")
+        figures = (result["metrics"][name] for name in ("natural_accuracy", "adversarial_accuracy"))
+        body.append([label, *(f"{100 * f['mean']:.1f} ± {100 * f['ci95']:.1f}" for f in figures)])
+    return rows(["MAML, glyphs, accuracy in %", "natural", "attacked"], body)
+
+
+def copy() -> str:
+    """Bits lost per vector of 8 bits by the length of the sequence."""
+    (figures,) = load("benchmarks/copy.json")
+    titles = {"ntm": "Neural Turing Machine", "lstm": "LSTM"}
+    body = []
+    for name, title in titles.items():
+        result = figures["networks"][name]
+        bits = {int(length): value for length, value in result["bits_per_vector"].items()}
+        trained = max(bits[length] for length in range(1, figures["config"]["max_length"] + 1))
+        further = (f"{bits[length]:.2g}" for length in figures["config"]["test_lengths"])
+        minutes = f"{result['training_seconds'] / 60:.0f}"
+        body.append([title, f"{result['parameters']:,}", minutes, f"{trained:.2g}", *further])
+    lengths = (f"length {length}" for length in figures["config"]["test_lengths"])
+    return rows(["bits lost per vector of 8", "parameters", "minutes, 1 core", "worst of 1 to 20", *lengths], body)
+
+
 def optimizer() -> str:
     """Loss after 100 steps on unseen quadratics, of the learned optimizer and of others at their best rate."""
     (figures,) = load("benchmarks/l2o.json")
@@ -194,6 +228,8 @@ OMNIGLOT_PAPERS = {
 }
 """Snell et al. 2017, table 1; Finn et al. 2017; Nichol et al. 2018 (transductive); Vinyals et al. 2016, table 1 (its
 Siamese row included); Munkhdalai and Yu 2017; Mishra et al. 2018."""
+MANN_PAPER = {1: "36.4", 2: "82.8", 5: "94.9", 10: "98.1"}
+"""Santoro et al. 2016, table 1, one-hot labels, five classes."""
 METAWORLD_PEERS = ("envpool", "gymnasium", "single tasks")
 TABLES: dict[str, Callable[[], str]] = {
     "maml": maml,
@@ -205,6 +241,9 @@ TABLES: dict[str, Callable[[], str]] = {
     "omniglot": omniglot,
     "sinusoid": sinusoid,
     "fairness": fairness,
+    "robustness": robustness,
+    "mann": mann,
+    "copy": copy,
     "optimizer": optimizer,
     "fewshot_speed": fewshot_speed,
     "sizes": sizes,
