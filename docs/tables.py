@@ -117,13 +117,15 @@ def omniglot() -> str:
     """Accuracy of the few-shot learners on 5-way Omniglot beside their papers, and what training took."""
     body = []
     for result in load("results/fewshot/omniglot-*.json"):
-        score = f"{100 * result['accuracy']:.1f} ± {100 * result['ci95']:.1f}"
-        paper = OMNIGLOT_PAPERS.get((result["learner"], result["shots"]), "–")
-        steps, minutes = f"{result['training_steps']:,}", f"{result['training_seconds'] / 60:.0f}"
-        body.append(
-            [f"`{result['learner']}`", str(result["shots"]), score, paper, steps, minutes, result["normalisation"]]
-        )
-    return rows(["5-way", "shots", "accuracy, %", "paper", "steps", "minutes, 1 core", "normalisation"], body)
+        for tested in (result, *result.get("by_shots", [])):
+            score = f"{100 * tested['accuracy']:.1f} ± {100 * tested['ci95']:.1f}"
+            paper = OMNIGLOT_PAPERS.get((result["learner"], tested["shots"]), "–")
+            training = "the same"
+            if tested is result:
+                training = f"{result['training_steps']:,}, {result['training_seconds'] / 60:.0f} min"
+            name, shots = f"`{result['learner']}`", str(tested["shots"])
+            body.append([name, shots, score, paper, training, tested["normalisation"]])
+    return rows(["5-way", "shots", "accuracy, %", "paper", "training steps, 1 core", "normalisation"], body)
 
 
 def sinusoid() -> str:
