@@ -180,6 +180,11 @@ def test_reptiles_mini_batches_pass_through_the_support_set():
         assert all(torch.equal(batch.x[..., :1], batch.y) for batch in third)
 
 
+def test_a_long_curve_has_a_few_points(rows, shape):
+    learner = Reptile(ReptileConfig(hidden=(8,), test_steps=35), rows.spec(shape))
+    assert list(learner.curve(rows.episodes("test", 2, shape, seed=0))) == [*range(11), 20, 35]
+
+
 def test_the_curve_ends_where_the_test_ends(images, shape):
     spec = images.spec(shape)
     learner = MAML(dataclasses.replace(MAML.default_config(spec), width=4), spec)
