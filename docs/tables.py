@@ -24,6 +24,10 @@ def rows(header: list[str], body: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+def percent(mean: float, ci95: float) -> str:
+    return f"{100 * mean:.1f} ± {100 * ci95:.1f}"
+
+
 def maml() -> str:
     """Mean return by gradient steps, a line a seed."""
     paper = ["MAML paper", "-40.4", "-11.7", "-3.3", "-3.2"]
@@ -118,7 +122,7 @@ def omniglot() -> str:
     body = []
     for result in load("results/fewshot/omniglot-*.json"):
         for tested in (result, *result.get("by_shots", [])):
-            score = f"{100 * tested['accuracy']:.1f} ± {100 * tested['ci95']:.1f}"
+            score = percent(tested["accuracy"], tested["ci95"])
             paper = OMNIGLOT_PAPERS.get((result["learner"], tested["shots"]), "–")
             training = "the same"
             if tested is result:
@@ -157,7 +161,7 @@ def fairness() -> str:
 def mann() -> str:
     """Accuracy of the memory-augmented network by how often it has seen the class."""
     (result,) = load("results/fewshot/mann-omniglot.json")
-    measured = {row["steps"] + 1: f"{100 * row['accuracy']:.1f} ± {100 * row['ci95']:.1f}" for row in result["curve"]}
+    measured = {row["steps"] + 1: percent(row["accuracy"], row["ci95"]) for row in result["curve"]}
     body = [["MANN paper", *MANN_PAPER.values()], ["metarl", *(measured[instance] for instance in MANN_PAPER)]]
     return rows(["accuracy at a class's instance, %", *(str(instance) for instance in MANN_PAPER)], body)
 
@@ -168,7 +172,7 @@ def robustness() -> str:
     for label, file in (("plain", "maml-glyphs-plain"), ("adversarial querying", "maml-glyphs-adversarial")):
         (result,) = load(f"results/fewshot/{file}.json")
         figures = (result["metrics"][name] for name in ("natural_accuracy", "adversarial_accuracy"))
-        body.append([label, *(f"{100 * f['mean']:.1f} ± {100 * f['ci95']:.1f}" for f in figures)])
+        body.append([label, *(percent(f["mean"], f["ci95"]) for f in figures)])
     return rows(["MAML, glyphs, accuracy in %", "natural", "attacked"], body)
 
 

@@ -1,9 +1,12 @@
 """Ctrl-C and SIGTERM, raised between what must not be torn apart."""
 
+import shlex
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -45,3 +48,8 @@ class Interrupts:
         self._came = True
         if not self._holding:
             raise KeyboardInterrupt
+
+
+def say_how_to_go_on(run: Path, stopped: str) -> None:
+    """Tells on stderr where a run was `stopped` and the command that goes on with it."""
+    print(f"stopped {stopped}; go on with: metarl resume {shlex.quote(str(run))}", file=sys.stderr)

@@ -1,14 +1,13 @@
 """The training loop. Iterations are seeded one by one, so a run that goes on from a checkpoint goes on exactly."""
 
 import contextlib
-import shlex
 import sys
 import time
 from pathlib import Path
 
 from metarl.experiment.checkpoints import Checkpoint, save_checkpoint
 from metarl.experiment.config import TrainConfig
-from metarl.experiment.interrupts import Interrupts
+from metarl.experiment.interrupts import Interrupts, say_how_to_go_on
 from metarl.experiment.metrics import MetricsLog, Row, read_metrics
 from metarl.experiment.plots import plot_training
 from metarl.experiment.progress import Progress
@@ -80,8 +79,7 @@ def _learn(run: Run, env: TaskVectorEnv, show_progress: bool) -> None:
                         save_checkpoint(run.path, last)
         except BaseException:
             save_checkpoint(run.path, last)
-            command = f"metarl resume {shlex.quote(str(run.path))}"
-            print(f"stopped after iteration {last.iteration}, which is saved; go on with: {command}", file=sys.stderr)
+            say_how_to_go_on(run.path, f"after iteration {last.iteration}, which is saved")
             raise
         save_checkpoint(run.path, last)
     plot_training(read_metrics(run.path, last.iteration), title, run.path / "plots" / "training.png")

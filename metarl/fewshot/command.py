@@ -2,8 +2,7 @@
 
 import dataclasses
 import shlex
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
 
 from metarl.fewshot.data import DataSet, data_class
 from metarl.fewshot.learners import learner_class
@@ -23,19 +22,20 @@ def command(run: FewShotRun, data: DataSet) -> str:
     if config.objective != FewShotConfig.objective:
         words += ["--objective", config.objective]
     usual = FewShotConfig(config.learner, config.data, **dataclasses.asdict(data.default_shape()))
-    words += _changed({name: getattr(config, name) for name in _OWN}, usual)
+    words += _changed(config, usual, _OWN)
     for options, default in (
         (learner.config, learner_class(config.learner).default_config(learner.spec)),
         (data.config, data_class(config.data).config_class()),
         (learner.objective.config, objective_class(config.objective).config_class()),
     ):
-        words += _changed({f.name: getattr(options, f.name) for f in dataclasses.fields(default)}, default)
+        words += _changed(options, default, [f.name for f in dataclasses.fields(default)])
     return shlex.join(words)
 
 
-def _changed(values: dict[str, Any], default: object) -> Iterator[str]:
-    """The words for those values that `default` has otherwise."""
-    for name, value in values.items():
+def _changed(options: object, default: object, names: Iterable[str]) -> Iterator[str]:
+    """The words for those of the named options that `default` has otherwise."""
+    for name in names:
+        value = getattr(options, name)
         if value == getattr(default, name):
             continue
         flag = name.replace("_", "-")

@@ -2,8 +2,6 @@
 
 import json
 import math
-import shlex
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +10,7 @@ from typing import Any
 from metarl.errors import UsageError
 from metarl.experiment.checkpoints import Checkpoint, save_checkpoint
 from metarl.experiment.files import write_atomically
-from metarl.experiment.interrupts import Interrupts
+from metarl.experiment.interrupts import Interrupts, say_how_to_go_on
 from metarl.experiment.metrics import MetricsLog, Row, read_metrics
 from metarl.experiment.progress import Progress
 from metarl.experiment.run_folder import check_output
@@ -83,13 +81,13 @@ def _learn(run: FewShotRun, data: DataSet, show: bool) -> None:
                         _save(run, done, seconds)
         except KeyboardInterrupt:
             _save(run, done, time.perf_counter() - began)
-            _say_how_to_go_on(run.path, f"after step {done}, which is saved")
+            say_how_to_go_on(run.path, f"after step {done}, which is saved")
             raise
     with Interrupts():
         try:
             _test(run, data, read_metrics(run.path, total, every), show)
         except KeyboardInterrupt:
-            _say_how_to_go_on(run.path, "in the test; what was learned is saved")
+            say_how_to_go_on(run.path, "in the test; what was learned is saved")
             raise
 
 
@@ -135,10 +133,6 @@ def _test(run: FewShotRun, data: DataSet, rows: list[Row], show: bool) -> None:
         result["by_shots"] = results[1:]
     write_atomically(run.path / "evaluation.json", json.dumps(result, indent=2) + "\n")
     draw_pictures(run, data, rows)
-
-
-def _say_how_to_go_on(path: Path, stopped: str) -> None:
-    print(f"stopped {stopped}; go on with: metarl resume {shlex.quote(str(path))}", file=sys.stderr)
 
 
 def _save(run: FewShotRun, iteration: int, seconds: float) -> None:

@@ -26,6 +26,7 @@ from metarl.adaptation import Parameters, gradient_of, stack
 from metarl.fewshot.episodes import Samples
 from metarl.fewshot.learner import LearnerConfig
 from metarl.fewshot.learners.gradient import GradientConfig, GradientLearner
+from metarl.fewshot.parts import with_prefix
 from metarl.randomness import make_generator
 from metarl.tasks import check_count
 
@@ -110,7 +111,7 @@ class L2O(GradientLearner):
         config = self.config
         generator = make_generator("learned optimizer", self.seed)
         self.rule = LearnedOptimizer(config.optimizer_size, config.inner_lr, generator).to(self.device)
-        learned = {f"{_PREFIX}{name}": value for name, value in self.rule.named_parameters()}
+        learned = with_prefix(_PREFIX, dict(self.rule.named_parameters()))
         parameters, buffers = super().build()
         return parameters | learned, buffers
 
