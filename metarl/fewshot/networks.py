@@ -128,7 +128,8 @@ class Conv4:
     """Four blocks of 3 × 3 convolution, batch normalisation and ReLU, for images; `outputs` adds a linear layer.
 
     `strided` halves the size by the convolutions (MAML, Finn et al. 2017, appendix A.1), otherwise 2 × 2 max-pooling
-    does (Vinyals et al. 2016, section 4.1.1). Block l has `weight{l}` `[width, in, 3, 3]`, `scale{l}` and `shift{l}`
+    does (Vinyals et al. 2016, section 4.1.1). What is left of the image is flattened, or `averaged` over its places,
+    which leaves `width` features. Block l has `weight{l}` `[width, in, 3, 3]`, `scale{l}` and `shift{l}`
     `[width]`; the convolutions have no bias, which batch normalisation would take out again. The linear layer is number
     4; without it the output is the flattened last block. With `normalised=False`, scale and shift are all that is left
     of batch normalisation.
@@ -145,18 +146,20 @@ class Conv4:
         outputs: int | None = None,
         *,
         strided: bool = False,
+        averaged: bool = False,
         normalised: bool = True,
     ):
         self.channels, *size = input_shape
         self.width = width
         self.strided = strided
+        self.averaged = averaged
         self.normalised = normalised
         self._largest = width * math.prod(-(-side // 2) if strided else side for side in size)
         for _ in range(self.blocks):
             size = [-(-side // 2) if strided else side // 2 for side in size]
         if min(size) < 1:
             raise UsageError(f"images of {input_shape[1]} × {input_shape[2]} are too small: want at least 16 × 16")
-        self.features = width * size[0] * size[1]
+        self.features = width if averaged else width * size[0] * size[1]
         self.has_head = outputs is not None
         self.outputs = self.features if outputs is None else outputs
 
@@ -224,6 +227,8 @@ class Conv4:
             if not self.strided:
                 hidden = F.max_pool2d(hidden, 2)  # before the ReLU, which has a quarter to do then
             hidden = hidden.relu()
+        if self.averaged:
+            hidden = hidden.mean((2, 3), keepdim=True)
         if stacked:
             return hidden.unflatten(1, (num_tasks, -1)).transpose(0, 1).flatten(2)
         return hidden.unflatten(0, (num_tasks, -1)).flatten(2)
@@ -269,6 +274,7 @@ def network_for(
     width: int,
     hidden: Sequence[int],
     strided: bool = False,
+    averaged: bool = False,
     normalised: bool = True,
 ) -> Network:
     """`Conv4` of `width` filters for images (C, H, W), `ReluMLP` of `hidden` units for vectors (D,).
@@ -276,7 +282,7 @@ def network_for(
     Without `outputs` it is an encoder: an MLP's last hidden layer is then its linear output.
     """
     if len(input_shape) == 3:
-        return Conv4(input_shape, width, outputs, strided=strided, normalised=normalised)
+        return Conv4(input_shape, width, outputs, strided=strided, averaged=averaged, normalised=normalised)
     if outputs is None:
         return ReluMLP((*input_shape, *hidden), has_head=False)
     return ReluMLP((*input_shape, *hidden, outputs))

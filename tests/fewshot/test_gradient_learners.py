@@ -151,23 +151,45 @@ def test_support_statistics_make_a_query_independent_of_the_others(images, shape
 
 
 def test_reptile_is_torchs_adam_on_each_task():
-    config = ReptileConfig(num_tasks=3, hidden=(4,), inner_steps=4, inner_lr=0.01, inner_batch=99, outer_lr=0.5)
+    """Two training steps and an adaptation: Adam's mean squares are carried over from each to the next."""
+    config = ReptileConfig(
+        num_tasks=3, hidden=(4,), inner_steps=4, inner_lr=0.01, inner_batch=99, outer_lr=0.5, iterations=4, test_steps=2
+    )
     learner, episodes = Reptile(config, REGRESSION, seed=1), regression_episodes()
     start = {name: value.detach().clone() for name, value in learner.parameters.items()}
-    ends = []
-    for task in range(3):
-        fast = {name: value.clone().requires_grad_() for name, value in start.items()}
-        adam = torch.optim.Adam(fast.values(), lr=0.01, betas=(0.0, 0.999))
-        for _ in range(4):
-            adam.zero_grad()
-            outputs = learner.network(fast, episodes.support.x[task : task + 1])
-            F.mse_loss(outputs[0], episodes.support.y[task]).backward()
-            adam.step()
-        ends.append({name: value.detach() for name, value in fast.items()})
-    learner.fit(episodes, seed=0)
-    for name, value in learner.parameters.items():
-        mean = torch.stack([end[name] for end in ends]).mean(0)
-        torch.testing.assert_close(value.detach(), start[name] + 0.5 * (mean - start[name]), rtol=1e-4, atol=1e-5)
+    squares = {name: torch.zeros_like(value) for name, value in start.items()}
+    for updates in range(3):
+        ends, left = [], []
+        for task in range(3):
+            fast = {name: value.clone().requires_grad_() for name, value in start.items()}
+            adam = torch.optim.Adam(fast.values(), lr=0.01, betas=(0.0, 0.999))
+            for name, value in fast.items():
+                adam.state[value] = {
+                    "step": torch.tensor(4.0 * updates),
+                    "exp_avg": torch.zeros_like(value),
+                    "exp_avg_sq": squares[name].clone(),
+                }
+            for _ in range(4 if updates < 2 else 2):
+                adam.zero_grad()
+                outputs = learner.network(fast, episodes.support.x[task : task + 1])
+                F.mse_loss(outputs[0], episodes.support.y[task]).backward()
+                adam.step()
+            ends.append({name: value.detach() for name, value in fast.items()})
+            left.append({name: adam.state[value]["exp_avg_sq"] for name, value in fast.items()})
+        if updates == 2:
+            break
+        learner.fit(episodes, seed=0)
+        rate = 0.5 * (1 - updates / 4)
+        squares = {name: torch.stack([value[name] for value in left]).mean(0) for name in start}
+        start = {
+            name: value + rate * (torch.stack([end[name] for end in ends]).mean(0) - value)
+            for name, value in start.items()
+        }
+        torch.testing.assert_close(dict(learner.parameters), start, rtol=1e-4, atol=1e-5)
+    found = learner.adapt(episodes.support)(episodes.query.x)
+    for task, end in enumerate(ends):
+        expected = learner.network(end, episodes.query.x[task : task + 1])[0]
+        torch.testing.assert_close(found[task], expected, rtol=1e-4, atol=1e-5)
 
 
 def test_reptiles_mini_batches_pass_through_the_support_set():

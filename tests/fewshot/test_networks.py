@@ -22,6 +22,7 @@ def as_module(network: Conv4, parameters: dict[str, torch.Tensor]) -> nn.Sequent
             parameters[f"{part}{block}"].clone() for part in ("weight", "scale", "shift")
         )
         layers += [conv, norm, nn.ReLU()] + ([] if network.strided else [nn.MaxPool2d(2)])
+    layers += [nn.AdaptiveAvgPool2d(1)] if network.averaged else []
     layers.append(nn.Flatten())
     if network.has_head:
         head = nn.Linear(network.features, network.outputs)
@@ -36,10 +37,11 @@ def random_parameters(network: Conv4, seed: int) -> dict[str, torch.Tensor]:
     return {name: value + 0.3 * torch.randn(value.shape, generator=generator) for name, value in parameters.items()}
 
 
+@pytest.mark.parametrize("averaged", [True, False])
 @pytest.mark.parametrize("strided", [True, False])
 @pytest.mark.parametrize("outputs", [None, 3])
-def test_conv4_is_what_torchs_modules_make_of_it(strided: bool, outputs: int | None):
-    network = Conv4((2, 28, 20), 6, outputs, strided=strided)
+def test_conv4_is_what_torchs_modules_make_of_it(strided: bool, outputs: int | None, averaged: bool):
+    network = Conv4((2, 28, 20), 6, outputs, strided=strided, averaged=averaged)
     parameters, x = random_parameters(network, 0), torch.rand(2, 5, 2, 28, 20, generator=GENERATOR.manual_seed(1))
     module = as_module(network, parameters)
     each = torch.stack([module(task) for task in x])

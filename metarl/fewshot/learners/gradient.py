@@ -4,7 +4,7 @@ import abc
 import collections
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -17,6 +17,8 @@ from metarl.fewshot.learner import Learner, LearnerConfig, Normalisation
 from metarl.fewshot.networks import Network, Statistics, network_for
 from metarl.fewshot.objectives.plain import Predictor, task_score
 from metarl.randomness import make_generator
+
+Point = TypeVar("Point")
 
 CHUNK_BYTES = 16 * 2**20
 """Activations of one layer beyond which a CPU slows down: tasks are adapted in chunks of at most this size."""
@@ -34,6 +36,8 @@ class GradientConfig(LearnerConfig):
     """Gradient steps of adaptation in training."""
     test_steps: int = 3
     """Gradient steps of adaptation at test time."""
+    averaged: bool = False
+    """Average the last convolution's output over its places (images)."""
     normalisation: Normalisation = "transductive"
     """Batch statistics of the queries (as in the paper), those of the support set, or no normalisation."""
 
@@ -57,6 +61,7 @@ class GradientLearner(Learner, abc.ABC):
             width=config.width,
             hidden=config.hidden,
             strided=True,
+            averaged=config.averaged,
             normalised=config.normalisation != "none",
         )
         return self.network.initialize(make_generator("gradient learner", self.seed)), {}
@@ -110,6 +115,6 @@ def is_shown(steps: int) -> bool:
     return steps <= 10 or str(steps).rstrip("0") in ("1", "2", "5")
 
 
-def last(path: Iterator[Parameters]) -> Parameters:
+def last(path: Iterator[Point]) -> Point:
     """Where `path` ends; what lies before is not kept."""
     return collections.deque(path, maxlen=1).pop()

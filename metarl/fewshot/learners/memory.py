@@ -67,6 +67,9 @@ class MemoryConfig(LearnerConfig):
     """Training images are turned by up to so many degrees (π/16)."""
     translation: float = 0.095
     """Training images are moved by up to this share of their side, across and down (10 of 105 pixels)."""
+    class_distortion: float = 0.0
+    """Training classes are made new ones: all drawings of a class, in one sequence, are mirrored or not, and multiplied
+    by the unit matrix plus random numbers of up to this size."""
     clip: float = 10.0
     """Largest norm of a gradient; longer ones are shortened to it."""
     warm_up: int = 0
@@ -80,6 +83,8 @@ class MemoryConfig(LearnerConfig):
             raise UsageError(f"slots must be at least read_heads, got {self.slots} and {self.read_heads}")
         if not (self.clip > 0 and self.rotation >= 0 and 0 <= self.translation < 1):
             raise UsageError("clip must be positive, rotation not negative, and translation in [0, 1)")
+        if not 0 <= self.class_distortion < 0.5:  # from there on the matrix can be singular
+            raise UsageError(f"class_distortion must lie in [0, 0.5), got {self.class_distortion}")
         if self.warm_up < 0:
             raise UsageError(f"warm_up must be at least 0, got {self.warm_up}")
 
@@ -201,7 +206,7 @@ class MemoryLearner(Learner, abc.ABC):
         if self.updates < self.config.warm_up:
             sequence = repeat_first(sequence)
         elif self.spec.preprocessing.is_image:
-            moved = self._distort(sequence.x, self.generator("distortion", seed))
+            moved = self._distort(sequence, self.generator("distortion", seed))
             sequence = Samples(moved, sequence.y, sequence.groups)
         losses, outputs = self.objective.query_loss(
             lambda x: self.along(x, sequence), sequence, self.generator("fit", seed)
@@ -264,16 +269,28 @@ class MemoryLearner(Learner, abc.ABC):
         labels = self._labels(samples)
         return torch.cat([torch.zeros_like(labels[:, :1]), labels[:, :-1]], 1)
 
-    def _distort(self, images: Float[Tensor, "E T C H W"], generator: torch.Generator) -> Float[Tensor, "E T C H W"]:
-        """Each image turned and moved a little; what comes in from outside repeats the border."""
-        flat = images.flatten(0, 1)
-        draws = 2 * torch.rand(len(flat), 3, generator=generator, device=self.device) - 1
-        angle = draws[:, 0] * math.radians(self.config.rotation)
-        offset = draws[:, 1:] * 2 * self.config.translation  # grid coordinates go from −1 to 1
-        rows = torch.stack([angle.cos(), -angle.sin(), offset[:, 0], angle.sin(), angle.cos(), offset[:, 1]], 1)
-        grid = F.affine_grid(rows.unflatten(1, (2, 3)), list(flat.shape), align_corners=False)
-        moved = F.grid_sample(flat, grid, padding_mode="border", align_corners=False)
-        return moved.unflatten(0, images.shape[:2])
+    def _distort(self, sequence: Samples, generator: torch.Generator) -> Float[Tensor, "E T C H W"]:
+        """Each image turned and moved a little, each class distorted; what comes in from outside repeats the border."""
+        config, images = self.config, sequence.x.flatten(0, 1)
+        draws = 2 * torch.rand(len(images), 3, generator=generator, device=self.device) - 1
+        angle = draws[:, 0] * math.radians(config.rotation)
+        offset = draws[:, 1:, None] * 2 * config.translation  # grid coordinates go from −1 to 1
+        turn = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], 1).unflatten(1, (2, 2))
+        grids = torch.cat([turn, offset], 2)
+        if config.class_distortion > 0:
+            shapes = self._class_shapes(len(sequence.x), generator)
+            grids = shapes.take_along_dim(sequence.y[..., None, None], 1).flatten(0, 1) @ grids
+        grid = F.affine_grid(grids, list(images.shape), align_corners=False)
+        moved = F.grid_sample(images, grid, padding_mode="border", align_corners=False)
+        return moved.unflatten(0, sequence.x.shape[:2])
+
+    def _class_shapes(self, size: int, generator: torch.Generator) -> Float[Tensor, "E N 2 2"]:
+        """The matrix that all drawings of a class are multiplied by, for each class of each sequence."""
+        shape = (size, self.spec.outputs, 2, 2)
+        noise = 2 * torch.rand(shape, generator=generator, device=self.device) - 1
+        matrices = torch.eye(2, device=self.device) + self.config.class_distortion * noise
+        mirrored = torch.rand(shape[:2], generator=generator, device=self.device) < 0.5
+        return torch.where(mirrored[..., None, None], matrices.flip(3), matrices)
 
 
 def mix(episodes: Episodes, generator: torch.Generator) -> Samples:

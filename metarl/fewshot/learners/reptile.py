@@ -2,7 +2,11 @@
 
 φ ← φ + ε mean_i(φ'_i − φ), where φ'_i is what k steps of Adam on task i make of φ. The inner Adam has β₁ = 0 and
 mini-batches of the support set (appendix A). ε falls linearly from `outer_lr` to 0.
-Deviation: every task starts with fresh moments of Adam, where the authors' code carries them over.
+
+Adam's mean squared gradients are learned beside φ, as in the authors' code: a task starts from them, at test time, too.
+With fresh ones the first step would move every weight by the full step size, whatever its gradient.
+Deviation: the tasks of a training step start from the same ones and leave their mean, where the authors' code has one
+task after the other.
 """
 
 from collections.abc import Iterator
@@ -13,16 +17,18 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from metarl.adaptation import Parameters, gradient_of
+from metarl.adaptation import Parameters, gradient_of, stack
 from metarl.errors import UsageError
 from metarl.fewshot.episodes import Episodes, Samples, TaskSpec
 from metarl.fewshot.learner import LearnerConfig
 from metarl.fewshot.learners.gradient import GradientConfig, GradientLearner, last
+from metarl.fewshot.parts import part, with_prefix
 from metarl.tasks import check_count
 
 SQUARES = 0.999
 """β₂ of the inner Adam."""
 EPSILON = 1e-8
+_SQUARE, _STEPS = "square.", "steps"
 
 
 @dataclass(frozen=True)
@@ -63,50 +69,62 @@ class Reptile(GradientLearner):
         shots = max(10, spec.shape.shots)
         return ReptileConfig(iterations=40_000, num_tasks=5, train_shots=shots, train_queries=1)
 
-    def path(self, support: Samples, steps: int) -> Iterator[Parameters]:
-        return self._adam(support, steps, self.generator("reptile", "test"))
+    def build(self) -> tuple[Parameters, Parameters]:
+        """Adam's mean squares are buffers, `square.NAME`, and so is the number of steps that they are the mean of."""
+        parameters, buffers = super().build()
+        squares = {name: torch.zeros_like(value) for name, value in parameters.items()}
+        return parameters, buffers | with_prefix(_SQUARE, squares) | {_STEPS: torch.zeros(())}
 
+    def path(self, support: Samples, steps: int) -> Iterator[Parameters]:
+        return (parameters for parameters, _ in self._adam(support, steps, self.generator("reptile", "test")))
+
+    @torch.no_grad()
     def fit(self, episodes: Episodes, *, seed: int) -> dict[str, float]:
         generator = self.generator("reptile", seed)
-        size, total = len(episodes), 0.0
-        moves = {name: torch.zeros_like(value) for name, value in self.parameters.items()}
-        metrics = dict[str, float]()
-        with torch.no_grad():
-            for chunk in self.chunks(episodes):
-                adapted = last(self._adam(chunk.support, self.config.inner_steps, generator))
-                for name, value in adapted.items():
-                    moves[name] += (value - self.parameters[name]).sum(0) / size
-                losses, outputs = self.objective.query_loss(
-                    self.predictor(adapted, chunk.support), chunk.query, generator
-                )
-                total += float(losses.sum()) / size
-                for metric, score in self.score(outputs, chunk.query).items():
-                    metrics[metric] = metrics.get(metric, 0.0) + score * len(chunk) / size
-            rate = self.config.outer_lr * max(0.0, 1 - self.updates / self.config.iterations)
-            for name, value in self.parameters.items():
-                value.add_(moves[name], alpha=rate)
+        metrics = {"loss": 0.0}
+        start = (self.parameters, part(_SQUARE, self.buffers))
+        ends = [{name: torch.zeros_like(value) for name, value in values.items()} for values in start]
+        for chunk in self.chunks(episodes):
+            adapted = last(self._adam(chunk.support, self.config.inner_steps, generator))
+            for end, values in zip(ends, adapted, strict=True):
+                for name, value in values.items():
+                    end[name] += value.sum(0) / len(episodes)
+            predictor = self.predictor(adapted[0], chunk.support)
+            losses, outputs = self.objective.query_loss(predictor, chunk.query, generator)
+            for metric, score in {"loss": float(losses.mean()), **self.score(outputs, chunk.query)}.items():
+                metrics[metric] = metrics.get(metric, 0.0) + score * len(chunk) / len(episodes)
+        rate = self.config.outer_lr * max(0.0, 1 - self.updates / self.config.iterations)
+        for values, end, share in zip(start, ends, (rate, 1.0), strict=True):
+            for name, value in values.items():
+                value.lerp_(end[name], share)
+        self.buffers[_STEPS] += self.config.inner_steps
         self.updates += 1
-        return {"loss": total, **metrics}
+        return metrics
 
-    def _adam(self, support: Samples, steps: int, generator: torch.Generator) -> Iterator[Parameters]:
-        """Adam without momentum, for each task by itself, on mini-batches that pass through the support set."""
+    def _adam(
+        self, support: Samples, steps: int, generator: torch.Generator
+    ) -> Iterator[tuple[Parameters, Parameters]]:
+        """Parameters and mean squares on the way down: Adam without momentum, for each task by itself.
+
+        Mini-batches pass through the support set.
+        """
         parameters = self.start(len(support.x))
-        squares = {name: torch.zeros_like(value) for name, value in parameters.items()}
-        yield parameters
+        squares = stack(part(_SQUARE, self.buffers), len(support.x))
+        yield parameters, squares
         for step, batch in enumerate(self._batches(support, steps, generator), start=1):
 
             def loss(values: Parameters, batch: Samples = batch) -> Tensor:
                 return self.objective.support_loss(self.network(values, batch.x), batch)
 
             gradient = gradient_of(loss)(parameters)
-            correction = 1 - SQUARES**step
-            moved = {}
-            for name, value in parameters.items():
-                squares[name] = SQUARES * squares[name] + (1 - SQUARES) * gradient[name].square()
-                scale = (squares[name] / correction).sqrt() + EPSILON
-                moved[name] = value - self.config.inner_lr * gradient[name] / scale
-            parameters = moved
-            yield parameters
+            squares = {name: torch.lerp(gradient[name].square(), value, SQUARES) for name, value in squares.items()}
+            correction = (1 - SQUARES ** (self.buffers[_STEPS] + step)).sqrt()
+            scales = {name: value.sqrt() / correction + EPSILON for name, value in squares.items()}
+            parameters = {
+                name: value.addcdiv(gradient[name], scales[name], value=-self.config.inner_lr)
+                for name, value in parameters.items()
+            }
+            yield parameters, squares
 
     def _batches(self, support: Samples, steps: int, generator: torch.Generator) -> list[Samples]:
         """`steps` mini-batches: each pass through the support set takes its examples in a new order."""
