@@ -231,9 +231,11 @@ OMNIGLOT_PAPERS = {
     ("metanet", 1): "98.9",
     ("snail", 1): "99.1",
     ("snail", 5): "99.8",
+    ("cnp", 1): "95.3",
+    ("cnp", 5): "98.5",
 }
 """Snell et al. 2017, table 1; Finn et al. 2017; Nichol et al. 2018 (transductive); Vinyals et al. 2016, table 1 (its
-Siamese row included); Munkhdalai and Yu 2017; Mishra et al. 2018."""
+Siamese row included); Munkhdalai and Yu 2017; Mishra et al. 2018; Garnelo et al. 2018, table 2."""
 MANN_PAPER = {1: "36.4", 2: "82.8", 5: "94.9", 10: "98.1"}
 """Santoro et al. 2016, table 1, one-hot labels, five classes."""
 METAWORLD_PEERS = ("envpool", "gymnasium", "single tasks")

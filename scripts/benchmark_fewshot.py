@@ -155,7 +155,8 @@ def _peer_module(learner: MAML) -> torch.nn.Module:
         for block in range(4):
             layers.append(torch.nn.Conv2d(shape[0] if block == 0 else width, width, 3, stride=2, padding=1, bias=False))
             layers += [torch.nn.BatchNorm2d(width, track_running_stats=False), torch.nn.ReLU()]
-        return torch.nn.Sequential(*layers, torch.nn.Flatten(), torch.nn.Linear(4 * width, learner.spec.outputs))
+        layers += [torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()]
+        return torch.nn.Sequential(*layers, torch.nn.Linear(width, learner.spec.outputs))
     sizes = (*shape, *learner.config.hidden)
     for before, after in itertools.pairwise(sizes):
         layers += [torch.nn.Linear(before, after), torch.nn.ReLU()]
