@@ -79,6 +79,31 @@ def test_query_is_next_in_sequence(cls, config):
         torch.testing.assert_close(outputs[:, query], along[:, -1])
 
 
+@pytest.mark.parametrize("kind", ["lstm", "feed-forward"])
+@BOTH
+def test_the_gradient_of_what_is_fed_back_is_that_of_finite_differences(cls, config, kind):
+    learner, episodes = make(cls, config, controller=kind), clusters(2, SHAPE, 0)
+    learner.cell.double(), learner.readout.double()
+    sequence = mix(episodes, make_generator(0))
+    x, weight = sequence.x.double(), learner.cell.controller.feedback.weight
+
+    def loss() -> torch.Tensor:
+        inputs = torch.cat([x, learner._before(sequence).double()], 2).transpose(0, 1)
+        outputs, _ = learner.cell(inputs, learner.cell.initial(2))
+        return learner.readout(outputs).sin().sum()
+
+    (found,) = torch.autograd.grad(loss(), weight)
+    assert found.abs().max() > 1e-3
+    with torch.no_grad():
+        for row, column in [(0, 0), (3, 1), (7, 9), (5, 4)]:
+            entry, sides = weight[row, column].item(), []
+            for shift in (1e-6, -1e-6):
+                weight[row, column] = entry + shift
+                sides.append(loss().item())
+            weight[row, column] = entry
+            assert found[row, column].item() == pytest.approx((sides[0] - sides[1]) / 2e-6, rel=1e-4, abs=1e-7)
+
+
 @BOTH
 def test_label_is_seen_one_step_later(cls, config):
     learner = make(cls, config)

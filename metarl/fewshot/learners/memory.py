@@ -22,6 +22,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from metarl.adaptation import Parameters
 from metarl.errors import UsageError
@@ -89,6 +90,24 @@ class MemoryConfig(LearnerConfig):
             raise UsageError(f"warm_up must be at least 0, got {self.warm_up}")
 
 
+class GradientAfterLoop(torch.autograd.Function):
+    """Hands on the sums `[T, B, G]`, to each of which a loop adds W v_t, and has the gradient of W `[G, V]` in return.
+
+    `vectors` is the list that the loop puts its v_t `[B, V]` in. Autograd would add up T matrices for that gradient,
+    which takes a fifth of a training step; here it is one product.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, sums: Tensor, weight: Tensor, vectors: list[Tensor]) -> Tensor:
+        ctx.vectors = vectors
+        return sums.view_as(sums)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
+        return gradient, gradient.flatten(0, 1).mT @ torch.cat(ctx.vectors), None
+
+
 class Controller(nn.Module):
     """h_t of the input and of what was read the step before: an LSTM, or one tanh layer, which remembers nothing."""
 
@@ -99,6 +118,13 @@ class Controller(nn.Module):
         self.input = nn.Linear(inputs, 4 * units if self.is_lstm else units)
         fed_back = reads + units if self.is_lstm else reads
         self.feedback = nn.Linear(fed_back, 4 * units if self.is_lstm else units, bias=False)
+        self._fed_back: list[Tensor] = []
+
+    def begin(self, inputs: Float[Tensor, "T B I"]) -> Float[Tensor, "T B G"]:
+        """What the inputs contribute to each step of a loop that is about to begin."""
+        self._fed_back = []
+        sums: Tensor = GradientAfterLoop.apply(self.input(inputs), self.feedback.weight, self._fed_back)
+        return sums
 
     def forward(
         self,
@@ -107,12 +133,15 @@ class Controller(nn.Module):
         hidden: Float[Tensor, "B H"],
         cell: Float[Tensor, "B H"],
     ) -> tuple[Float[Tensor, "B H"], Float[Tensor, "B H"]]:
-        """h_t and c_t, given `inputs = self.input(x_t)`, which needs no loop over time."""
+        """h_t and c_t, given step t of `begin`."""
+        vector = torch.cat([hidden, reads.flatten(1)], 1) if self.is_lstm else reads.flatten(1)
+        if torch.is_grad_enabled():
+            self._fed_back.append(vector.detach())
+        sums = inputs + F.linear(vector, self.feedback.weight.detach())
         if not self.is_lstm:
-            return (inputs + self.feedback(reads.flatten(1))).tanh(), cell
-        gates = inputs + self.feedback(torch.cat([hidden, reads.flatten(1)], 1))
-        keep, enter, leave = gates[:, : 3 * self.units].sigmoid().chunk(3, 1)
-        cell = keep * cell + enter * gates[:, 3 * self.units :].tanh()
+            return sums.tanh(), cell
+        keep, enter, leave = sums[:, : 3 * self.units].sigmoid().chunk(3, 1)
+        cell = keep * cell + enter * sums[:, 3 * self.units :].tanh()
         return leave * cell.tanh(), cell
 
 
@@ -128,13 +157,13 @@ class MemoryCell(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def advance(self, inputs: Float[Tensor, "B G"], state: State) -> tuple[Float[Tensor, "B O"], State]:
-        """[h_t, r_t] and the state after a step, given `inputs = self.controller.input(x_t)`."""
+        """[h_t, r_t] and the state after a step, given that step of `self.controller.begin`."""
 
     def forward(self, inputs: Float[Tensor, "T B I"], state: State) -> tuple[Float[Tensor, "T B O"], State]:
         """What the cell says at each of T steps, and its state after them."""
         outputs = []
-        for projected in self.controller.input(inputs):
-            output, state = self.advance(projected, state)
+        for step in self.controller.begin(inputs):
+            output, state = self.advance(step, state)
             outputs.append(output)
         return torch.stack(outputs), state
 
