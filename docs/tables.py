@@ -121,22 +121,22 @@ def omniglot() -> str:
     """Accuracy of the few-shot learners on 5-way Omniglot beside their papers, and what training took."""
     body = []
     for result in load("results/fewshot/omniglot-*.json"):
-        for tested in (result, *result.get("by_shots", [])):
+        for tested in (result, *result.get("further", [])):
             score = percent(tested["accuracy"], tested["ci95"])
             paper = OMNIGLOT_PAPERS.get((result["learner"], tested["shots"]), "–")
             training = "the same"
             if tested is result:
                 training = f"{result['training_steps']:,}, {result['training_seconds'] / 60:.0f} min"
-            name, shots = f"`{result['learner']}`", str(tested["shots"])
-            body.append([name, shots, score, paper, training, tested["normalisation"]])
-    return rows(["5-way", "shots", "accuracy, %", "paper", "training steps, 1 core", "normalisation"], body)
+            sizes = [str(tested[name]) for name in ("shots", "queries")]
+            body.append([f"`{result['learner']}`", *sizes, score, paper, training, tested["normalisation"]])
+    return rows(["5-way", "shots", "queries", "accuracy, %", "paper", "training steps, 1 core", "normalisation"], body)
 
 
 def sinusoid() -> str:
     """Mean squared error of MAML on sine waves by gradient steps, for each number of shots."""
     (result,) = load("results/fewshot/maml-sinusoid.json")
     body = [["MAML paper", "5", "0.67", "0.38", "0.35"]]
-    for tested in (result, *result["by_shots"]):
+    for tested in (result, *result["further"]):
         errors = {row["steps"]: f"{row['mse']:.2f} ± {row['ci95']:.2f}" for row in tested["curve"]}
         body.append(["metarl", str(tested["shots"]), *(errors[steps] for steps in (1, 5, 10))])
     return rows(["sine waves", "shots", "1 step", "5 steps", "10 steps"], body)

@@ -45,6 +45,8 @@ class Arguments(Generic[LearnerOptions, DataOptions, ObjectiveOptions]):
     """Test episodes."""
     test_shots: Annotated[tuple[int, ...], tyro.conf.arg(metavar="K ...")] = ()
     """Shots to test with, too."""
+    test_queries: Annotated[tuple[int, ...], tyro.conf.arg(metavar="Q ...")] = ()
+    """Queries of each class to test with, too."""
     device: str = FewShotConfig.device
     """Where to compute: cpu, cuda or cuda:N."""
     seed: int = FewShotConfig.seed

@@ -9,7 +9,7 @@ from metarl.fewshot.learners import learner_class
 from metarl.fewshot.objectives import objective_class
 from metarl.fewshot.run import FewShotConfig, FewShotRun
 
-_OWN = ("ways", "shots", "queries", "episodes", "test_shots", "seed")
+_OWN = ("ways", "shots", "queries", "episodes", "test_shots", "test_queries", "seed")
 
 
 def command(run: FewShotRun, data: DataSet) -> str:

@@ -23,7 +23,7 @@ from metarl.experiment.checkpoints import FORMAT, Checkpoint, load_checkpoint
 from metarl.experiment.options import build
 from metarl.experiment.run_folder import check_entries, package_versions, read_entries, write_run_folder
 from metarl.fewshot.data import DataConfig, DataSet, open_data
-from metarl.fewshot.episodes import TaskSpec
+from metarl.fewshot.episodes import EpisodeShape, TaskSpec
 from metarl.fewshot.learner import Learner, LearnerConfig
 from metarl.fewshot.learners import learner_class
 from metarl.fewshot.objectives import objective_class
@@ -60,6 +60,8 @@ class FewShotConfig:
     """Test episodes."""
     test_shots: tuple[int, ...] = ()
     """Shots to test with, too."""
+    test_queries: tuple[int, ...] = ()
+    """Queries of each class to test with, too."""
     device: str = "cpu"
     """Where to compute: cpu, cuda or cuda:N."""
     seed: int = 0
@@ -73,8 +75,9 @@ class FewShotConfig:
         """The same run with every option spelled out; raises `UsageError` for what cannot be trained."""
         for name in ("episodes", "checkpoint_every"):
             check_count(name, getattr(self, name))
-        for shots in self.test_shots:
-            check_count("test_shots", shots)
+        for name in ("test_shots", "test_queries"):
+            for count in getattr(self, name):
+                check_count(name, count)
         if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
             raise UsageError(f"seed must be a whole number of at least 0, got {self.seed!r}")
         return dataclasses.replace(
@@ -99,6 +102,15 @@ class FewShotConfig:
         if data.kind == "regression" and shape.ways != 1:
             raise UsageError(f"{self.data} is regression: it has no classes, leave --ways out")
         return data.spec(shape)
+
+    def test_shapes(self, spec: TaskSpec) -> list[EpisodeShape]:
+        """All episodes to test on, those of `spec` first: every number of shots with every number of queries."""
+        shape = spec.shape
+        return [
+            dataclasses.replace(shape, shots=shots, queries=queries)
+            for shots in (shape.shots, *self.test_shots)
+            for queries in (shape.queries, *self.test_queries)
+        ]
 
     def make_learner(self, spec: TaskSpec) -> Learner:
         """The learner as it is before any training."""

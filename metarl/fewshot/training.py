@@ -3,7 +3,6 @@
 import json
 import math
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +37,8 @@ def train(config: FewShotConfig, *, data: DataSet | None = None, progress: bool 
     spec = config.spec(data)
     config = config.resolve(data, spec)
     learner = config.make_learner(spec)
-    for split, shape in (("train", learner.training_shape), ("test", spec.shape)):
+    episodes = [("train", learner.training_shape), *(("test", shape) for shape in config.test_shapes(spec))]
+    for split, shape in episodes:
         learner.objective.check(data.episodes(split, 1, shape, seed=0))  # raises where the data do not suffice
     path = create_run_folder(config, spec)
     start = Checkpoint(0, 0, 0.0, *learner.state())
@@ -107,8 +107,8 @@ def _step(learner: Learner, data: DataSet, seed: int, iteration: int) -> dict[st
 
 def _test(run: FewShotRun, data: DataSet, rows: list[Row], show: bool) -> None:
     """Writes evaluation.json and the pictures."""
-    config, shape = run.config, run.learner.spec.shape
-    shapes = [shape, *(replace(shape, shots=shots) for shots in config.test_shots)]
+    config = run.config
+    shapes = config.test_shapes(run.learner.spec)
     results: list[dict[str, Any]] = []
     total = config.episodes * len(shapes)
     with Progress("test", enabled=show) as bar:
@@ -129,8 +129,8 @@ def _test(run: FewShotRun, data: DataSet, rows: list[Row], show: bool) -> None:
         "training_seconds": rows[-1]["wall_seconds"],
         **results[0],
     }
-    if config.test_shots:
-        result["by_shots"] = results[1:]
+    if len(results) > 1:
+        result["further"] = results[1:]
     write_atomically(run.path / "evaluation.json", json.dumps(result, indent=2) + "\n")
     draw_pictures(run, data, rows)
 

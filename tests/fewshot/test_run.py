@@ -1,5 +1,6 @@
 """Runs through the command line: trained, tested, drawn, loaded, stopped and gone on with."""
 
+import dataclasses
 import json
 import os
 import shlex
@@ -19,6 +20,7 @@ from PIL import Image
 import metarl
 import metarl.fewshot
 from metarl import UsageError
+from metarl.fewshot import FewShotConfig, train
 from metarl.fewshot.data import open_data
 from metarl.fewshot.episodes import EpisodeShape
 from metarl.scripts.cli import main
@@ -102,9 +104,30 @@ def test_regression_and_further_shots(tmp_path: Path, capsys: pytest.CaptureFixt
     assert result["mse"] > 0
     assert result["shots"] == 5
     assert result["normalisation"] == "none"
-    assert [row["shots"] for row in result["by_shots"]] == [10, 20]
+    assert [row["shots"] for row in result["further"]] == [10, 20]
     values = metarl.fewshot.load(tmp_path / "run").predict([0.0, 1.0], [0.0, 0.5], [[0.0], [2.0], [3.0]])
     assert values.shape == (3, 1)
+
+
+def test_every_number_of_shots_is_tested_with_every_number_of_queries(tmp_path: Path):
+    config = FewShotConfig(
+        learner="protonet",
+        data="glyphs",
+        data_options={"drawings": 8},
+        shots=1,
+        queries=4,
+        test_shots=(2,),
+        test_queries=(1,),
+        episodes=2,
+        learner_options={"iterations": 1, "width": 4},
+        output=tmp_path / "run",
+    )
+    result = json.loads((train(config, progress=False) / "evaluation.json").read_text())
+    assert [(row["shots"], row["queries"]) for row in (result, *result["further"])] == [(1, 4), (1, 1), (2, 4), (2, 1)]
+    assert "--test-shots 2 --test-queries 1" in result["command"]
+    with pytest.raises(UsageError, match="8 shots and 4 queries need 12 examples"):
+        train(dataclasses.replace(config, test_shots=(8,), output=tmp_path / "none"), progress=False)
+    assert not (tmp_path / "none").exists()
 
 
 def test_help_shows_the_options_of_the_three_with_their_defaults(capsys: pytest.CaptureFixture):
