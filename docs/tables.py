@@ -124,6 +124,8 @@ def omniglot() -> str:
         for tested in (result, *result.get("further", [])):
             score = percent(tested["accuracy"], tested["ci95"])
             paper = OMNIGLOT_PAPERS.get((result["learner"], tested["shots"]), "–")
+            if tested["normalisation"] == "transductive" and tested["queries"] > tested["shots"]:
+                paper = "–"  # the papers have as many queries as shots, or one
             training = "the same"
             if tested is result:
                 training = f"{result['training_steps']:,}, {result['training_seconds'] / 60:.0f} min"
