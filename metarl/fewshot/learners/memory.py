@@ -8,6 +8,7 @@ query examples in random order.
 Deviation: to bind labels to what came before them, and to see that two drawings are of one character, are two things to
 learn, neither of any use without the other, and together they take tens of thousands of steps before the loss moves.
 The first alone takes hundreds: training on images starts with sequences that repeat one drawing of each character.
+`class_distortion` is not the paper's, either: characters that are never the same twice are not learned by heart.
 
 The support set is read in the order in which it comes: other orders give slightly different predictions.
 """
@@ -26,6 +27,7 @@ from torch.autograd.function import once_differentiable
 
 from metarl.adaptation import Parameters
 from metarl.errors import UsageError
+from metarl.fewshot.distortion import distort
 from metarl.fewshot.episodes import Episodes, Samples, TaskSpec
 from metarl.fewshot.learner import Learner, LearnerConfig, Normalisation
 from metarl.fewshot.objectives.plain import Predictor
@@ -69,8 +71,8 @@ class MemoryConfig(LearnerConfig):
     translation: float = 0.095
     """Training images are moved by up to this share of their side, across and down (10 of 105 pixels)."""
     class_distortion: float = 0.0
-    """Training classes are made new ones: all drawings of a class, in one sequence, are mirrored or not, and multiplied
-    by the unit matrix plus random numbers of up to this size."""
+    """Training classes are made new ones: all drawings of a class, in one sequence, are mirrored or not, and stretched
+    and sheared by up to this share."""
     clip: float = 10.0
     """Largest norm of a gradient; longer ones are shortened to it."""
     warm_up: int = 0
@@ -235,7 +237,14 @@ class MemoryLearner(Learner, abc.ABC):
         if self.updates < self.config.warm_up:
             sequence = repeat_first(sequence)
         elif self.spec.preprocessing.is_image:
-            moved = self._distort(sequence, self.generator("distortion", seed))
+            moved = distort(
+                sequence,
+                self.spec.outputs,
+                self.generator("distortion", seed),
+                rotation=self.config.rotation,
+                translation=self.config.translation,
+                class_distortion=self.config.class_distortion,
+            )
             sequence = Samples(moved, sequence.y, sequence.groups)
         losses, outputs = self.objective.query_loss(
             lambda x: self.along(x, sequence), sequence, self.generator("fit", seed)
@@ -297,29 +306,6 @@ class MemoryLearner(Learner, abc.ABC):
         """The label of the example before, zeros for the first."""
         labels = self._labels(samples)
         return torch.cat([torch.zeros_like(labels[:, :1]), labels[:, :-1]], 1)
-
-    def _distort(self, sequence: Samples, generator: torch.Generator) -> Float[Tensor, "E T C H W"]:
-        """Each image turned and moved a little, each class distorted; what comes in from outside repeats the border."""
-        config, images = self.config, sequence.x.flatten(0, 1)
-        draws = 2 * torch.rand(len(images), 3, generator=generator, device=self.device) - 1
-        angle = draws[:, 0] * math.radians(config.rotation)
-        offset = draws[:, 1:, None] * 2 * config.translation  # grid coordinates go from −1 to 1
-        turn = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()], 1).unflatten(1, (2, 2))
-        grids = torch.cat([turn, offset], 2)
-        if config.class_distortion > 0:
-            shapes = self._class_shapes(len(sequence.x), generator)
-            grids = shapes.take_along_dim(sequence.y[..., None, None], 1).flatten(0, 1) @ grids
-        grid = F.affine_grid(grids, list(images.shape), align_corners=False)
-        moved = F.grid_sample(images, grid, padding_mode="border", align_corners=False)
-        return moved.unflatten(0, sequence.x.shape[:2])
-
-    def _class_shapes(self, size: int, generator: torch.Generator) -> Float[Tensor, "E N 2 2"]:
-        """The matrix that all drawings of a class are multiplied by, for each class of each sequence."""
-        shape = (size, self.spec.outputs, 2, 2)
-        noise = 2 * torch.rand(shape, generator=generator, device=self.device) - 1
-        matrices = torch.eye(2, device=self.device) + self.config.class_distortion * noise
-        mirrored = torch.rand(shape[:2], generator=generator, device=self.device) < 0.5
-        return torch.where(mirrored[..., None, None], matrices.flip(3), matrices)
 
 
 def mix(episodes: Episodes, generator: torch.Generator) -> Samples:
