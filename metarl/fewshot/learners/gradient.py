@@ -109,6 +109,19 @@ class GradientLearner(Learner, abc.ABC):
         for start in range(0, len(episodes), size):
             yield episodes[start : start + size]
 
+    def note(
+        self,
+        metrics: dict[str, float],
+        losses: Float[Tensor, "E"],
+        outputs: Float[Tensor, "E n O"],
+        query: Samples,
+        share: float,
+    ) -> None:
+        """Adds to `metrics` the loss and the score of a chunk, which is this `share` of all tasks."""
+        means = {"loss": float(losses.detach().mean()), **self.score(outputs.detach(), query)}
+        for name, value in means.items():
+            metrics[name] = metrics.get(name, 0.0) + share * value
+
 
 def is_shown(steps: int) -> bool:
     """Whether a curve has a point there: scoring every one of many steps takes longer than the steps themselves."""

@@ -91,18 +91,14 @@ class MAML(GradientLearner):
     def fit(self, episodes: Episodes, *, seed: int) -> dict[str, float]:
         """One step down the meta-gradient, which is summed up over chunks of tasks."""
         self.optimizer.zero_grad()
-        generator, total, metrics = self.generator("fit", seed), 0.0, dict[str, float]()
+        generator, metrics = self.generator("fit", seed), dict[str, float]()
         for chunk in self.chunks(episodes):
             predictor = self.adapt(chunk.support, training=True)
             losses, outputs = self.objective.query_loss(predictor, chunk.query, generator)
-            loss = losses.sum() / len(episodes)
-            loss.backward()
-            total += float(loss.detach())
-            share = len(chunk) / len(episodes)
-            for name, value in self.score(outputs.detach(), chunk.query).items():
-                metrics[name] = metrics.get(name, 0.0) + share * value
+            (losses.sum() / len(episodes)).backward()
+            self.note(metrics, losses, outputs, chunk.query, len(chunk) / len(episodes))
         self.apply_gradients()
-        return {"loss": total, **metrics}
+        return metrics
 
 
 class FirstOrderMAML(MAML):

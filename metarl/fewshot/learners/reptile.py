@@ -80,8 +80,7 @@ class Reptile(GradientLearner):
 
     @torch.no_grad()
     def fit(self, episodes: Episodes, *, seed: int) -> dict[str, float]:
-        generator = self.generator("reptile", seed)
-        metrics = {"loss": 0.0}
+        generator, metrics = self.generator("reptile", seed), dict[str, float]()
         start = (self.parameters, part(_SQUARE, self.buffers))
         ends = [{name: torch.zeros_like(value) for name, value in values.items()} for values in start]
         for chunk in self.chunks(episodes):
@@ -91,8 +90,7 @@ class Reptile(GradientLearner):
                     end[name] += value.sum(0) / len(episodes)
             predictor = self.predictor(adapted[0], chunk.support)
             losses, outputs = self.objective.query_loss(predictor, chunk.query, generator)
-            for metric, score in {"loss": float(losses.mean()), **self.score(outputs, chunk.query)}.items():
-                metrics[metric] = metrics.get(metric, 0.0) + score * len(chunk) / len(episodes)
+            self.note(metrics, losses, outputs, chunk.query, len(chunk) / len(episodes))
         rate = self.config.outer_lr * max(0.0, 1 - self.updates / self.config.iterations)
         for values, end, share in zip(start, ends, (rate, 1.0), strict=True):
             for name, value in values.items():
