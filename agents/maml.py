@@ -16,8 +16,18 @@ from metarl.errors import UsageError
 from metarl.nn.baseline import episode_time, fit_baseline
 from metarl.nn.policy import PolicyBatch, PolicyGradient, PolicyNetwork, StackedPolicy
 from metarl.optimizer_state import load_optimizer_tensors, optimizer_tensors
+from metarl.parallel import Ranks
 from metarl.randomness import derive_seed, make_generator
-from metarl.rollout import Policy, Trajectories, collect, discounted_returns, fault_metrics, gae, standardize
+from metarl.rollout import (
+    Policy,
+    Trajectories,
+    collect,
+    discounted_returns,
+    fault_metrics,
+    gae,
+    standardize,
+    used_fraction,
+)
 from metarl.vector_env import TaskVectorEnv
 
 
@@ -76,8 +86,16 @@ class MAML(Agent):
     config_class = MAMLConfig
     config: MAMLConfig
 
-    def __init__(self, config: MAMLConfig, spec: EnvSpec, *, device: torch.device | str = "cpu", seed: int = 0):
-        super().__init__(config, spec, device=device, seed=seed)
+    def __init__(
+        self,
+        config: MAMLConfig,
+        spec: EnvSpec,
+        *,
+        device: torch.device | str = "cpu",
+        seed: int = 0,
+        ranks: Ranks | None = None,
+    ):
+        super().__init__(config, spec, device=device, seed=seed, ranks=ranks)
         self.network = PolicyNetwork(
             spec.observation_space, spec.action_space, config.hidden, config.initial_std, self.device
         )
@@ -95,6 +113,7 @@ class MAML(Agent):
             "env_steps": sum(trajectories.num_transitions for trajectories in stages),
             "return_mean": float(stages[-1].episode_returns().mean()),
             "return_before_adaptation": float(stages[0].episode_returns().mean()),
+            "used_fraction": used_fraction(*(trajectories.in_complete_episodes for trajectories in stages)),
             **fault_metrics(*stages),
             **losses,
         }
@@ -102,19 +121,22 @@ class MAML(Agent):
     def adapt(self, env: TaskVectorEnv, episodes: int, *, seed: int = 0, policy: Policy | None = None) -> AdaptedPolicy:
         """One gradient step per `envs_per_task` of `episodes` (as in training), and one for what remains."""
         generator = make_generator("maml", "adapt", seed, device=self.device)
-        parameters, steps = stack(self._initial(), env.num_tasks), 0
-        if policy is not None:
+        if policy is None:  # copies: training changes the agent's own in place
+            parameters = {name: value.clone() for name, value in stack(self._initial(), env.num_tasks).items()}
+            network, steps = self.network.frozen(), 0
+        else:
             assert isinstance(policy, AdaptedPolicy)
-            parameters, steps = policy.parameters, policy.steps
+            parameters, network, steps = policy.parameters, policy.network, policy.steps
         for start in range(0, episodes, self.config.envs_per_task):
             count = min(self.config.envs_per_task, episodes - start)
             rounds = -(-count // env.envs_per_task)
-            actor = StackedPolicy(self.network, parameters, generator)
-            trajectories = collect(env, actor, rounds * self.spec.horizon, seed=derive_seed(seed, start))
+            actor = StackedPolicy(network, parameters, generator)
+            trajectories = collect(env, actor, episodes=rounds, seed=derive_seed(seed, start))
+            gradient = self._gradient(network, trajectories, trajectories.in_first_episodes(count))
             with torch.no_grad():
-                parameters = adapt(parameters, [self._gradient(trajectories, count)], [self._step_size(steps)])
+                parameters = adapt(parameters, [gradient], [self._step_size(steps)])
             steps += 1
-        return AdaptedPolicy(self.network, parameters, generator, steps)
+        return AdaptedPolicy(network, parameters, generator, steps)
 
     def stages(self, episodes: int | None = None) -> list[int]:
         """After every gradient step; by default three of them."""
@@ -144,21 +166,22 @@ class MAML(Agent):
 
     def _rollouts(self, env: TaskVectorEnv, seed: int) -> tuple[MetaObjective, list[Trajectories]]:
         """Episodes before adaptation and after each inner step, and the objective that they define."""
-        config, count = self.config, env.envs_per_task
+        config = self.config
         generator = make_generator("maml", "improve", seed, device=self.device)
         parameters = stack(self._initial(), env.num_tasks)
         steps: list[InnerStep] = []
         stages: list[Trajectories] = []
         for step in range(config.inner_steps + 1):
             actor = StackedPolicy(self.network, parameters, generator)
-            stages.append(collect(env, actor, self.spec.horizon, seed=derive_seed(seed, step)))
+            stages.append(collect(env, actor, env.horizon, seed=derive_seed(seed, step)))
             if step < config.inner_steps:
-                steps.append(InnerStep(self._gradient(stages[-1], count), parameters, self._step_size(step)))
+                gradient = self._gradient(self.network, stages[-1], stages[-1].in_complete_episodes)
+                steps.append(InnerStep(gradient, parameters, self._step_size(step)))
                 parameters = steps[-1].after
         objective = MetaObjective(
             self.network,
             steps,
-            self._batch(stages[-1], count),
+            self._batch(stages[-1], stages[-1].in_complete_episodes),
             first_order=config.first_order,
             clip=None if config.outer == "trpo" else config.clip,
             inner_kl_penalty=config.inner_kl_penalty if config.outer == "promp" else 0.0,
@@ -166,13 +189,14 @@ class MAML(Agent):
         )
         return objective, stages
 
-    def _gradient(self, trajectories: Trajectories, episodes: int) -> PolicyGradient:
-        batch = self._batch(trajectories, episodes)
-        return PolicyGradient(self.network, batch, likelihood_ratio=self.config.outer == "promp")
+    def _gradient(
+        self, network: PolicyNetwork, trajectories: Trajectories, valid: Bool[Tensor, "T M N"]
+    ) -> PolicyGradient:
+        batch = self._batch(trajectories, valid)
+        return PolicyGradient(network, batch, likelihood_ratio=self.config.outer == "promp")
 
-    def _batch(self, trajectories: Trajectories, episodes: int) -> PolicyBatch:
-        """The first `episodes` episodes of each task, with advantages over a baseline fitted to them."""
-        valid = trajectories.in_first_episodes(episodes)
+    def _batch(self, trajectories: Trajectories, valid: Bool[Tensor, "T M N"]) -> PolicyBatch:
+        """The `valid` steps, which are whole episodes, with advantages over a baseline fitted to them."""
         advantages = self._advantages(trajectories, valid)
         assert trajectories.log_probs is not None
         return PolicyBatch(

@@ -20,7 +20,7 @@ class RandomConfig(AgentConfig):
     """Options of the random agent."""
 
 
-class RandomPolicy:
+class RandomPolicy(Policy):
     """Actions uniform over the action space; a box without bounds is taken as [-1, 1]."""
 
     def __init__(self, action_space: gym.spaces.Space, generator: torch.Generator):
@@ -41,9 +41,6 @@ class RandomPolicy:
         share = torch.rand(*batch, *self.space.shape, generator=self.generator, device=device)
         return PolicyStep(self.low + share * (self.high - self.low))
 
-    def observe(self, rewards: Tensor, terminated: Tensor, truncated: Tensor) -> None:
-        """Nothing is learned."""
-
 
 class RandomAgent(Agent):
     """Learns nothing and adapts to nothing."""
@@ -51,7 +48,7 @@ class RandomAgent(Agent):
     config_class = RandomConfig
 
     def improve(self, env: TaskVectorEnv, *, seed: int) -> dict[str, int | float]:
-        trajectories = collect(env, self.adapt(env, 0, seed=seed), self.spec.horizon, seed=seed)
+        trajectories = collect(env, self.adapt(env, 0, seed=seed), env.horizon, seed=seed)
         return {
             "env_steps": trajectories.num_transitions,
             "return_mean": float(trajectories.episode_returns().mean()),

@@ -1,34 +1,53 @@
 """The recurrent actor-critic of RL²: what it sees, what it remembers, how it acts."""
 
-from dataclasses import dataclass, replace
+import copy
+import math
+from dataclasses import dataclass
+from typing import Literal
 
 import gymnasium as gym
 import torch
-from jaxtyping import Bool, Float, Int, Shaped
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
+from metarl.errors import UsageError
 from metarl.nn.heads import CategoricalHead, Head, Phi, head_for
 from metarl.nn.normalization import RunningNorm
-from metarl.rollout import PolicyStep, Trajectories
+from metarl.nn.sequence import GRU, LSTM, SequenceCore, State, choose_state, orthogonal
+from metarl.rollout import Policy, PolicyStep, Trajectories, Transition
 
 LOG_STD_RANGE = (-4.0, 1.0)
+CORES = {"gru": GRU, "lstm": LSTM}
+CoreName = Literal["gru", "lstm"]
 
 
 class RecurrentActorCritic(nn.Module):
-    """A GRU over [o, a₋₁, r₋₁, ended₋₁] with a policy and a value on top (Duan et al. 2016, section 2.2).
+    """A recurrent core over [o, a₋₁, r₋₁, ended₋₁] with a policy and a value on top (Duan et al. 2016, section 2.2).
 
     Observations and rewards are normalised by running statistics; the value is in units of the running standard
-    deviation of returns, and its last layer is rescaled whenever those move (van Hasselt et al. 2016, PopArt).
+    deviation of returns, and its last layer is rescaled whenever those move (van Hasselt et al. 2016, PopArt). The
+    logarithm of the standard deviation is kept within `LOG_STD_RANGE` by `keep_in_range` after each optimizer step.
     """
 
-    def __init__(self, observation_space: gym.spaces.Box, action_space: gym.Space, hidden: int, initial_std: float):
+    def __init__(
+        self,
+        observation_space: gym.spaces.Box,
+        action_space: gym.Space,
+        hidden: int,
+        initial_std: float,
+        core: CoreName = "gru",
+    ):
         super().__init__()
+        low, high = map(math.exp, LOG_STD_RANGE)
+        if not low <= initial_std <= high:
+            raise UsageError(f"initial_std must lie in [{low:.3f}, {high:.3f}], got {initial_std}")
         self.head: Head = head_for(action_space)
         size = observation_space.shape[0]
         self.observation_norm = RunningNorm(size)
         self.reward_norm = RunningNorm(1)
         self.return_norm = RunningNorm(1)
-        self.gru = nn.GRU(size + self.head.size + 2, hidden)
+        self.core: SequenceCore = CORES[core](size + self.head.size + 2, hidden)
+        self.core_parameters = nn.ParameterDict()
         self.actor = nn.Linear(hidden, self.head.size)
         self.critic = nn.Linear(hidden, 1)
         self.log_std = nn.Parameter(torch.full((self.head.scale_size,), initial_std).log())
@@ -36,16 +55,15 @@ class RecurrentActorCritic(nn.Module):
     @torch.no_grad()
     def initialize(self, generator: torch.Generator) -> None:
         """Orthogonal weights and zero biases; the policy starts near uniform, the value near zero."""
-        for name, parameter in self.named_parameters():
-            if name.endswith("log_std"):
-                continue
-            if parameter.ndim == 1:
-                parameter.zero_()
-                continue
-            gain = {"actor.weight": 0.01, "critic.weight": 1.0}.get(name, 1.0)
-            blocks = parameter.chunk(3) if name.startswith("gru") else (parameter,)
-            for block in blocks:
-                nn.init.orthogonal_(block, gain, generator=generator)
+        self.core_parameters.update(self.core.initialize(generator, orthogonal))
+        for layer, gain in ((self.actor, 0.01), (self.critic, 1.0)):
+            nn.init.orthogonal_(layer.weight, gain, generator=generator)
+            layer.bias.zero_()
+
+    @torch.no_grad()
+    def keep_in_range(self) -> None:
+        """Moves `log_std` back into its range. Clamping it where it is used would take its gradient away outside."""
+        self.log_std.clamp_(*LOG_STD_RANGE)
 
     def inputs(
         self,
@@ -55,31 +73,35 @@ class RecurrentActorCritic(nn.Module):
         ended: Bool[Tensor, "..."],
         first: Bool[Tensor, "..."],
     ) -> Float[Tensor, "... I"]:
-        """What the GRU reads: the observation and what came of the action before it; zeros for that where `first`."""
+        """What the core reads: the observation and what came of the action before it; zeros for that where `first`."""
         reward = self.reward_norm(rewards[..., None])
         before = torch.cat([self.head.features(actions), reward, ended[..., None].float()], dim=-1)
         before = before.masked_fill(first[..., None], 0.0)
         return torch.cat([self.observation_norm(observations), before], dim=-1)
 
     def trial_inputs(self, trajectories: Trajectories) -> Float[Tensor, "T M N I"]:
-        """`inputs` for trajectories that each are one trial from its start."""
+        """`inputs` for trajectories whose columns are one trial after another."""
 
         def shifted(values: Tensor) -> Tensor:
-            return torch.cat([values[:1], values[:-1]])  # the first is hidden by `first`
+            return torch.cat([values[:1], values[:-1]])  # the first of a trial is hidden
 
-        first = torch.zeros_like(trajectories.ended)
-        first[0] = True
         actions, rewards, ended = map(shifted, (trajectories.actions, trajectories.rewards, trajectories.ended))
-        return self.inputs(trajectories.observations, actions, rewards, ended, first)
+        return self.inputs(trajectories.observations, actions, rewards, ended, trajectories.trial_starts)
 
     def forward(
-        self, inputs: Float[Tensor, "T B I"], hidden: Float[Tensor, "1 B H"] | None = None
-    ) -> tuple[Phi, Float[Tensor, "T B"], Float[Tensor, "1 B H"]]:
-        """φ of the action distribution and the normalised value at every step, and the last hidden state."""
-        features, hidden = self.gru(inputs, hidden)
+        self, inputs: Float[Tensor, "T B I"], starts: Bool[Tensor, "T B"] | None = None
+    ) -> tuple[Phi, Float[Tensor, "T B"], State]:
+        """φ of the action distribution and the normalised value at every step, and what is remembered at the end.
+
+        Memory is blank at the first step and before each one in `starts`.
+        """
+        features, state = self.core.sequence(dict(self.core_parameters), inputs, None, starts)
+        return self.phi(features), self.critic(features)[..., 0], state
+
+    def phi(self, features: Float[Tensor, "... H"]) -> Phi:
+        """φ of the action distribution, from what the core answers."""
         output = self.actor(features)
-        phi = (output, self.log_std.clamp(*LOG_STD_RANGE).expand(1, 1, -1)) if self.head.scale_size else (output,)
-        return phi, self.critic(features)[..., 0], hidden
+        return (output, self.log_std.expand(*[1] * (output.ndim - 1), -1)) if self.head.scale_size else (output,)
 
     def denormalize(self, values: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         """Normalised values as returns."""
@@ -96,80 +118,68 @@ class RecurrentActorCritic(nn.Module):
 
 @dataclass(frozen=True)
 class Memory:
-    """All that an RL² agent knows of its trial, for `[M, N]` environments."""
+    """What a recurrent policy knows of `M · N` trials between two steps."""
 
-    hidden: Float[Tensor, "M N H"]
-    action: Shaped[Tensor, "M N ..."]
-    reward: Float[Tensor, "M N"]
-    ended: Bool[Tensor, "M N"]
-    first: Bool[Tensor, "M N"]
+    hidden: State
+    """What the core remembers, each tensor `[M · N, ...]`."""
+    action: Shaped[Tensor, "B ..."]
+    reward: Float[Tensor, "B"]
+    ended: Bool[Tensor, "B"]
+    first: Bool[Tensor, "B"]
     """Whether nothing has happened yet."""
 
+    def chosen(self, mask: Bool[Tensor, "B"], other: "Memory") -> "Memory":
+        """This memory in the mask, `other` elsewhere."""
+        own, its = ((m.action, m.reward, m.ended, m.first) for m in (self, other))
+        return Memory(choose_state(mask, self.hidden, other.hidden), *choose_state(mask, own, its))
 
-class RecurrentPolicy:
-    """Acts with a `RecurrentActorCritic` and remembers across episodes; a `metarl.rollout.Policy` for one trial.
 
-    After `episodes` finished episodes (where given) an environment's memory stays as it is.
-    """
+class RecurrentPolicy(Policy):
+    """Acts by a `RecurrentActorCritic`, from `memory` on, or blank."""
 
-    def __init__(
-        self,
-        network: RecurrentActorCritic,
-        generator: torch.Generator,
-        memory: Memory | None = None,
-        episodes: int | None = None,
-    ):
+    def __init__(self, network: RecurrentActorCritic, generator: torch.Generator, memory: Memory | None = None):
         self.network = network
         self.generator = generator
         self.memory = memory
-        self.episodes = episodes
-        self._finished: Int[Tensor, "M N"] | None = None
 
+    @torch.no_grad()
     def act(self, observations: Float[Tensor, "M N D"]) -> PolicyStep:
-        memory = self.memory or self._blank(observations)
-        if self._finished is None:
-            self._finished = torch.zeros_like(memory.first, dtype=torch.int64)
-        with torch.no_grad():
-            inputs = self.network.inputs(observations, memory.action, memory.reward, memory.ended, memory.first)
-            phi, _, hidden = self.network(inputs.flatten(0, 1)[None], memory.hidden.flatten(0, 1)[None])
-            actions = self.network.head.sample(phi, self.generator)
-            log_probs = self.network.head.log_prob(phi, actions)
-        shape = observations.shape[:2]
-        action = actions[0].unflatten(0, shape)
-        self._pending = replace(memory, hidden=hidden[0].unflatten(0, shape), action=action)
-        self.memory = memory
-        return PolicyStep(action, log_probs[0].unflatten(0, shape))
+        network, shape = self.network, observations.shape[:2]
+        observations = observations.flatten(0, 1)
+        memory = self.memory = self.memory or self._blank(observations)
+        inputs = network.inputs(observations, memory.action, memory.reward, memory.ended, memory.first)
+        features, self._hidden = network.core.step(dict(network.core_parameters), inputs, memory.hidden)
+        phi = network.phi(features[None])
+        actions = network.head.sample(phi, self.generator)
+        log_probs = network.head.log_prob(phi, actions)
+        return PolicyStep(actions[0].unflatten(0, shape), log_probs[0].unflatten(0, shape))
 
-    def observe(
-        self, rewards: Float[Tensor, "M N"], terminated: Bool[Tensor, "M N"], truncated: Bool[Tensor, "M N"]
-    ) -> None:
+    def observe(self, transition: Transition) -> None:
         assert self.memory is not None
-        assert self._finished is not None
-        ended = terminated | truncated
-        new = replace(self._pending, reward=rewards, ended=ended, first=torch.zeros_like(ended))
-        if self.episodes is not None:
-            new = _choose(self._finished < self.episodes, new, self.memory)
-            self._finished = self._finished + ended
-        self.memory = new
-
-    def _blank(self, observations: Float[Tensor, "M N D"]) -> Memory:
-        shape = observations.shape[:2]
-        zeros = observations.new_zeros(shape)
-        if isinstance(self.network.head, CategoricalHead):
-            action = zeros.long() + self.network.head.start
-        else:
-            action = observations.new_zeros(*shape, self.network.head.size)
-        return Memory(
-            hidden=observations.new_zeros(*shape, self.network.gru.hidden_size),
-            action=action,
-            reward=zeros,
-            ended=zeros.bool(),
-            first=~zeros.bool(),
+        ended = transition.ended.flatten()
+        new = Memory(
+            hidden=self._hidden,
+            action=transition.actions.flatten(0, 1),
+            reward=transition.rewards.flatten(),
+            ended=ended,
+            first=torch.zeros_like(ended),
         )
+        self.memory = new if transition.active is None else new.chosen(transition.active.flatten(), self.memory)
 
+    def begin_trial(self, mask: Bool[Tensor, "M N"]) -> None:
+        if self.memory is None or (mask.device.type == "cpu" and not mask.any()):
+            return
+        self.memory = self._blank(self.memory.reward).chosen(mask.flatten(), self.memory)
 
-def _choose(mask: Bool[Tensor, "M N"], chosen: Memory, other: Memory) -> Memory:
-    def pick(a: Tensor, b: Tensor) -> Tensor:
-        return torch.where(mask.reshape(*mask.shape, *[1] * (a.ndim - 2)), a, b)
+    def fork(self) -> "RecurrentPolicy":
+        """Shares the network, which acting does not change, and the memory, which is replaced and never written to."""
+        return RecurrentPolicy(self.network, copy.deepcopy(self.generator), self.memory)
 
-    return Memory(**{name: pick(getattr(chosen, name), getattr(other, name)) for name in Memory.__dataclass_fields__})
+    def _blank(self, like: Float[Tensor, "B ..."]) -> Memory:
+        """The memory of a trial that has not begun, for as many environments as `like` has rows."""
+        head, zeros = self.network.head, like.new_zeros(len(like))
+        action = (
+            zeros.long() + head.start if isinstance(head, CategoricalHead) else like.new_zeros(len(like), head.size)
+        )
+        hidden = self.network.core.initial(len(like), like)
+        return Memory(hidden, action, reward=zeros, ended=zeros.bool(), first=~zeros.bool())

@@ -19,9 +19,10 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 from gymnasium.vector.async_vector_env import AsyncState
 from torch import Tensor
 
+from metarl.distribution import TaskDistribution
 from metarl.envs.gymnasium_worker import Apply, Failure, Recipe, StateAccess, known_state, open_chunk
 from metarl.errors import UsageError
-from metarl.tasks import TaskDistribution, Tasks, check_count
+from metarl.tasks import Tasks, check_count
 from metarl.vector_env import StepResult, TaskVectorEnv, step_info
 
 VECTORIZATIONS = ("async", "sync")

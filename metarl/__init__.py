@@ -1,13 +1,11 @@
 """metarl: task distributions, one vectorized rollout engine, and agents that learn to adapt.
 
 The names of `metarl.api` are imported on first use: the command line answers `--help` without waiting for torch.
+`__init__.pyi` tells type checkers of them.
 """
 
 import importlib
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from metarl.api import *  # noqa: F403
+from typing import Any
 
 
 def __getattr__(name: str) -> Any:

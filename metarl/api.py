@@ -2,12 +2,15 @@
 
 from metarl.agent import Agent, AgentConfig, EnvSpec
 from metarl.contract import check_distribution
+from metarl.distribution import TaskDistribution
 from metarl.errors import UsageError
 from metarl.evaluation import Evaluation, evaluate
 from metarl.experiment import TrainConfig, load_agent, load_run, resume, train
+from metarl.parallel import Ranks
 from metarl.registry import list_agents, list_distributions, make, register_agent, register_distribution
-from metarl.rollout import Policy, PolicyStep, Trajectories, collect
-from metarl.tasks import TaskDistribution, Tasks
+from metarl.replay import ReplayBuffer
+from metarl.rollout import Policy, PolicyStep, Trajectories, Transition, collect
+from metarl.tasks import FreshTasks, TaskList, Tasks, TaskSource
 from metarl.vector_env import TaskVectorEnv
 
 __all__ = [
@@ -15,13 +18,19 @@ __all__ = [
     "AgentConfig",
     "EnvSpec",
     "Evaluation",
+    "FreshTasks",
     "Policy",
     "PolicyStep",
+    "Ranks",
+    "ReplayBuffer",
     "TaskDistribution",
+    "TaskList",
+    "TaskSource",
     "TaskVectorEnv",
     "Tasks",
     "TrainConfig",
     "Trajectories",
+    "Transition",
     "UsageError",
     "check_distribution",
     "collect",

@@ -1,6 +1,10 @@
-"""Torch devices by name, with one clear line where one is not there."""
+"""Torch devices by name, with one clear line if one is not there, and constants that are copied to them once."""
 
+from typing import Any
+
+import numpy as np
 import torch
+from torch import Tensor
 
 from metarl.errors import UsageError
 
@@ -19,3 +23,25 @@ def resolve_device(device: torch.device | str) -> torch.device:
     elif resolved.type != "cpu":
         raise UsageError(f"device {str(device)!r} is not supported: metarl runs on 'cpu' and 'cuda'")
     return resolved
+
+
+class Constant:
+    """Fixed numbers as a tensor on whatever device and of whatever type they are needed, copied there once.
+
+    A copy from the host's memory makes a GPU wait, every time: a step loop must not make one.
+
+    >>> centre = Constant([0.0, 1.0])
+    >>> centre.like(torch.zeros(3, device="cuda"))
+    """
+
+    def __init__(self, values: Any):
+        first = torch.as_tensor(np.array(values) if isinstance(values, np.ndarray) else values)
+        self._copies = {(first.device, first.dtype): first.clone()}
+
+    def like(self, other: Tensor) -> Tensor:
+        """The numbers on the device and of the type of `other`."""
+        key = (other.device, other.dtype)
+        if key not in self._copies:
+            first = next(iter(self._copies.values()))
+            self._copies[key] = first.to(device=other.device, dtype=other.dtype)
+        return self._copies[key]

@@ -1,5 +1,6 @@
-"""The meta-test protocol: how well an agent does on tasks it has never seen, after how many episodes of them."""
+"""The meta-test: how well an agent does on tasks it has never seen, after how many episodes of them."""
 
+import functools
 import json
 from dataclasses import dataclass
 from typing import Any
@@ -10,56 +11,83 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from metarl.agent import Agent
+from metarl.distribution import TaskDistribution
 from metarl.errors import UsageError
+from metarl.protocols import Scores
 from metarl.randomness import derive_seed
 from metarl.registry import make
-from metarl.rollout import Policy, Trajectories, collect
+from metarl.rollout import Policy
 from metarl.statistics import interquartile_mean, stratified_bootstrap_interval
-from metarl.tasks import TaskDistribution, Tasks, check_count
+from metarl.tasks import Tasks, check_count
 from metarl.vector_env import TaskVectorEnv
 
-PROTOCOLS = ("per-task", "metaworld")
-FIRST_EPISODES = 3
-"""How many episodes of each name `metaworld.evaluation.metalearning_evaluation` counts."""
+FEWEST_TASKS = 5
+"""Distinct tasks below which an interval over tasks would say nothing."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores of `M` tasks at `S` stages of adaptation; under the protocol `"metaworld"` of `M` names of tasks."""
+    """Scores of `M` tasks at `S` stages of adaptation; a protocol may have one row for a group of tasks.
+
+    >>> evaluation = metarl.evaluate(agent, "PointNavigation-v0", num_tasks=40)
+    >>> [row["return_mean"] for row in evaluation.summary()]
+    """
 
     returns: Float[Tensor, "M S"]
     """Undiscounted return of an episode, averaged over the environments that ran the task."""
     success: Float[Tensor, "M S"] | None
-    """Share of those episodes that succeeded at any step; None where the family defines no success."""
+    """Share of those episodes that succeeded at any step; None if the family defines no success."""
     episodes_used: list[int]
     """Episodes of the test task spent on adaptation before each stage: 0 is zero-shot."""
     tasks: Tasks
-    """Under the protocol `"metaworld"` a goal of each name."""
+    """The task of each row, or one of its group."""
     protocol: str = "per-task"
+
+    @property
+    def distinct_tasks(self) -> int:
+        """How many different tasks there are among the rows."""
+        return int(self._task_numbers().max()) + 1
+
+    @property
+    def note(self) -> str | None:
+        """What a reader of `low` and `high` has to know if they are no interval over tasks; None if they are."""
+        distinct = self.distinct_tasks
+        if distinct >= FEWEST_TASKS:
+            return None
+        count, tasks = self._repetitions(), "1 task" if distinct == 1 else f"{distinct} tasks"
+        if count < 2:
+            return f"{tasks} once each: no interval; evaluate more tasks or train more seeds"
+        return f"{tasks} only: the range is that of {count} repetitions of them, not an interval over tasks"
 
     def summary(self) -> list[dict[str, Any]]:
         """One row a stage: mean, inter-quartile mean and 95 % stratified-bootstrap interval of the mean over tasks.
 
-        Keys: `episodes_used`, `return_mean`, `return_iqm`, `return_low`, `return_high`, and the same for `success`
-        where there is one. Strata are the values of the task parameter `task_index`, if the family has it and there is
-        more than one task of each.
+        Keys: `episodes_used`, `return_mean`, `return_iqm`, `return_low`, `return_high`, and the same for `success` if
+        there is one; `tasks`, the number of distinct ones, and `interval`, what `low` and `high` are over.
+
+        Rows of the same task are averaged first: copies are not independent. Strata are the values of the parameter
+        `task_index`, if the family has it and there is more than one task of each. With fewer than five distinct tasks
+        `low` and `high` are the lowest and highest mean over repetitions of all of them (`interval` is "repetitions"),
+        None with one repetition.
         """
-        rows: list[dict[str, Any]] = [{"episodes_used": used} for used in self.episodes_used]
-        strata = np.zeros(len(self.tasks), dtype=np.int64)
-        if "task_index" in self.tasks.parameters:
-            index = self.tasks.parameters["task_index"].cpu().numpy().astype(np.int64).reshape(len(self.tasks))
-            strata = index if len(np.unique(index)) < len(index) else strata
+        numbers = self._task_numbers()
+        distinct = int(numbers.max()) + 1
+        over = "tasks" if distinct >= FEWEST_TASKS else "repetitions"
+        rows: list[dict[str, Any]] = [
+            {"episodes_used": used, "tasks": distinct, "interval": over} for used in self.episodes_used
+        ]
         for name, values in (("return", self.returns), ("success", self.success)):
             if values is None:
                 continue
             scores = values.double().cpu().numpy()
-            low, high = stratified_bootstrap_interval(scores, strata)
-            iqm = interquartile_mean(scores.T)
+            pooled = np.stack([scores[numbers == number].mean(0) for number in range(distinct)])
+            low, high = self._interval(pooled) if over == "tasks" else self._range(scores)
+            iqm = interquartile_mean(pooled.T)
             for stage, row in enumerate(rows):
-                row[f"{name}_mean"] = float(scores[:, stage].mean())
+                row[f"{name}_mean"] = float(pooled[:, stage].mean())
                 row[f"{name}_iqm"] = float(iqm[stage])
-                row[f"{name}_low"] = float(low[stage])
-                row[f"{name}_high"] = float(high[stage])
+                row[f"{name}_low"] = None if low is None else float(low[stage])
+                row[f"{name}_high"] = None if high is None else float(high[stage])
         return rows
 
     def to_json(self) -> str:
@@ -78,11 +106,40 @@ class Evaluation:
 
     @classmethod
     def from_json(cls, text: str) -> "Evaluation":
+        """What `to_json` wrote."""
         data = json.loads(text)
         success = None if data["success"] is None else torch.tensor(data["success"])
         tasks = Tasks.from_json(data["tasks"])
         protocol = data.get("protocol", "per-task")
         return cls(torch.tensor(data["returns"]), success, data["episodes_used"], tasks, protocol)
+
+    def _task_numbers(self) -> Int[np.ndarray, "M"]:
+        """The same number for rows of the same task, from 0 in the order in which they first come."""
+        rows = [value.cpu().reshape(len(self.tasks), -1).numpy() for value in self.tasks.parameters.values()]
+        keys = [b"|".join(row[m].tobytes() for row in rows) for m in range(len(self.tasks))]
+        order = {key: number for number, key in enumerate(dict.fromkeys(keys))}
+        return np.array([order[key] for key in keys])
+
+    def _repetitions(self) -> int:
+        """How many times every distinct task has been run."""
+        return int(np.bincount(self._task_numbers()).min())
+
+    def _interval(self, pooled: Float[np.ndarray, "K S"]) -> tuple[np.ndarray, np.ndarray]:
+        strata = np.zeros(len(pooled), dtype=np.int64)
+        if "task_index" in self.tasks.parameters:
+            _, first = np.unique(self._task_numbers(), return_index=True)
+            index = self.tasks.parameters["task_index"].cpu().numpy().astype(np.int64).reshape(-1)[first]
+            strata = index if len(np.unique(index)) < len(index) else strata
+        return stratified_bootstrap_interval(pooled, strata)
+
+    def _range(self, scores: Float[np.ndarray, "M S"]) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """The lowest and highest mean over the distinct tasks among their repetitions."""
+        numbers, count = self._task_numbers(), self._repetitions()
+        if count < 2:
+            return None, None
+        runs = [scores[np.flatnonzero(numbers == number)[:count]] for number in range(int(numbers.max()) + 1)]
+        means = np.mean(runs, axis=0)
+        return means.min(0), means.max(0)
 
 
 def evaluate(
@@ -101,19 +158,24 @@ def evaluate(
 ) -> Evaluation:
     """Adapts `agent` to `num_tasks` tasks of `split`, or to `tasks`, and measures it at the stages of its adaptation.
 
-    `episodes` is the budget of each task; the agent says at which parts of it measuring makes sense (`Agent.stages`).
-    At each stage the return of one fresh episode is measured in every environment; those episodes teach the agent
+    `episodes` is the budget of each task, in whole episodes of the distribution's own horizon; the agent says at which
+    parts of it measuring makes sense (`Agent.stages`). Measuring runs forks of the adapted policy and teaches it
     nothing. `device` is the agent's by default, `envs_per_task` that of its training.
 
-    `protocol`: `"per-task"`, in which every task counts once, or `"metaworld"`, the one of `metaworld.evaluation`, for
-    comparison with published numbers (`first_to_finish`). Raises `UsageError` where the family does not offer it.
+    `protocol`: `"per-task"`, in which every task counts once, or one of the family's own
+    (`TaskDistribution.protocols`). Raises `UsageError` if the family does not offer it.
+
+    >>> agent = metarl.load_agent("runs/maml")
+    >>> metarl.evaluate(agent, "PointNavigation-v0", num_tasks=40, seed=1).summary()
     """
-    if protocol not in PROTOCOLS:
-        raise UsageError(f"unknown protocol {protocol!r}: choose from {', '.join(PROTOCOLS)}")
     if episodes is not None:
         check_count("number of episodes", episodes)
     if isinstance(distribution, str):
         distribution = make(distribution)
+    if protocol not in distribution.protocols:
+        known = ", ".join(distribution.protocols)
+        raise UsageError(f"{distribution.id} has no protocol {protocol!r}: choose from {known}")
+    measure = distribution.protocols[protocol]
     if tasks is None:
         tasks = distribution.sample(num_tasks, split=split, seed=seed)
     env = distribution.make_env(
@@ -124,83 +186,28 @@ def evaluate(
         seed=derive_seed("evaluation", seed),
     )
     stages = agent.stages(episodes)
-    returns: list[Tensor] = []
-    success: list[Tensor] = []
+    scores: list[Scores] = []
     try:
         env.set_tasks(tasks)
         policy, spent = None, 0
         for stage, budget in enumerate(stages):
             seeds = [derive_seed("evaluation", seed, stage, part) for part in ("adapt", "act", "reset")]
             policy = agent.adapt(env, budget - spent, seed=seeds[0], policy=policy)
-            probe = agent.adapt(env, 0, seed=seeds[1], policy=policy)
-            score, succeeded = _measure(env, probe, protocol, seeds[2])
-            returns.append(score.cpu())
-            if succeeded is not None:
-                success.append(succeeded.float().cpu())
+            scores.append(measure(env, functools.partial(_fork, agent, env, policy, seeds[1]), seeds[2]))
             spent = budget
     finally:
         env.close()
+    chosen = scores[0].tasks
+    success = [score.success.cpu() for score in scores if score.success is not None]
     return Evaluation(
-        returns=torch.stack(returns, dim=1),
+        returns=torch.stack([score.returns.cpu() for score in scores], dim=1),
         success=torch.stack(success, dim=1) if success else None,
         episodes_used=stages,
-        tasks=tasks if protocol == "per-task" else tasks[_first_of_each(tasks.parameters["task_index"])],
+        tasks=tasks if chosen is None else tasks[chosen.cpu()],
         protocol=protocol,
     )
 
 
-def _measure(
-    env: TaskVectorEnv, policy: Policy, protocol: str, seed: int
-) -> tuple[Float[Tensor, "K"], Float[Tensor, "K"] | None]:
-    """Mean return and share of successes of each task, or of each name of tasks."""
-    horizon = env.distribution.horizon
-    if protocol == "per-task":
-        trajectories = collect(env, policy, horizon, seed=seed)
-        succeeded = trajectories.episode_success()
-        return trajectories.episode_returns().mean(1), None if succeeded is None else succeeded.float().mean(1)
-    if "task_index" not in env.tasks.parameters or not hasattr(env, "terminate_on_success"):
-        raise UsageError(
-            f"protocol 'metaworld' is for Meta-World's families under backends mujoco and warp, "
-            f"not for {env.distribution.id} under {env.backend}"
-        )
-    names = env.tasks.parameters["task_index"]
-    fewest = int(names.unique(return_counts=True)[1].min()) * env.envs_per_task
-    before, env.terminate_on_success = env.terminate_on_success, True
-    try:
-        trajectories = collect(env, policy, horizon * -(-FIRST_EPISODES // fewest), seed=seed)
-    finally:
-        env.terminate_on_success = before
-    return first_to_finish(trajectories, names)
-
-
-def first_to_finish(
-    trajectories: Trajectories, names: Int[Tensor, "M"], count: int = FIRST_EPISODES
-) -> tuple[Float[Tensor, "K"], Float[Tensor, "K"]]:
-    """Mean return and share of successes of the first `count` episodes to finish among all tasks of one name.
-
-    So `metaworld.evaluation` counts (version 3.0), with episodes that end at their first success: a goal that is
-    reached soon is tried again and may count `count` times, and goals that take long may not count at all. `names`
-    `[M]`: the number of each task's name; the results follow `names.unique()`.
-    """
-    ends = trajectories.ended.flatten(1)
-    # Returns of the episodes that end at each step: what has been paid since the episode before.
-    paid = trajectories.rewards.flatten(1).double().cumsum(0)
-    succeeded = trajectories.success.flatten(1) if trajectories.success is not None else torch.zeros_like(ends)
-    owner = names.repeat_interleave(trajectories.rewards.shape[2])
-    scores = []
-    for name in names.unique():
-        chosen = (owner == name).nonzero()[:, 0]
-        finished = ends[:, chosen].nonzero()[:count]  # in the order of time, then of environments
-        step, env = finished[:, 0], chosen[finished[:, 1]]
-        earlier = ends[:, env] & (torch.arange(len(ends), device=ends.device)[:, None] < step)
-        previous = torch.where(earlier, paid[:, env], 0.0)
-        last = (earlier * torch.arange(1, len(ends) + 1, device=ends.device)[:, None]).argmax(0)
-        returns = paid[step, env] - previous[last, torch.arange(len(env), device=ends.device)]
-        scores.append(torch.stack([returns.mean(), succeeded[step, env].double().mean()]))
-    result = torch.stack(scores).float()
-    return result[:, 0], result[:, 1]
-
-
-def _first_of_each(index: Int[Tensor, "M"]) -> Int[Tensor, "K"]:
-    """Where each value comes first, in the order of the values."""
-    return torch.stack([(index == value).nonzero()[0, 0] for value in index.unique()])
+def _fork(agent: Agent, env: TaskVectorEnv, policy: Policy, seed: int, number: int) -> Policy:
+    """A fork of `policy` whose random numbers depend on `seed` and `number`."""
+    return agent.adapt(env, 0, seed=derive_seed(seed, number), policy=policy).fork()

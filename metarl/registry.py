@@ -16,8 +16,8 @@ import inspect
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from metarl.distribution import TaskDistribution
 from metarl.errors import UsageError
-from metarl.tasks import TaskDistribution
 
 GROUP = "metarl.plugins"
 

@@ -1,32 +1,36 @@
-"""Tasks and the distributions they are drawn from."""
+"""Tasks: what differs between related environments, and where an agent's training tasks come from."""
 
 import abc
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import torch
 from torch import Tensor
 
-from metarl.devices import resolve_device
 from metarl.errors import UsageError
 from metarl.randomness import make_generator
-
-if TYPE_CHECKING:
-    from metarl.vector_env import TaskVectorEnv
 
 SPLITS = ("train", "test")
 
 
 @dataclass(frozen=True, eq=False)
 class Tasks:
-    """An immutable batch of `M` tasks: `parameters` maps each name to a tensor `[M, ...]`, one row a task."""
+    """An immutable batch of `M` tasks: `parameters` maps each name to a tensor `[M, ...]`, one row a task.
+
+    `ids` `[M]` (int64) are the places of the tasks in the fixed list that they come from (`TaskList`), if they do: an
+    agent that keeps something for each task finds it by them. They do not make tasks different.
+
+    >>> tasks = Tasks({"goal": torch.tensor([[0.1, 0.2], [0.3, 0.4]])})
+    >>> len(tasks), tasks[0].parameters["goal"].shape
+    (2, torch.Size([1, 2]))
+    """
 
     parameters: Mapping[str, Tensor]
+    ids: Tensor | None = None
 
     def __post_init__(self) -> None:
         # Copies, so that what others do to their tensors changes no task.
@@ -37,19 +41,24 @@ class Tasks:
         if None in lengths.values() or len(set(lengths.values())) != 1:
             raise UsageError(f"all task parameters need the same leading size [M, ...], got {lengths}")
         object.__setattr__(self, "parameters", MappingProxyType(parameters))
+        if self.ids is not None:
+            ids = torch.as_tensor(self.ids, dtype=torch.int64).clone()
+            if ids.shape != (len(self),):
+                raise UsageError(f"{len(self)} tasks need as many ids, got shape {list(ids.shape)}")
+            object.__setattr__(self, "ids", ids)
 
     def __len__(self) -> int:
         return int(next(iter(self.parameters.values())).shape[0])
 
-    def __getitem__(self, index: int | slice | Tensor | np.ndarray | list) -> "Tasks":
-        """The chosen tasks as a batch, by int, slice, list of indices or boolean mask (an int gives a batch of one)."""
-        if isinstance(index, int):
-            if not -len(self) <= index < len(self):
-                raise IndexError(f"task {index} of {len(self)}")
-            index = slice(index % len(self), index % len(self) + 1)
-        if isinstance(index, (list, np.ndarray)):
-            index = torch.as_tensor(index)
-        return Tasks({name: value[index] for name, value in self.parameters.items()})
+    def __getitem__(self, index: Any) -> "Tasks":
+        """The chosen tasks, by whole number (of Python, NumPy or torch), slice, list of numbers or boolean mask.
+
+        A whole number gives a batch of one. Raises `IndexError` out of range and `UsageError` for any other index.
+        """
+        if not isinstance(index, slice):
+            index = _task_index(index, len(self))
+        ids = None if self.ids is None else self.ids[index]
+        return Tasks({name: value[index] for name, value in self.parameters.items()}, ids)
 
     def __iter__(self) -> Iterator["Tasks"]:
         return (self[i] for i in range(len(self)))
@@ -63,11 +72,13 @@ class Tasks:
         )
 
     def to(self, device: torch.device | str) -> "Tasks":
-        return Tasks({name: value.to(device) for name, value in self.parameters.items()})
+        ids = None if self.ids is None else self.ids.to(device)
+        return Tasks({name: value.to(device) for name, value in self.parameters.items()}, ids)
 
     def repeat_interleave(self, repeats: int) -> "Tasks":
         """Each task `repeats` times in a row: `[M, ...]` becomes `[M * repeats, ...]`, task-major."""
-        return Tasks({name: value.repeat_interleave(repeats, dim=0) for name, value in self.parameters.items()})
+        ids = None if self.ids is None else self.ids.repeat_interleave(repeats)
+        return Tasks({name: value.repeat_interleave(repeats, dim=0) for name, value in self.parameters.items()}, ids)
 
     def to_json(self) -> str:
         """A JSON text that `from_json` reads back to equal tasks: values and dtypes survive exactly."""
@@ -93,135 +104,66 @@ class Tasks:
         return cls(parameters)
 
 
-class TaskDistribution(abc.ABC):
-    """A family of related environments, one per task, and the splits that its tasks are drawn from.
-
-    A family of one's own sets the attributes below and implements `_sample` and `_make_env`; one with finitely many
-    tasks implements `all_tasks` instead of `_sample`. `metarl.check_distribution` tests the result.
-    """
-
-    id: str
-    """The registered name, or any name where the distribution is not registered."""
-    observation_space: gym.spaces.Box
-    """Of one environment, flat: shape `[D]`."""
-    action_space: gym.spaces.Box | gym.spaces.Discrete
-    """Of one environment: a box of shape `[A]` or a discrete space."""
-    task_space: Mapping[str, gym.spaces.Box]
-    """Name, shape, dtype and range of each parameter of one task."""
-    horizon: int
-    """Steps after which an episode is truncated."""
-    backends: tuple[str, ...]
-    """What can step it, preferred first."""
-    has_success = False
-    """Whether `info` carries `success`."""
-
-    def sample(self, num_tasks: int, *, split: str = "train", seed: int) -> Tasks:
-        """`num_tasks` tasks of `split`, a pure function of the distribution and the arguments.
-
-        Where the tasks are finitely many, none comes twice before each has come once. Raises `UsageError` for a count
-        below one or an unknown split.
-        """
-        check_count("number of tasks", num_tasks)
-        check_split(split)
-        generator = make_generator("tasks", self.id, split, seed)
-        return Tasks(self._sample(num_tasks, split, generator))
-
-    def all_tasks(self, split: str) -> Tasks:
-        """Every task of `split` in a fixed order; raises `UsageError` where they are not finitely many."""
-        raise UsageError(f"{self.id} has infinitely many tasks: sample them")
-
-    def make_env(
-        self,
-        num_tasks: int,
-        envs_per_task: int = 1,
-        *,
-        backend: str = "auto",
-        device: torch.device | str = "cpu",
-        seed: int = 0,
-        render_mode: str | None = None,
-    ) -> "TaskVectorEnv":
-        """`num_tasks * envs_per_task` environments, waiting for `set_tasks`.
-
-        Raises `UsageError` for a count below one, a device that is not there or a backend that the family lacks.
-        """
-        check_count("number of tasks", num_tasks)
-        check_count("environments per task", envs_per_task)
-        return self._make_env(
-            num_tasks, envs_per_task, self.resolve_backend(backend, device), resolve_device(device), seed, render_mode
-        )
-
-    def resolve_backend(self, backend: str = "auto", device: torch.device | str = "cpu") -> str:
-        """The backend that `backend` names here; raises `UsageError` where the family lacks it."""
-        if backend == "auto":
-            return self._preferred_backend(resolve_device(device))
-        if backend not in self.backends:
-            raise UsageError(f"{self.id} has no backend {backend!r}: choose from {', '.join(self.backends)} or auto")
-        return backend
-
-    def task(self, **parameters: Any) -> Tasks:
-        """One task by its parameters, `distribution.task(goal=[0.3, 0.1])`, as a batch of one.
-
-        Raises `UsageError` for a missing or unknown name, a wrong shape and a value out of range.
-        """
-        known = ", ".join(self.task_space)
-        for name in parameters:
-            if name not in self.task_space:
-                raise UsageError(f"{self.id} has no task parameter {name!r}: it has {known}")
-        rows = {}
-        for name, space in self.task_space.items():
-            if name not in parameters:
-                raise UsageError(f"task parameter {name!r} is missing: {self.id} has {known}")
-            try:
-                value = np.asarray(parameters[name])
-                numeric = value.dtype.kind in "iuf" and bool(
-                    (value.astype(space.dtype) == value).all() or space.dtype.kind == "f"
-                )
-            except ValueError:  # ragged
-                numeric = False
-            if not numeric:
-                raise UsageError(f"task parameter {name!r}: want {_describe(space)}, got {parameters[name]!r}")
-            rows[name] = torch.as_tensor(value.astype(space.dtype))[None]
-        tasks = Tasks(rows)
-        self.validate(tasks)
-        return tasks
-
-    def validate(self, tasks: Tasks) -> None:
-        """Raises `UsageError` unless `tasks` has this family's parameters, each in shape and range."""
-        if tasks.parameters.keys() != self.task_space.keys():
-            raise UsageError(
-                f"{self.id} has the task parameters {', '.join(self.task_space)}, got {', '.join(tasks.parameters)}"
-            )
-        for name, space in self.task_space.items():
-            value = tasks.parameters[name].detach().cpu().numpy()
-            if value.shape[1:] != space.shape:
-                raise UsageError(f"task parameter {name!r}: want {_describe(space)}, got shape {value.shape[1:]}")
-            inside = (value >= space.low) & (value <= space.high)  # False for NaN
-            if not inside.all():
-                culprit = value[~inside].ravel()[0]
-                raise UsageError(f"task parameter {name!r}: {culprit} is out of range, want {_describe(space)}")
-
-    def _sample(self, num_tasks: int, split: str, generator: torch.Generator) -> Mapping[str, Tensor]:
-        """The parameters of `num_tasks` random tasks, each `[num_tasks, ...]`, drawn with `generator` alone."""
-        tasks = self.all_tasks(split)
-        rounds = -(-num_tasks // len(tasks))
-        order = torch.cat([torch.randperm(len(tasks), generator=generator) for _ in range(rounds)])
-        return tasks[order[:num_tasks]].parameters
+class TaskSource(abc.ABC):
+    """Where an agent's training tasks come from; the agent chooses its source (`Agent.task_source`)."""
 
     @abc.abstractmethod
-    def _make_env(
-        self,
-        num_tasks: int,
-        envs_per_task: int,
-        backend: str,
-        device: torch.device,
-        seed: int,
-        render_mode: str | None,
-    ) -> "TaskVectorEnv":
-        """The environments; the arguments are checked and resolved."""
+    def draw(self, num_tasks: int, *, seed: int) -> Tasks:
+        """The tasks of one iteration: a pure function of the source and the arguments."""
 
-    def _preferred_backend(self, device: torch.device) -> str:
-        """What `backend="auto"` means on `device`."""
-        return self.backends[0]
+
+class FreshTasks(TaskSource):
+    """New tasks in every iteration, drawn by `sample(num_tasks, seed=seed)`.
+
+    >>> source = FreshTasks(metarl.make("PointNavigation-v0").sample)
+    >>> tasks = source.draw(20, seed=1)
+    """
+
+    def __init__(self, sample: Callable[..., Tasks]):
+        self._sample = sample
+
+    def draw(self, num_tasks: int, *, seed: int) -> Tasks:
+        return self._sample(num_tasks, seed=seed)
+
+
+class TaskList(TaskSource):
+    """A fixed list of tasks. What is drawn carries its places in the list as `ids`; no task comes twice in a draw
+    before each has come once.
+
+    >>> source = TaskList(metarl.make("PointNavigation-v0").sample(100, seed=0))
+    >>> source.draw(20, seed=1).ids.shape
+    torch.Size([20])
+    """
+
+    def __init__(self, tasks: Tasks):
+        self.tasks = Tasks(tasks.parameters, torch.arange(len(tasks)))
+
+    def draw(self, num_tasks: int, *, seed: int) -> Tasks:
+        check_count("number of tasks", num_tasks)
+        generator = make_generator("task list", seed)
+        rounds = -(-num_tasks // len(self.tasks))
+        order = torch.cat([torch.randperm(len(self.tasks), generator=generator) for _ in range(rounds)])
+        return self.tasks[order[:num_tasks]]
+
+
+def _task_index(index: Any, count: int) -> slice | Tensor:
+    """What picks rows out of tensors `[M, ...]` and keeps their leading axis."""
+    try:
+        chosen = torch.as_tensor(index)
+    except (TypeError, ValueError, RuntimeError):
+        chosen = torch.zeros(0)
+    if not chosen.numel() and isinstance(index, Sequence):
+        chosen = chosen.long()  # an empty list has no type of its own
+    if chosen.ndim > 1 or chosen.dtype.is_floating_point or chosen.dtype.is_complex:
+        raise UsageError(f"tasks are chosen by a whole number, a slice, a list of numbers or a mask, got {index!r}")
+    if chosen.ndim == 0:
+        if chosen.dtype == torch.bool:
+            raise UsageError(f"a mask of tasks has one value for each of them, got {index!r}")
+        place = int(chosen)
+        if not -count <= place < count:
+            raise IndexError(f"task {place} of {count}")
+        return slice(place % count, place % count + 1)
+    return chosen.long() if chosen.dtype not in (torch.bool, torch.int64) else chosen
 
 
 def check_count(what: str, value: int) -> None:
@@ -234,10 +176,3 @@ def check_split(split: str) -> None:
     """Raises `UsageError` unless `split` is one that tasks are drawn from."""
     if split not in SPLITS:
         raise UsageError(f"unknown split {split!r}: choose from {', '.join(SPLITS)}")
-
-
-def _describe(space: gym.spaces.Box) -> str:
-    shape = f"shape {space.shape}" if space.shape else "a number"
-    low, high = np.unique(space.low), np.unique(space.high)
-    bounds = f" in [{low[0]:g}, {high[0]:g}]" if len(low) == len(high) == 1 else ""
-    return f"{shape}{bounds}"

@@ -1,7 +1,7 @@
 """The environment contract: a Gymnasium vector environment on torch tensors whose tasks can be set."""
 
 import abc
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import gymnasium as gym
 import torch
@@ -11,9 +11,21 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 from metarl.errors import UsageError
-from metarl.tasks import TaskDistribution, Tasks
+from metarl.tasks import Tasks
 
 StepResult = tuple[Tensor, Tensor, Tensor, Tensor, dict[str, Any]]
+
+
+@runtime_checkable
+class TaskFamily(Protocol):
+    """What an environment knows of the distribution that made it; every `metarl.TaskDistribution` is one."""
+
+    id: str
+    observation_space: gym.spaces.Box
+    action_space: gym.spaces.Box | gym.spaces.Discrete
+    horizon: int
+
+    def validate(self, tasks: Tasks) -> None: ...
 
 
 class TaskVectorEnv(gym.vector.VectorEnv, abc.ABC):
@@ -33,7 +45,7 @@ class TaskVectorEnv(gym.vector.VectorEnv, abc.ABC):
 
     def __init__(
         self,
-        distribution: TaskDistribution,
+        distribution: TaskFamily,
         num_tasks: int,
         envs_per_task: int,
         *,
@@ -54,6 +66,11 @@ class TaskVectorEnv(gym.vector.VectorEnv, abc.ABC):
         self.action_space = batch_space(self.single_action_space, self.num_envs)
         self._tasks: Tasks | None = None
         self._started = False
+
+    @property
+    def horizon(self) -> int:
+        """Steps after which an episode is truncated."""
+        return self.distribution.horizon
 
     @property
     def tasks(self) -> Tasks:

@@ -10,6 +10,7 @@ from typing import Annotated
 import tyro
 from rich.table import Table
 
+from metarl.distribution import TaskDistribution
 from metarl.errors import UsageError
 from metarl.evaluation import Evaluation, evaluate
 from metarl.experiment import Run, load_run
@@ -18,7 +19,7 @@ from metarl.experiment.video import open_video, record_episode
 from metarl.randomness import derive_seed
 from metarl.scripts.arguments import parse
 from metarl.scripts.evaluate import choose_backend, print_table
-from metarl.tasks import TaskDistribution, Tasks
+from metarl.tasks import Tasks
 from metarl.vector_env import TaskVectorEnv
 
 

@@ -10,10 +10,10 @@ from typing import Annotated
 import tyro
 
 from metarl.contract import ContractError, check_distribution
+from metarl.distribution import TaskDistribution
 from metarl.errors import UsageError
 from metarl.registry import near_matches
 from metarl.scripts.arguments import parse
-from metarl.tasks import TaskDistribution
 
 
 @dataclass

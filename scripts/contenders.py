@@ -13,10 +13,10 @@ import torch
 
 import metarl
 from metarl.agents.random import RandomPolicy
+from metarl.distribution import TaskDistribution
 from metarl.envs.locomotion.family import LocomotionDistribution
 from metarl.envs.metaworld.family import MetaWorld
 from metarl.randomness import make_generator
-from metarl.tasks import TaskDistribution
 
 GYMNASIUM_WORKERS = 16
 ROLLOUT_STEPS = 50

@@ -9,11 +9,11 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 
 from metarl.agent import Agent
+from metarl.distribution import TaskDistribution
 from metarl.errors import UsageError
 from metarl.experiment import TrainConfig, load_run, train
 from metarl.rollout import Trajectories, collect
 from metarl.scripts import evaluate
-from metarl.tasks import TaskDistribution
 
 ITERATIONS = 120
 EPISODES_SHOWN = 3

@@ -8,10 +8,10 @@ from typing import Any
 from gymnasium.spaces import Discrete
 from rich.table import Table
 
+from metarl.distribution import TaskDistribution
 from metarl.registry import list_distributions, make
 from metarl.scripts.arguments import parse
 from metarl.scripts.evaluate import print_table
-from metarl.tasks import TaskDistribution
 
 
 @dataclass

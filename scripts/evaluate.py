@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from metarl.agent import Agent, EnvSpec
+from metarl.distribution import TaskDistribution
 from metarl.errors import UsageError
 from metarl.evaluation import Evaluation, evaluate
 from metarl.experiment import Run, load_run
@@ -17,7 +18,6 @@ from metarl.experiment.files import check_writable, write_atomically
 from metarl.experiment.plots import plot_adaptation
 from metarl.registry import make
 from metarl.scripts.arguments import key_values, parse
-from metarl.tasks import TaskDistribution
 
 
 @dataclass

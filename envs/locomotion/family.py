@@ -10,10 +10,11 @@ from gymnasium.spaces import Box
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from metarl.distribution import TaskDistribution
 from metarl.envs.locomotion.env import LocomotionEnv
 from metarl.envs.locomotion.robots import Reading, Robot
 from metarl.errors import UsageError
-from metarl.tasks import TaskDistribution, Tasks, check_count
+from metarl.tasks import Tasks, check_count
 from metarl.vector_env import TaskVectorEnv
 
 

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from metarl.devices import Constant
 from metarl.envs.locomotion.body_quantities import body_inertias, body_velocities, external_forces
 from metarl.envs.physics import Scene, SceneBuilder
 from metarl.randomness import EnvStreams, standard_normal
@@ -27,20 +28,6 @@ class Reading:
     qvel: Float[Tensor, "W nv"]
     sensordata: Float[Tensor, "W S"]
     control: Float[Tensor, "W nu"]
-
-
-class Constant:
-    """Numbers of a scene as a tensor where and how they are needed; copied to a device once, not in every step."""
-
-    def __init__(self, values: np.ndarray):
-        self._copies = {(torch.device("cpu"), torch.float64): torch.as_tensor(np.array(values, dtype=np.float64))}
-
-    def like(self, other: Tensor) -> Tensor:
-        key = (other.device, other.dtype)
-        if key not in self._copies:
-            first = next(iter(self._copies.values()))
-            self._copies[key] = first.to(device=other.device, dtype=other.dtype)
-        return self._copies[key]
 
 
 class Robot(abc.ABC):

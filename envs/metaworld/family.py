@@ -4,6 +4,7 @@ import functools
 import warnings
 from collections.abc import Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import gymnasium as gym
@@ -11,14 +12,16 @@ import numpy as np
 import torch
 from jaxtyping import Float64
 
+from metarl.distribution import TaskDistribution
 from metarl.envs.metaworld.goals import GOALS_PER_TASK, RANDOM_VECTOR_SIZE, draw_goals, padded
 from metarl.envs.metaworld.names import MULTITASK_SETS, SETS, TASKS
 from metarl.envs.metaworld.official import official_distribution
 from metarl.envs.metaworld.package import check_versions
+from metarl.envs.metaworld.protocol import first_to_finish
 from metarl.envs.metaworld.rules import ACTION_SPACE, Rules
 from metarl.envs.metaworld.tasks import definition
 from metarl.errors import UsageError
-from metarl.tasks import TaskDistribution, Tasks, check_count, check_split
+from metarl.tasks import Tasks, check_count, check_split
 from metarl.vector_env import TaskVectorEnv
 
 MAX_HORIZON = 500
@@ -47,6 +50,7 @@ class MetaWorld(TaskDistribution):
     backends = ("mujoco", "warp", "gymnasium")
     action_space = ACTION_SPACE
     has_success = True
+    protocols = MappingProxyType({**TaskDistribution.protocols, "metaworld": first_to_finish})
     _test_seed_offset = 1
 
     def __init__(

@@ -7,8 +7,9 @@ import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
+from metarl.distribution import TaskDistribution
 from metarl.randomness import EnvStreams
-from metarl.tasks import TaskDistribution, Tasks
+from metarl.tasks import Tasks
 from metarl.vector_env import StepResult, TaskVectorEnv, step_info
 
 State = dict[str, Tensor]

@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from metarl.distribution import TaskDistribution
 from metarl.errors import UsageError
 from metarl.randomness import make_generator
-from metarl.tasks import TaskDistribution, Tasks
+from metarl.tasks import Tasks
 from metarl.vector_env import StepResult, TaskVectorEnv
 
 REPLAYED_STEPS = 25

@@ -2,7 +2,8 @@
 
 from metarl.contract import environment, family, run
 from metarl.contract.case import Case
-from metarl.tasks import TaskDistribution, check_count
+from metarl.distribution import TaskDistribution
+from metarl.tasks import check_count
 
 
 class ContractError(AssertionError):

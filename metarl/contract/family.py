@@ -9,8 +9,9 @@ import numpy as np
 import torch
 
 from metarl.contract.case import Case, refusal
+from metarl.distribution import TaskDistribution
 from metarl.errors import UsageError
-from metarl.tasks import SPLITS, TaskDistribution, Tasks
+from metarl.tasks import SPLITS, Tasks
 
 SAMPLE_SIZE = 16
 

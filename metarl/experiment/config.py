@@ -8,10 +8,11 @@ from typing import Any
 
 from metarl.agent import Agent, AgentConfig, EnvSpec
 from metarl.devices import resolve_device
+from metarl.distribution import TaskDistribution
 from metarl.errors import UsageError
 from metarl.experiment.options import build
 from metarl.registry import agent_class, make
-from metarl.tasks import TaskDistribution, check_count
+from metarl.tasks import check_count
 from metarl.vector_env import TaskVectorEnv
 
 DEFAULT_ITERATIONS = 500

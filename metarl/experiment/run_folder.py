@@ -22,12 +22,12 @@ import torch
 import yaml
 
 from metarl.agent import Agent
+from metarl.distribution import TaskDistribution
 from metarl.errors import UsageError
 from metarl.experiment.checkpoints import FORMAT, Checkpoint, load_checkpoint
 from metarl.experiment.config import TrainConfig
 from metarl.experiment.files import write_atomically
 from metarl.experiment.options import build
-from metarl.tasks import TaskDistribution
 
 _PACKAGES = ("metarl-kit", "torch", "numpy", "gymnasium", "mujoco", "mujoco-warp", "metaworld")
 

@@ -6,18 +6,20 @@ each sample, `score_derivative` its derivative along R{φ}, `fisher` the Fisher 
 """
 
 import math
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import gymnasium as gym
 import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
+from metarl.devices import Constant
 from metarl.errors import UsageError
 
 Phi = tuple[Tensor, ...]
 
 
+@runtime_checkable
 class Head(Protocol):
     """What a policy asks of a distribution over actions; every tensor of φ is broadcastable to `[M, n, size]`."""
 
@@ -46,30 +48,32 @@ class GaussianHead:
     def __init__(self, size: int, low: Tensor | None = None, high: Tensor | None = None):
         self.size = size
         self.scale_size = size
-        self.centre, self.half_width = torch.zeros(size), torch.ones(size)
+        centre, half_width = torch.zeros(size), torch.ones(size)
         if low is not None and high is not None:
             bounded = low.isfinite() & high.isfinite()
-            self.centre = torch.where(bounded, (low + high) / 2, 0.0)
-            self.half_width = torch.where(bounded, (high - low) / 2, 1.0)
+            centre = torch.where(bounded, (low + high) / 2, 0.0)
+            half_width = torch.where(bounded, (high - low) / 2, 1.0)
+        self._centre, self._half_width = Constant(centre), Constant(half_width)
+        self._log_half_width = Constant(half_width.log())
 
     def features(self, actions: Float[Tensor, "... A"]) -> Float[Tensor, "... A"]:
         """Actions in the units of φ, which are also what a recurrent policy wants to see of them."""
-        return (actions - self.centre.to(actions)) / self.half_width.to(actions)
+        return (actions - self._centre.like(actions)) / self._half_width.like(actions)
 
     def sample(self, phi: Phi, generator: torch.Generator) -> Float[Tensor, "M n A"]:
         mean, log_std = phi
         noise = torch.empty_like(mean).normal_(generator=generator)
-        return self.centre.to(mean) + self.half_width.to(mean) * torch.addcmul(mean, noise, log_std.exp())
+        return self._centre.like(mean) + self._half_width.like(mean) * torch.addcmul(mean, noise, log_std.exp())
 
     def log_prob(self, phi: Phi, actions: Float[Tensor, "M n A"]) -> Float[Tensor, "M n"]:
         mean, log_std = phi
         z = (self.features(actions) - mean) * (-log_std).exp()
-        volume = self.half_width.to(mean).log() + 0.5 * math.log(2 * math.pi)
+        volume = self._log_half_width.like(mean) + 0.5 * math.log(2 * math.pi)
         return (-0.5 * z.square() - log_std - volume).sum(-1)
 
     def entropy(self, phi: Phi) -> Float[Tensor, "M n"]:
         mean, log_std = phi
-        constant = self.half_width.to(mean).log() + 0.5 * math.log(2 * math.pi * math.e)
+        constant = self._log_half_width.like(mean) + 0.5 * math.log(2 * math.pi * math.e)
         return (log_std + constant).expand_as(mean).sum(-1)
 
     def kl(self, old: Phi, new: Phi) -> Float[Tensor, "M n"]:

@@ -1,5 +1,6 @@
 """Policies of stacked networks: M tasks, each with its own parameters, acting and differentiated together."""
 
+import copy
 import math
 from dataclasses import dataclass
 
@@ -7,11 +8,12 @@ import gymnasium as gym
 import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from metarl.nn.heads import Head, Phi, head_for
 from metarl.nn.mlp import MLP, Linearization, Parameters
 from metarl.nn.normalization import RunningScale
-from metarl.rollout import PolicyStep
+from metarl.rollout import Policy, PolicyStep
 
 
 class PolicyNetwork:
@@ -45,11 +47,17 @@ class PolicyNetwork:
         """φ of π(· | o) for each observation, differentiable by autograd."""
         return self.phi(parameters, self.mlp(parameters, self.scale(observations)))
 
+    def frozen(self) -> "PolicyNetwork":
+        """The same network with a scale of its own, which learns nothing when this one's does."""
+        copied = copy.copy(self)
+        copied.scale = copy.copy(self.scale)  # it replaces its tensors and never writes to them
+        return copied
+
     def phi(self, parameters: Parameters, output: Float[Tensor, "M n O"]) -> Phi:
         return (output, parameters["log_std"][:, None]) if self.head.scale_size else (output,)
 
 
-class StackedPolicy:
+class StackedPolicy(Policy):
     """Acts for M tasks with M sets of parameters; a `metarl.rollout.Policy`."""
 
     def __init__(self, network: PolicyNetwork, parameters: Parameters, generator: torch.Generator):
@@ -62,8 +70,11 @@ class StackedPolicy:
         actions = self.network.head.sample(phi, self.generator)
         return PolicyStep(actions, self.network.head.log_prob(phi, actions))
 
-    def observe(self, rewards: Tensor, terminated: Tensor, truncated: Tensor) -> None:
-        """The parameters are all that this policy knows of its task."""
+    def fork(self) -> "StackedPolicy":
+        """Shares network and parameters, which acting does not change."""
+        copied = copy.copy(self)
+        copied.generator = copy.deepcopy(self.generator)
+        return copied
 
 
 @dataclass(frozen=True)
@@ -166,7 +177,7 @@ class PolicyGradient:
 
 
 class _DifferentiableGradient(torch.autograd.Function):
-    """θ → ∇L(θ), whose backward pass is v → H(θ) v."""
+    """θ → ∇L(θ), whose backward pass is v → H(θ) v, which has no derivative of its own: a third order is refused."""
 
     @staticmethod
     def forward(ctx, gradient: PolicyGradient, names: list[str], *values: Tensor) -> tuple[Tensor, ...]:  # type: ignore[no-untyped-def]
@@ -175,6 +186,7 @@ class _DifferentiableGradient(torch.autograd.Function):
         return tuple(result[name] for name in names)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, *directions: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[no-untyped-def]
         product = ctx.gradient.hessian_product(ctx.local, dict(zip(ctx.names, directions, strict=True)))
         return (None, None, *(product[name] for name in ctx.names))

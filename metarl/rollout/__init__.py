@@ -1,18 +1,20 @@
 """The rollout engine: `collect`, what it returns, and the returns and advantages computed from it."""
 
 from metarl.rollout.collect import collect
-from metarl.rollout.policy import FunctionPolicy, Policy, PolicyStep
+from metarl.rollout.policy import FunctionPolicy, Policy, PolicyStep, Transition
 from metarl.rollout.returns import discounted_returns, gae, standardize
-from metarl.rollout.trajectories import Trajectories, fault_metrics
+from metarl.rollout.trajectories import Trajectories, fault_metrics, used_fraction
 
 __all__ = [
     "FunctionPolicy",
     "Policy",
     "PolicyStep",
     "Trajectories",
+    "Transition",
     "collect",
     "discounted_returns",
     "fault_metrics",
     "gae",
     "standardize",
+    "used_fraction",
 ]

@@ -3,58 +3,114 @@
 from collections.abc import Callable
 
 import torch
+from jaxtyping import Int
 from torch import Tensor
 
-from metarl.rollout.policy import FunctionPolicy, Policy, PolicyStep
+from metarl.errors import UsageError
+from metarl.rollout.policy import FunctionPolicy, Policy, Transition
+from metarl.rollout.storage import RolloutStorage
 from metarl.rollout.trajectories import Trajectories
 from metarl.tasks import check_count
 from metarl.vector_env import TaskVectorEnv
+
+ROOM = 512
+"""Steps that there is room for at first if it is not known how many will come."""
 
 
 @torch.no_grad()
 def collect(
     env: TaskVectorEnv,
     policy: Policy | Callable[[Tensor], Tensor],
-    num_steps: int,
+    num_steps: int | None = None,
     *,
+    episodes: int | None = None,
+    episodes_per_trial: int | None = None,
     seed: int | None = None,
 ) -> Trajectories:
-    """Resets `env` and takes `num_steps` steps with `policy` in all of its environments.
+    """Resets `env` and steps all of its environments with `policy`; returns what happened, `[T, M, N, ...]`.
 
-    `policy` is a `Policy`, or a plain function from flat observations `[B, D]` to actions `[B, A]` (or `[B]`).
-    `seed` goes to the reset; without one the environments' own random streams go on.
+    Either for `num_steps` steps, or until every environment has ended `episodes` episodes and no longer. In the second
+    case environments that are done step on until the last one is, which `Transition.active` tells the policy and
+    `Trajectories.episode_index` the reader. Episodes have the environment's own horizon.
+
+    `policy` is a `Policy`, or a plain function from flat observations `[B, D]` to actions `[B, A]` (or `[B]`); it
+    starts with whatever it remembers. With `episodes_per_trial`, each environment's trial ends when that many of its
+    episodes have, and `policy.begin_trial` announces the next one. `seed` goes to the reset; without one the
+    environments' own random streams go on.
+
+    Raises `UsageError` for a count below one, for both or neither of `num_steps` and `episodes`, and for environments
+    whose episodes do not end within their horizon.
+
+    >>> trajectories = metarl.collect(env, policy, episodes=1)
+    >>> trajectories.episode_returns().mean()
     """
-    check_count("number of steps", num_steps)
-    actor = policy if isinstance(policy, Policy) else FunctionPolicy(policy)
+    actor = _as_policy(policy)
+    limit = _limit(env, num_steps, episodes)
+    if episodes_per_trial is not None:
+        check_count("episodes_per_trial", episodes_per_trial)
     shape = (env.num_tasks, env.envs_per_task)
+    storage = RolloutStorage(min(limit, ROOM) if num_steps is None else limit)
     observations, _ = env.reset(seed=seed)
-    starts = torch.ones(shape, dtype=torch.bool, device=env.device)
-    steps = []
-    for _ in range(num_steps):
-        step = actor.act(observations.unflatten(0, shape))
-        next_observations, rewards, terminated, truncated, info = env.step(step.actions.flatten(0, 1))
-        record = {
-            "observations": observations,
-            "rewards": rewards,
-            "terminated": terminated,
-            "truncated": truncated,
-            "final_observations": info["final_obs"],
-        }
-        record |= {name: info[name] for name in ("success", "fault") if name in info}
-        record = {name: value.unflatten(0, shape) for name, value in record.items()}
-        actor.observe(record["rewards"], record["terminated"], record["truncated"])
-        steps.append((step, record | {"episode_starts": starts}))
-        starts = record["terminated"] | record["truncated"]
-        observations = next_observations
-    return _stack(steps)
+    observations = observations.unflatten(0, shape)
+    nowhere = torch.zeros(shape, dtype=torch.bool, device=env.device)
+    starts = trial_starts = ~nowhere
+    finished = nowhere.long()
+    for t in range(limit):
+        step = actor.act(observations)
+        returned, rewards, terminated, truncated, info = env.step(step.actions.flatten(0, 1))
+        kept = {name: info[name].unflatten(0, shape) for name in ("success", "fault") if name in info}
+        transition = Transition(
+            observations=observations,
+            actions=step.actions,
+            rewards=rewards.unflatten(0, shape),
+            terminated=terminated.unflatten(0, shape),
+            truncated=truncated.unflatten(0, shape),
+            next_observations=info["final_obs"].unflatten(0, shape),
+            active=None if episodes is None else finished < episodes,
+        )
+        storage.put(transition, step, episode_starts=starts, trial_starts=trial_starts, **kept)
+        actor.observe(transition)
+        observations, starts, trial_starts = returned.unflatten(0, shape), transition.ended, nowhere
+        if episodes_per_trial is not None or episodes is not None:
+            finished = finished + starts
+        if episodes_per_trial is not None:
+            trial_starts = starts & (finished % episodes_per_trial == 0)
+            actor.begin_trial(trial_starts)
+        if episodes is not None and _all_finished(env, finished, episodes, t + 1):
+            break
+    return storage.trajectories(observations)
 
 
-def _stack(steps: list[tuple[PolicyStep, dict[str, Tensor]]]) -> Trajectories:
-    first, record = steps[0]
-    log_probs = [step.log_probs for step, _ in steps if step.log_probs is not None]
-    return Trajectories(
-        actions=torch.stack([step.actions for step, _ in steps]),
-        log_probs=torch.stack(log_probs) if log_probs else None,
-        extras={name: torch.stack([step.extras[name] for step, _ in steps]) for name in first.extras},
-        **{name: torch.stack([values[name] for _, values in steps]) for name in record},
-    )
+def _limit(env: TaskVectorEnv, num_steps: int | None, episodes: int | None) -> int:
+    """The most steps that there can be."""
+    if num_steps is not None and episodes is None:
+        check_count("number of steps", num_steps)
+        return num_steps
+    if episodes is not None and num_steps is None:
+        check_count("number of episodes", episodes)
+        return episodes * env.horizon
+    raise UsageError("collect takes either a number of steps or episodes=K")
+
+
+def _as_policy(policy: Policy | Callable[[Tensor], Tensor]) -> Policy:
+    if isinstance(policy, Policy):
+        return policy
+    if hasattr(policy, "act"):
+        raise UsageError(
+            f"{type(policy).__name__} lacks methods of a policy: subclass metarl.Policy, which has them all"
+        )
+    return FunctionPolicy(policy)
+
+
+def _all_finished(env: TaskVectorEnv, finished: Int[Tensor, "M N"], episodes: int, steps: int) -> bool:
+    """Whether every environment has ended its episodes; asks a GPU only when no episode can be longer."""
+    last = steps == episodes * env.horizon
+    if not last and (steps < episodes or (env.device.type != "cpu" and steps % env.horizon)):
+        return False
+    done = bool((finished >= episodes).all())
+    if last and not done:
+        raise UsageError(
+            f"{env.distribution.id}: an environment did not end {episodes} episodes in as many times its horizon, "
+            f"{env.horizon} steps: it has to truncate every episode there"
+        )
+    return done

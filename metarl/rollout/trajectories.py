@@ -11,7 +11,12 @@ from torch import Tensor
 
 @dataclass
 class Trajectories:
-    """`T` steps of `M` tasks times `N` environments: every field is `[T, M, N, ...]`."""
+    """`T` steps of `M` tasks times `N` environments: every field is `[T, M, N, ...]` unless it says otherwise.
+
+    >>> trajectories = metarl.collect(env, policy, episodes=1)
+    >>> trajectories.observations.shape, trajectories.episode_returns().shape
+    (torch.Size([100, 20, 10, 2]), torch.Size([20, 10]))
+    """
 
     observations: Float[Tensor, "T M N D"]
     actions: Shaped[Tensor, "T M N ..."]
@@ -20,18 +25,23 @@ class Trajectories:
     truncated: Bool[Tensor, "T M N"]
     episode_starts: Bool[Tensor, "T M N"]
     """Whether the step is the first of an episode."""
-    final_observations: Float[Tensor, "T M N D"]
-    """What each step led to, before any autoreset: the observation to bootstrap from."""
+    trial_starts: Bool[Tensor, "T M N"]
+    """Whether the policy's memory of the task was blank, or as `collect` was given it, before the step."""
+    last_observations: Float[Tensor, "E D"]
+    """The true last observation of each of the `E` episodes that ended, in the order of `ended.nonzero()`."""
+    after: Float[Tensor, "M N D"]
+    """What the environments showed after step `T`: the first observation of the next episode if one had just ended."""
     log_probs: Float[Tensor, "T M N"] | None = None
     success: Bool[Tensor, "T M N"] | None = None
-    """Where the family defines success: whether the step succeeded."""
+    """If the family defines success: whether the step succeeded."""
     fault: Bool[Tensor, "T M N"] | None = None
-    """Where the family simulates physics: whether the simulation broke down in the step, which ended the episode."""
+    """If the family simulates physics: whether the simulation broke down in the step, which ended the episode."""
     extras: dict[str, Tensor] = field(default_factory=dict)
     """What the policy adds."""
 
     @property
     def num_steps(self) -> int:
+        """`T`."""
         return self.rewards.shape[0]
 
     @property
@@ -44,10 +54,26 @@ class Trajectories:
         """Whether the step is the last of its episode, terminated or truncated."""
         return self.terminated | self.truncated
 
+    @property
+    def final_observations(self) -> Float[Tensor, "T M N D"]:
+        """What each step led to, before any autoreset: the observation to bootstrap from. Made anew at every call."""
+        following = torch.cat([self.observations[1:], self.after[None]])
+        following[self.ended] = self.last_observations
+        return following
+
     @cached_property
     def episode_index(self) -> Int[Tensor, "T M N"]:
         """Which episode of its environment a step belongs to, from 0."""
         return self.episode_starts.long().cumsum(0) - 1
+
+    @cached_property
+    def in_complete_episodes(self) -> Bool[Tensor, "T M N"]:
+        """The steps of episodes that ended: all but those of each environment's last, unfinished one."""
+        return _up_to_last(self.ended)
+
+    def in_complete_trials(self, episodes_per_trial: int) -> Bool[Tensor, "T M N"]:
+        """The steps of trials of which all episodes ended: all but those of each environment's last, unfinished one."""
+        return _up_to_last(self.ended & ((self.episode_index + 1) % episodes_per_trial == 0))
 
     def in_first_episodes(self, count: int) -> Bool[Tensor, "T M N"]:
         """The steps that belong to the first `count` episodes of each *task*.
@@ -69,15 +95,32 @@ class Trajectories:
     def select_envs(self, envs: slice) -> "Trajectories":
         """The same steps of the chosen environments of each task."""
 
-        def pick(value: Any) -> Any:
+        def pick(name: str) -> Any:
+            value = getattr(self, name)
+            if name == "last_observations":
+                chosen = torch.zeros_like(self.ended)
+                chosen[:, :, envs] = True
+                return value[chosen[self.ended]]
+            if name == "after":
+                return value[:, envs]
             if isinstance(value, dict):
-                return {name: tensor[:, :, envs] for name, tensor in value.items()}
+                return {key: tensor[:, :, envs] for key, tensor in value.items()}
             return value[:, :, envs] if isinstance(value, Tensor) else value
 
-        return Trajectories(**{f.name: pick(getattr(self, f.name)) for f in fields(self)})
+        return Trajectories(**{f.name: pick(f.name) for f in fields(self)})
+
+
+def _up_to_last(marks: Bool[Tensor, "T ..."]) -> Bool[Tensor, "T ..."]:
+    """True at and before the last mark of each column."""
+    return marks.flip(0).cumsum(0).flip(0) > 0
 
 
 def fault_metrics(*parts: Trajectories) -> dict[str, int]:
-    """How many simulations broke down in all of `parts`, as the metric `faults`; empty where there is no physics."""
+    """How many simulations broke down in all of `parts`, as the metric `faults`; empty if there is no physics."""
     faults = [int(part.fault.sum()) for part in parts if part.fault is not None]
     return {"faults": sum(faults)} if faults else {}
+
+
+def used_fraction(*masks: Bool[Tensor, "T M N"]) -> float:
+    """The share of collected steps that an update uses, from masks over all of them: the metric `used_fraction`."""
+    return sum(int(mask.sum()) for mask in masks) / sum(mask.numel() for mask in masks)

@@ -1,0 +1,130 @@
+"""Proximal policy optimization (Schulman et al. 2017) of an actor-critic over columns of experience."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+
+import torch
+from jaxtyping import Bool, Float, Shaped
+from torch import Tensor, nn
+
+from metarl.agent import AgentConfig
+from metarl.errors import UsageError
+from metarl.nn.heads import Head, Phi
+from metarl.parallel import Ranks
+from metarl.tasks import check_count
+
+Network = Callable[[Tensor, Tensor | None], tuple[Phi, Float[Tensor, "T b"]]]
+"""Inputs `[T, b, I]` and where memory is blank `[T, b]` (None: at the first step alone) → φ and normalised values."""
+
+
+@dataclass(frozen=True)
+class PPOConfig(AgentConfig):
+    """Options of agents that PPO trains."""
+
+    discount: float = 0.99
+    gae_lambda: float = 0.95
+    lr: float = 1e-3
+    """Adam's step size."""
+    epochs: int = 5
+    """Passes over each iteration's experience."""
+    minibatches: int = 4
+    """Parts that a pass cuts the columns into."""
+    clip: float = 0.2
+    """Of the likelihood ratio."""
+    entropy_bonus: float = 0.005
+    value_weight: float = 0.5
+    max_gradient_norm: float = 0.5
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "minibatches"):
+            check_count(name, getattr(self, name))
+        if not (self.lr > 0 and self.clip > 0):
+            raise UsageError(f"lr and clip must be above 0, got {self.lr} and {self.clip}")
+
+
+@dataclass(frozen=True)
+class Columns:
+    """`B` columns of `T` steps to learn from."""
+
+    inputs: Float[Tensor, "T B I"]
+    starts: Bool[Tensor, "T B"] | None
+    """Where memory is blank; None if that is at the first step alone."""
+    actions: Shaped[Tensor, "T B ..."]
+    log_probs: Float[Tensor, "T B"]
+    """Of the actions under the policy that took them."""
+    advantages: Float[Tensor, "T B"]
+    targets: Float[Tensor, "T B"]
+    """Of the normalised value."""
+    valid: Bool[Tensor, "T B"]
+    """Steps that are learned from."""
+
+    def part(self, columns: Tensor) -> "Columns":
+        """The chosen columns."""
+        values = (getattr(self, f.name) for f in fields(Columns))
+        return Columns(*(None if value is None else value[:, columns] for value in values))
+
+
+class PPO:
+    """Adam's steps down the clipped surrogate, the value's error and minus the entropy.
+
+        L = −E[min(ρ A, clip(ρ, 1 ± ε) A)] + c_v ½ E[(V − V̂)²] − c_e E[H]     (Schulman et al. 2017, equations 7 and 9)
+
+    `after_step` is called after every optimizer step, for what a network has to put right. Deviation: the value is not
+    clipped.
+
+    >>> ppo = PPO(config, network.parameters())
+    >>> metrics = ppo.update(evaluate, network.head, columns, generator)
+    """
+
+    def __init__(
+        self,
+        config: PPOConfig,
+        module: nn.Module,
+        *,
+        ranks: Ranks,
+        after_step: Callable[[], None] = lambda: None,
+    ):
+        self.config = config
+        self.ranks = ranks
+        self.parameters = list(module.parameters())
+        self.after_step = after_step
+        self.optimizer = torch.optim.Adam(self.parameters, lr=config.lr, eps=1e-5)
+
+    def update(self, network: Network, head: Head, columns: Columns, generator: torch.Generator) -> dict[str, float]:
+        """All epochs; returns `policy_loss`, `value_loss`, `entropy`, `kl` and `clipped`, means over minibatches."""
+        count = columns.valid.shape[1]
+        history = []
+        for _ in range(self.config.epochs):
+            order = torch.randperm(count, generator=generator, device=columns.valid.device)
+            for part in order.chunk(self.config.minibatches):
+                history.append(self._minibatch(network, head, columns.part(part)))
+        means = torch.stack(history).mean(0).tolist()
+        return dict(zip(("policy_loss", "value_loss", "entropy", "kl", "clipped"), means, strict=True))
+
+    def _minibatch(self, network: Network, head: Head, part: Columns) -> Float[Tensor, "5"]:
+        config, valid = self.config, part.valid
+        share = valid / self.ranks.mean(valid.sum().float()).clamp(min=1)
+
+        def mean(values: Float[Tensor, "T b"]) -> Float[Tensor, ""]:
+            return (values * share).sum()
+
+        phi, values = network(part.inputs, part.starts)
+        log_ratio = head.log_prob(phi, part.actions) - part.log_probs
+        ratio = log_ratio.exp()
+        clipped = ratio.clamp(1 - config.clip, 1 + config.clip)
+        policy_loss = -mean(torch.minimum(ratio * part.advantages, clipped * part.advantages))
+        value_loss = 0.5 * mean((values - part.targets).square())
+        entropy = mean(head.entropy(phi).expand_as(ratio))
+        loss = policy_loss + config.value_weight * value_loss - config.entropy_bonus * entropy
+        self.optimizer.zero_grad()
+        loss.backward()
+        for parameter in self.parameters:
+            if parameter.grad is not None:
+                parameter.grad = self.ranks.mean(parameter.grad)
+        torch.nn.utils.clip_grad_norm_(self.parameters, config.max_gradient_norm)
+        self.optimizer.step()
+        self.after_step()
+        with torch.no_grad():
+            kl = mean(ratio - 1 - log_ratio)  # Schulman's low-variance estimator
+            outside = mean(((ratio - 1).abs() > config.clip).float())
+        return torch.stack([policy_loss.detach(), value_loss.detach(), entropy.detach(), kl, outside])

@@ -1,0 +1,1 @@
+from metarl.api import *

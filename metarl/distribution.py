@@ -1,0 +1,158 @@
+"""Task distributions: families of related environments, and the splits that their tasks are drawn from."""
+
+import abc
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from torch import Tensor
+
+from metarl.devices import resolve_device
+from metarl.errors import UsageError
+from metarl.protocols import Protocol, per_task
+from metarl.randomness import make_generator
+from metarl.tasks import Tasks, check_count, check_split
+from metarl.vector_env import TaskVectorEnv
+
+
+class TaskDistribution(abc.ABC):
+    """A family of related environments, one per task, and the splits that its tasks are drawn from.
+
+    A family of one's own sets the attributes below and implements `_sample` and `_make_env`; one with finitely many
+    tasks implements `all_tasks` instead of `_sample`. `metarl.check_distribution` tests the result.
+    """
+
+    id: str
+    """The registered name, or any name where the distribution is not registered."""
+    observation_space: gym.spaces.Box
+    """Of one environment, flat: shape `[D]`."""
+    action_space: gym.spaces.Box | gym.spaces.Discrete
+    """Of one environment: a box of shape `[A]` or a discrete space."""
+    task_space: Mapping[str, gym.spaces.Box]
+    """Name, shape, dtype and range of each parameter of one task."""
+    horizon: int
+    """Steps after which an episode is truncated."""
+    backends: tuple[str, ...]
+    """What can step it, preferred first."""
+    has_success = False
+    """Whether `info` carries `success`."""
+    protocols: Mapping[str, Protocol] = MappingProxyType({"per-task": per_task})
+    """How adapted policies are measured, by name; a family adds its own."""
+
+    def sample(self, num_tasks: int, *, split: str = "train", seed: int) -> Tasks:
+        """`num_tasks` tasks of `split`, a pure function of the distribution and the arguments.
+
+        Where the tasks are finitely many, none comes twice before each has come once. Raises `UsageError` for a count
+        below one or an unknown split.
+        """
+        check_count("number of tasks", num_tasks)
+        check_split(split)
+        generator = make_generator("tasks", self.id, split, seed)
+        return Tasks(self._sample(num_tasks, split, generator))
+
+    def all_tasks(self, split: str) -> Tasks:
+        """Every task of `split` in a fixed order; raises `UsageError` where they are not finitely many."""
+        raise UsageError(f"{self.id} has infinitely many tasks: sample them")
+
+    def make_env(
+        self,
+        num_tasks: int,
+        envs_per_task: int = 1,
+        *,
+        backend: str = "auto",
+        device: torch.device | str = "cpu",
+        seed: int = 0,
+        render_mode: str | None = None,
+    ) -> TaskVectorEnv:
+        """`num_tasks * envs_per_task` environments, waiting for `set_tasks`.
+
+        Raises `UsageError` for a count below one, a device that is not there or a backend that the family lacks.
+        """
+        check_count("number of tasks", num_tasks)
+        check_count("environments per task", envs_per_task)
+        return self._make_env(
+            num_tasks, envs_per_task, self.resolve_backend(backend, device), resolve_device(device), seed, render_mode
+        )
+
+    def resolve_backend(self, backend: str = "auto", device: torch.device | str = "cpu") -> str:
+        """The backend that `backend` names here; raises `UsageError` where the family lacks it."""
+        if backend == "auto":
+            return self._preferred_backend(resolve_device(device))
+        if backend not in self.backends:
+            raise UsageError(f"{self.id} has no backend {backend!r}: choose from {', '.join(self.backends)} or auto")
+        return backend
+
+    def task(self, **parameters: Any) -> Tasks:
+        """One task by its parameters, `distribution.task(goal=[0.3, 0.1])`, as a batch of one.
+
+        Raises `UsageError` for a missing or unknown name, a wrong shape and a value out of range.
+        """
+        known = ", ".join(self.task_space)
+        for name in parameters:
+            if name not in self.task_space:
+                raise UsageError(f"{self.id} has no task parameter {name!r}: it has {known}")
+        rows = {}
+        for name, space in self.task_space.items():
+            if name not in parameters:
+                raise UsageError(f"task parameter {name!r} is missing: {self.id} has {known}")
+            try:
+                value = np.asarray(parameters[name])
+                numeric = value.dtype.kind in "iuf" and bool(
+                    (value.astype(space.dtype) == value).all() or space.dtype.kind == "f"
+                )
+            except ValueError:  # ragged
+                numeric = False
+            if not numeric:
+                raise UsageError(f"task parameter {name!r}: want {_describe(space)}, got {parameters[name]!r}")
+            rows[name] = torch.as_tensor(value.astype(space.dtype))[None]
+        tasks = Tasks(rows)
+        self.validate(tasks)
+        return tasks
+
+    def validate(self, tasks: Tasks) -> None:
+        """Raises `UsageError` unless `tasks` has this family's parameters, each in shape and range."""
+        if tasks.parameters.keys() != self.task_space.keys():
+            raise UsageError(
+                f"{self.id} has the task parameters {', '.join(self.task_space)}, got {', '.join(tasks.parameters)}"
+            )
+        for name, space in self.task_space.items():
+            value = tasks.parameters[name].detach().cpu().numpy()
+            if value.shape[1:] != space.shape:
+                raise UsageError(f"task parameter {name!r}: want {_describe(space)}, got shape {value.shape[1:]}")
+            inside = (value >= space.low) & (value <= space.high)  # False for NaN
+            if not inside.all():
+                culprit = value[~inside].ravel()[0]
+                raise UsageError(f"task parameter {name!r}: {culprit} is out of range, want {_describe(space)}")
+
+    def _sample(self, num_tasks: int, split: str, generator: torch.Generator) -> Mapping[str, Tensor]:
+        """The parameters of `num_tasks` random tasks, each `[num_tasks, ...]`, drawn with `generator` alone."""
+        tasks = self.all_tasks(split)
+        rounds = -(-num_tasks // len(tasks))
+        order = torch.cat([torch.randperm(len(tasks), generator=generator) for _ in range(rounds)])
+        return tasks[order[:num_tasks]].parameters
+
+    @abc.abstractmethod
+    def _make_env(
+        self,
+        num_tasks: int,
+        envs_per_task: int,
+        backend: str,
+        device: torch.device,
+        seed: int,
+        render_mode: str | None,
+    ) -> TaskVectorEnv:
+        """The environments; the arguments are checked and resolved."""
+
+    def _preferred_backend(self, device: torch.device) -> str:
+        """What `backend="auto"` means on `device`."""
+        return self.backends[0]
+
+
+def _describe(space: gym.spaces.Box) -> str:
+    shape = f"shape {space.shape}" if space.shape else "a number"
+    low, high = np.unique(space.low), np.unique(space.high)
+    bounds = f" in [{low[0]:g}, {high[0]:g}]" if len(low) == len(high) == 1 else ""
+    return f"{shape}{bounds}"
