@@ -67,7 +67,7 @@ class ReplayBuffer:
 
     def rows(self, first: int, last: int) -> dict[str, Tensor]:
         """Rows `first` to `last` (exclusive) that are still there, oldest first."""
-        first = max(first, self.count - len(self))
+        first, last = max(first, self.count - len(self)), min(last, self.count)
         return self.at(torch.arange(first, max(first, last)))
 
     def restore(self, count: int, rows: Mapping[str, Tensor]) -> None:

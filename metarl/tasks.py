@@ -2,7 +2,7 @@
 
 import abc
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -152,7 +152,7 @@ def _task_index(index: Any, count: int) -> slice | Tensor:
         chosen = torch.as_tensor(index)
     except (TypeError, ValueError, RuntimeError):
         chosen = torch.zeros(0)
-    if not chosen.numel() and isinstance(index, Sequence):
+    if not chosen.numel() and isinstance(index, list | tuple):
         chosen = chosen.long()  # an empty list has no type of its own
     if chosen.ndim > 1 or chosen.dtype.is_floating_point or chosen.dtype.is_complex:
         raise UsageError(f"tasks are chosen by a whole number, a slice, a list of numbers or a mask, got {index!r}")

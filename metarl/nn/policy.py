@@ -8,7 +8,6 @@ import gymnasium as gym
 import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from metarl.nn.heads import Head, Phi, head_for
 from metarl.nn.mlp import MLP, Linearization, Parameters
@@ -177,16 +176,35 @@ class PolicyGradient:
 
 
 class _DifferentiableGradient(torch.autograd.Function):
-    """θ → ∇L(θ), whose backward pass is v → H(θ) v, which has no derivative of its own: a third order is refused."""
+    """θ → ∇L(θ), whose backward pass is v → H(θ) v, written out."""
 
     @staticmethod
     def forward(ctx, gradient: PolicyGradient, names: list[str], *values: Tensor) -> tuple[Tensor, ...]:  # type: ignore[no-untyped-def]
         local, result = gradient.linearize(dict(zip(names, values, strict=True)))
         ctx.gradient, ctx.names, ctx.local = gradient, names, local
+        ctx.save_for_backward(*values)
         return tuple(result[name] for name in names)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, *directions: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[no-untyped-def]
-        product = ctx.gradient.hessian_product(ctx.local, dict(zip(ctx.names, directions, strict=True)))
-        return (None, None, *(product[name] for name in ctx.names))
+        with torch.no_grad():
+            product = ctx.gradient.hessian_product(ctx.local, dict(zip(ctx.names, directions, strict=True)))
+        values = tuple(product[name] for name in ctx.names)
+        if torch.is_grad_enabled():  # somebody wants to differentiate once more
+            values = _NoThirdDerivative.apply(len(values), *values, *ctx.saved_tensors, *directions)
+        return (None, None, *values)
+
+
+class _NoThirdDerivative(torch.autograd.Function):
+    """Hands H(θ) v on as something that depends on θ and v: autograd would take it for a constant otherwise."""
+
+    @staticmethod
+    def forward(ctx, count: int, *values: Tensor) -> tuple[Tensor, ...]:  # type: ignore[no-untyped-def]
+        return tuple(value.clone() for value in values[:count])
+
+    @staticmethod
+    def backward(ctx, *directions: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[no-untyped-def]
+        raise RuntimeError(
+            "PolicyGradient can be differentiated once, by a written-out Hessian product, and no further: "
+            "for higher derivatives use metarl.adaptation.gradient_of with the loss itself"
+        )

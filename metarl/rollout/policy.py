@@ -81,5 +81,5 @@ class FunctionPolicy(Policy):
         return PolicyStep(actions.unflatten(0, observations.shape[:2]))
 
     def fork(self) -> "FunctionPolicy":
-        """A function remembers nothing."""
-        return FunctionPolicy(self.function)
+        """A function remembers nothing: both call the same one."""
+        return copy.copy(self)

@@ -4,7 +4,10 @@ import pytest
 import torch
 
 import metarl
+from metarl.adaptation import adapt, stack
 from metarl.agents.maml import MAML, MAMLConfig
+from metarl.nn.policy import StackedPolicy
+from metarl.randomness import derive_seed, make_generator
 
 
 def make_agent(distribution, seed=0, **options):
@@ -121,3 +124,57 @@ def test_tasks_do_not_touch_each_other():
 def test_options_out_of_range_are_refused(options):
     with pytest.raises(metarl.UsageError, match=next(iter(options))):
         MAMLConfig(**options)
+
+
+def test_every_complete_episode_is_learned_from_and_no_other():
+    distribution = metarl.make("CartPoleParams-v0", horizon=60)
+    agent = make_agent(distribution, num_tasks=3, envs_per_task=4)
+    env = distribution.make_env(3, 4)
+    env.set_tasks(distribution.sample(3, seed=0))
+    objective, stages = agent._rollouts(env, 0)
+    for batch, trajectories in zip((objective.steps[0].gradient.batch, objective.query), stages, strict=True):
+        valid = batch.valid.unflatten(1, (4, 60))
+        for m in range(3):
+            for n in range(4):
+                ends = trajectories.ended[:, m, n].nonzero()[:, 0]
+                last = int(ends[-1]) if len(ends) else -1
+                assert valid[m, n].tolist() == [t <= last for t in range(60)]
+        assert not batch.weights[~batch.valid].any()
+        assert trajectories.ended.sum(0).max() > 1
+    env.close()
+
+
+def test_most_of_what_short_episodes_cost_is_used():
+    distribution = metarl.make("CartPoleParams-v0")
+    (metrics,) = train(make_agent(distribution), distribution, 1)
+    assert metrics["used_fraction"] >= 0.9
+
+
+def test_an_episode_of_adaptation_is_an_episode_whatever_the_training_was():
+    """Trained at 10 steps an episode, adapted at 50: the gradient is that of whole episodes of 50 steps."""
+    trained, distribution = (metarl.make("PointNavigation-v0", horizon=horizon) for horizon in (10, 50))
+    agent = make_agent(trained)
+    env = distribution.make_env(2, 5)
+    env.set_tasks(distribution.sample(2, split="test", seed=0))
+    policy = agent.adapt(env, 5, seed=3)
+    actor = StackedPolicy(agent.network, stack(agent._initial(), 2), make_generator("maml", "adapt", 3))
+    trajectories = metarl.collect(env, actor, 50, seed=derive_seed(3, 0))
+    assert trajectories.ended[-1].all()
+    gradient = agent._gradient(agent.network, trajectories, torch.ones_like(trajectories.ended))
+    expected = adapt(stack(agent._initial(), 2), [gradient], [agent.config.inner_lr])
+    for name, value in expected.items():
+        torch.testing.assert_close(policy.parameters[name], value)
+
+
+@pytest.mark.parametrize("episodes", [0, 5])
+def test_an_adapted_policy_does_not_change_when_training_goes_on(episodes):
+    distribution = metarl.make("PointNavigation-v0", horizon=10)
+    agent = make_agent(distribution)
+    env = distribution.make_env(2, 5)
+    env.set_tasks(distribution.sample(2, seed=0))
+    policy = agent.adapt(env, episodes, seed=1)
+    before = metarl.collect(env, policy.fork(), 10, seed=2).actions
+    # What is large in what it sees moves the running scale, which the policy must not share either.
+    agent.network.scale.update(100 * torch.ones(50, 2))
+    train(agent, distribution, 2)
+    assert torch.equal(metarl.collect(env, policy.fork(), 10, seed=2).actions, before)

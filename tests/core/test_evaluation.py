@@ -136,9 +136,47 @@ def test_summary_has_mean_middle_mean_and_interval_of_every_stage(evaluation):
         assert row["success_mean"] == pytest.approx((scores > 0).mean())
 
 
+def test_copies_of_a_task_are_pooled_before_anything_is_said_of_tasks():
+    """Each of six tasks ten times: the interval is that of six means, not of sixty numbers."""
+    rng = np.random.default_rng(0)
+    means = torch.as_tensor(rng.normal(size=(6, 2)), dtype=torch.float32)
+    noise = torch.as_tensor(rng.normal(size=(10, 6, 2)), dtype=torch.float32)
+    noise -= noise.mean(0)
+    goals = torch.arange(6.0)
+    copied = Evaluation((means + noise).flatten(0, 1), None, [0, 5], Tasks({"goal": goals.repeat(10)}))
+    once = Evaluation(means, None, [0, 5], Tasks({"goal": goals}))
+    assert copied.distinct_tasks == 6
+    assert copied.note is None
+    for mine, expected in zip(copied.summary(), once.summary(), strict=True):
+        assert mine == {name: pytest.approx(value, abs=1e-5) for name, value in expected.items()}
+        assert (mine["tasks"], mine["interval"]) == (6, "tasks")
+
+
+def test_fewer_than_five_tasks_have_no_interval_but_the_spread_of_repetitions():
+    returns = torch.tensor([1.0, 10.0, 2.0, 20.0, 3.0, 30.0, 50.0])[:, None]
+    tasks = Tasks({"direction": torch.tensor([1.0, -1.0, 1.0, -1.0, 1.0, -1.0, -1.0])})
+    evaluation = Evaluation(returns, None, [0], tasks)
+    (row,) = evaluation.summary()
+    assert (row["tasks"], row["interval"]) == (2, "repetitions")
+    assert row["return_mean"] == pytest.approx((2 + 27.5) / 2)  # each task counts once, however often it came
+    assert (row["return_low"], row["return_high"]) == (5.5, 16.5)  # (1 + 10) / 2 and (3 + 30) / 2
+    assert evaluation.note == "2 tasks only: the range is that of 3 repetitions of them, not an interval over tasks"
+    (row,) = Evaluation(returns[:2], None, [0], tasks[:2]).summary()
+    assert (row["return_low"], row["return_high"]) == (None, None)
+    assert "once each" in Evaluation(returns[:2], None, [0], tasks[:2]).note
+
+
+def test_the_two_directions_of_the_cheetah_are_two_tasks():
+    family = metarl.make("HalfCheetahDir-v0", horizon=3)
+    agent = agent_class("random")(agent_class("random").config_class(envs_per_task=1), EnvSpec.of(family))
+    evaluation = evaluate(agent, family, num_tasks=6)
+    assert evaluation.distinct_tasks == 2
+    assert evaluation.summary()[0]["interval"] == "repetitions"
+
+
 def test_summary_resamples_within_task_classes():
     returns = torch.tensor([0.0, 0.0, 0.0, 1.0, 1.0, 1.0])[:, None]
-    classes = Tasks({"task_index": torch.tensor([0, 0, 0, 1, 1, 1])})
+    classes = Tasks({"task_index": torch.tensor([0, 0, 0, 1, 1, 1]), "goal": torch.arange(6)})
     row = Evaluation(returns, None, [0], classes).summary()[0]
     assert row["return_low"] == row["return_high"] == 0.5
 

@@ -54,6 +54,59 @@ def test_indexing_is_that_of_each_parameter(tasks, data):
     assert [one == tasks[k] for k, one in enumerate(tasks)] == [True] * len(tasks)
 
 
+@pytest.mark.parametrize("number", [1, np.int64(1), np.uint8(1), torch.tensor(1), torch.tensor(-2), np.array(1)])
+def test_whole_numbers_of_every_kind_pick_one_task(number):
+    tasks = Tasks({"goal": torch.arange(6.0).reshape(3, 2), "mass": torch.arange(3)})
+    assert len(tasks[number]) == 1
+    assert tasks[number] == tasks[1:2]
+
+
+@pytest.mark.parametrize(
+    "index",
+    [1.0, torch.tensor(1.0), [[0, 1]], torch.zeros(2, 2, dtype=torch.long), True, np.bool_(True), "goal", [0.5], None],
+    ids=repr,
+)
+def test_what_is_no_index_of_tasks_is_refused(index):
+    tasks = Tasks({"goal": torch.zeros(3, 2)})
+    with pytest.raises(UsageError, match="tasks"):
+        tasks[index]
+
+
+def test_numbers_and_masks_that_do_not_fit_are_refused():
+    tasks = Tasks({"goal": torch.zeros(3, 2)})
+    for index in (3, -4, np.int64(3), [0, 5], torch.tensor([True, False])):
+        with pytest.raises(IndexError):
+            tasks[index]
+    assert len(tasks[[]]) == 0
+
+
+def test_ids_go_along():
+    tasks = Tasks({"goal": torch.zeros(4, 2)}, torch.tensor([7, 8, 9, 10]))
+    assert tasks[1].ids.tolist() == [8]
+    assert tasks[[2, 0]].ids.tolist() == [9, 7]
+    assert tasks[:2].repeat_interleave(2).ids.tolist() == [7, 7, 8, 8]
+    assert tasks.to("cpu").ids.tolist() == tasks.ids.tolist()
+    assert tasks == Tasks({"goal": torch.zeros(4, 2)}), "ids do not make tasks different"
+    with pytest.raises(UsageError, match="as many ids"):
+        Tasks({"goal": torch.zeros(4, 2)}, torch.arange(3))
+
+
+def test_fresh_tasks_are_those_of_the_distribution():
+    family = metarl.make("PointNavigation-v0")
+    assert metarl.FreshTasks(family.sample).draw(5, seed=3) == family.sample(5, split="train", seed=3)
+
+
+def test_a_task_list_gives_ids_and_comes_round_evenly():
+    listed = metarl.make("PointNavigation-v0").sample(4, seed=0)
+    source = metarl.TaskList(listed)
+    drawn = source.draw(10, seed=1)
+    assert drawn == listed[drawn.ids]
+    assert sorted(torch.bincount(drawn.ids).tolist()) == [2, 2, 3, 3]
+    assert torch.equal(source.draw(10, seed=1).ids, drawn.ids)
+    assert not torch.equal(source.draw(10, seed=2).ids, drawn.ids)
+    assert sorted(source.draw(4, seed=5).ids.tolist()) == [0, 1, 2, 3]
+
+
 def test_tasks_are_immutable():
     goal = torch.zeros(2, 3)
     tasks = Tasks({"goal": goal})

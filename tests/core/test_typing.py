@@ -59,7 +59,7 @@ def test_the_sweep_finds_the_functions():
         lambda: standardize(torch.zeros(3), torch.ones(3)),
         lambda: interquartile_mean([1.0, 2.0]),
         lambda: EnvStreams(torch.zeros(3)),
-        lambda: Trajectories(*[torch.zeros(3, 2)] * 7),
+        lambda: Trajectories(*[torch.zeros(3, 2)] * 9),
     ],
 )
 def test_a_wrong_shape_or_dtype_raises(call):

@@ -49,6 +49,19 @@ def test_gradient_is_that_of_each_task_by_itself(kind, likelihood_ratio):
 
 
 @pytest.mark.parametrize("kind", SPACES)
+def test_a_third_derivative_is_refused(kind):
+    """The backward pass is written out and has no derivative: it must not pass for a constant."""
+    network, parameters, batch, direction = make_case(kind)
+    leaves = {name: value.clone().requires_grad_() for name, value in parameters.items()}
+    gradient = PolicyGradient(network, batch)(leaves)
+    slope = sum((gradient[name] * direction[name]).sum() for name in leaves)
+    first = torch.autograd.grad(slope, list(leaves.values()), create_graph=True)
+    something_else = sum(value.square().sum() for value in leaves.values())  # that autograd could differentiate
+    with pytest.raises(RuntimeError, match="PolicyGradient can be differentiated once"):
+        torch.autograd.grad(sum(value.square().sum() for value in first) + something_else, list(leaves.values()))
+
+
+@pytest.mark.parametrize("kind", SPACES)
 def test_gradient_matches_finite_differences(kind):
     network, parameters, batch, direction = make_case(kind)
     gradient = PolicyGradient(network, batch)(parameters)
