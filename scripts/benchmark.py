@@ -16,6 +16,7 @@ from metarl.registry import near_matches
 from metarl.scripts.arguments import parse
 
 BENCHMARKS = {
+    "before": ("metarl.scripts.benchmark_before", "rollouts, a MAML iteration and memory, beside another version"),
     "copy": ("metarl.scripts.benchmark_copy", "the copy task: a Neural Turing Machine beside an LSTM"),
     "l2o": ("metarl.scripts.benchmark_l2o", "a learned optimizer on quadratics, beside Adam, RMSprop and SGD"),
     "fewshot": ("metarl.scripts.benchmark_fewshot", "one step of supervised MAML, beside a loop over tasks and peers"),

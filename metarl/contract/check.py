@@ -1,7 +1,7 @@
 """`check_distribution`: every rule of the contract, one after another."""
 
 from metarl.contract import environment, family, run
-from metarl.contract.case import Case
+from metarl.contract.examination import Examination
 from metarl.distribution import TaskDistribution
 from metarl.tasks import check_count
 
@@ -30,14 +30,14 @@ def check_distribution(
     """
     check_count("number of tasks", num_tasks)
     check_count("environments per task", envs_per_task)
-    case = Case(distribution, backend, num_tasks, envs_per_task, seed)
+    exam = Examination(distribution, backend, num_tasks, envs_per_task, seed)
     try:
-        case.apply(family.CHECKS)
-        if case.attempt("make_env", lambda: case.env):
-            case.apply(environment.CHECKS)
-            if case.attempt("run", lambda: case.recording):
-                case.apply(run.CHECKS)
+        exam.apply(family.CHECKS)
+        if exam.attempt("make_env", lambda: exam.env):
+            exam.apply(environment.CHECKS)
+            if exam.attempt("run", lambda: exam.recording):
+                exam.apply(run.CHECKS)
     finally:
-        case.close()
-    if case.failures:
-        raise ContractError(getattr(distribution, "id", type(distribution).__name__), case.failures) from case.crash
+        exam.close()
+    if exam.failures:
+        raise ContractError(getattr(distribution, "id", type(distribution).__name__), exam.failures) from exam.crash

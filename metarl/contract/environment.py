@@ -6,18 +6,18 @@ from typing import Any
 import torch
 from gymnasium.vector import AutoresetMode
 
-from metarl.contract.case import Case, refusal
+from metarl.contract.examination import Examination, refusal
 from metarl.vector_env import TaskVectorEnv
 
 
-def attributes(case: Case) -> Iterator[str]:
-    env, family = case.env, case.distribution
+def attributes(exam: Examination) -> Iterator[str]:
+    env, family = exam.env, exam.distribution
     if not isinstance(env, TaskVectorEnv):
         yield f"make_env: expected a metarl.TaskVectorEnv, found {type(env).__name__}"
     expected = {
-        "num_tasks": case.num_tasks,
-        "envs_per_task": case.envs_per_task,
-        "num_envs": case.num_envs,
+        "num_tasks": exam.num_tasks,
+        "envs_per_task": exam.envs_per_task,
+        "num_envs": exam.num_envs,
         "device": torch.device("cpu"),
         "single_observation_space": family.observation_space,
         "single_action_space": family.action_space,
@@ -31,9 +31,9 @@ def attributes(case: Case) -> Iterator[str]:
         yield f"make_env: expected autoreset mode SAME_STEP in the metadata, found {mode}"
 
 
-def wrong_arguments(case: Case) -> Iterator[str]:
+def wrong_arguments(exam: Examination) -> Iterator[str]:
     def make(num_tasks: Any, envs_per_task: Any = 1, **options: Any) -> None:
-        case.opened.append(case.distribution.make_env(num_tasks, envs_per_task, **options))
+        exam.opened.append(exam.distribution.make_env(num_tasks, envs_per_task, **options))
 
     for what, action in {
         "0 tasks": lambda: make(0),
@@ -46,15 +46,15 @@ def wrong_arguments(case: Case) -> Iterator[str]:
             yield f"make_env: expected a UsageError for {what}, found {found}"
 
 
-def order_of_calls(case: Case) -> Iterator[str]:
+def order_of_calls(exam: Examination) -> Iterator[str]:
     """Looks at the environment before anything else uses it."""
-    env = case.env
+    env = exam.env
     if found := refusal(lambda: env.reset(seed=0)):
         yield f"reset: expected a UsageError before set_tasks, found {found}"
-    if found := refusal(lambda: env.set_tasks(case.tasks[[0] * (case.num_tasks + 1)])):
-        yield f"set_tasks: expected a UsageError for {case.num_tasks + 1} tasks, found {found}"
-    env.set_tasks(case.tasks)
-    if found := refusal(lambda: env.step(case.random_actions(1)[0])):
+    if found := refusal(lambda: env.set_tasks(exam.tasks[[0] * (exam.num_tasks + 1)])):
+        yield f"set_tasks: expected a UsageError for {exam.num_tasks + 1} tasks, found {found}"
+    env.set_tasks(exam.tasks)
+    if found := refusal(lambda: env.step(exam.random_actions(1)[0])):
         yield f"step: expected a UsageError before reset, found {found}"
 
 

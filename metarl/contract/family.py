@@ -8,7 +8,7 @@ import gymnasium as gym
 import numpy as np
 import torch
 
-from metarl.contract.case import Case, refusal
+from metarl.contract.examination import Examination, refusal
 from metarl.distribution import TaskDistribution
 from metarl.errors import UsageError
 from metarl.tasks import SPLITS, Tasks
@@ -16,8 +16,8 @@ from metarl.tasks import SPLITS, Tasks
 SAMPLE_SIZE = 16
 
 
-def attributes(case: Case) -> Iterator[str]:
-    family = case.distribution
+def attributes(exam: Examination) -> Iterator[str]:
+    family = exam.distribution
     if not isinstance(family, TaskDistribution):
         yield f"type: expected a metarl.TaskDistribution, found {type(family).__name__}"
     if not (isinstance(family.id, str) and family.id):
@@ -30,8 +30,8 @@ def attributes(case: Case) -> Iterator[str]:
         yield f"has_success: expected True or False, found {family.has_success!r}"
 
 
-def spaces(case: Case) -> Iterator[str]:
-    observation, action = case.distribution.observation_space, case.distribution.action_space
+def spaces(exam: Examination) -> Iterator[str]:
+    observation, action = exam.distribution.observation_space, exam.distribution.action_space
     if not (isinstance(observation, gym.spaces.Box) and len(observation.shape) == 1):
         yield f"observation_space: expected a Box of shape [D], found {observation}"
     elif observation.dtype != np.float32:
@@ -40,32 +40,32 @@ def spaces(case: Case) -> Iterator[str]:
         yield f"action_space: expected a Box or a Discrete space, found {action}"
     elif isinstance(action, gym.spaces.Box) and len(action.shape) != 1:
         yield f"action_space: expected a Box of shape [A], found {action}"
-    if not case.distribution.task_space:
+    if not exam.distribution.task_space:
         yield "task_space: expected one parameter or more, found none"
-    for name, space in case.distribution.task_space.items():
+    for name, space in exam.distribution.task_space.items():
         if not isinstance(space, gym.spaces.Box):
             yield f"task_space: expected a Box for {name!r}, found {space}"
 
 
-def sampling(case: Case) -> Iterator[str]:
+def sampling(exam: Examination) -> Iterator[str]:
     def sample(split: str, seed: int) -> Tasks:
-        return case.distribution.sample(SAMPLE_SIZE, split=split, seed=seed)
+        return exam.distribution.sample(SAMPLE_SIZE, split=split, seed=seed)
 
     before = _global_random_states()
-    train, test = sample("train", case.seed), sample("test", case.seed)
+    train, test = sample("train", exam.seed), sample("test", exam.seed)
     for library, state in _global_random_states().items():
         if state != before[library]:
             yield f"sampling: expected it to leave {library}'s global random state alone, found it changed"
     for split, tasks in (("train", train), ("test", test)):
         if len(tasks) != SAMPLE_SIZE:
             yield f"sampling: expected {SAMPLE_SIZE} {split} tasks, found {len(tasks)}"
-        if sample(split, case.seed) != tasks:
+        if sample(split, exam.seed) != tasks:
             yield f"sampling: expected the same {split} tasks for the same seed, found others"
-        if len(set(_rows(tasks))) > 1 and sample(split, case.seed + 1) == tasks:
+        if len(set(_rows(tasks))) > 1 and sample(split, exam.seed + 1) == tasks:
             yield f"sampling: expected other {split} tasks for another seed, found the same"
     if train == test:
         yield "sampling: expected different tasks in train and test, found the same"
-    if found := refusal(lambda: case.distribution.sample(0, seed=0)):
+    if found := refusal(lambda: exam.distribution.sample(0, seed=0)):
         yield f"sampling: expected a UsageError for 0 tasks, found {found}"
     if found := refusal(lambda: sample("no-such-split", 0)):
         yield f"sampling: expected a UsageError for the split 'no-such-split', found {found}"
@@ -79,10 +79,10 @@ def _global_random_states() -> dict[str, Any]:
     }
 
 
-def task_parameters(case: Case) -> Iterator[str]:
-    family = case.distribution
+def task_parameters(exam: Examination) -> Iterator[str]:
+    family = exam.distribution
     for split in SPLITS:
-        tasks = family.sample(SAMPLE_SIZE, split=split, seed=case.seed)
+        tasks = family.sample(SAMPLE_SIZE, split=split, seed=exam.seed)
         try:
             family.validate(tasks)
         except UsageError as error:
@@ -94,8 +94,8 @@ def task_parameters(case: Case) -> Iterator[str]:
         yield f"tasks: expected a UsageError for an unknown parameter, found {found}"
 
 
-def finitely_many_tasks(case: Case) -> Iterator[str]:
-    family = case.distribution
+def finitely_many_tasks(exam: Examination) -> Iterator[str]:
+    family = exam.distribution
     for split in SPLITS:
         try:
             every = family.all_tasks(split)
@@ -104,7 +104,7 @@ def finitely_many_tasks(case: Case) -> Iterator[str]:
         family.validate(every)
         if family.all_tasks(split) != every:
             yield f"all_tasks: expected {split} tasks in a fixed order, found another on the second call"
-        drawn = family.sample(len(every), split=split, seed=case.seed)
+        drawn = family.sample(len(every), split=split, seed=exam.seed)
         if missing := Counter(_rows(every)) - Counter(_rows(drawn)):
             yield (
                 f"sampling: expected each of the {len(every)} {split} tasks once among {len(every)} samples, "

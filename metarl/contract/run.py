@@ -9,7 +9,7 @@ import gymnasium as gym
 import torch
 from torch import Tensor
 
-from metarl.contract.case import REPLAYED_STEPS, Case, arrays, difference, refusal
+from metarl.contract.examination import REPLAYED_STEPS, Examination, arrays, difference, refusal
 from metarl.tasks import Tasks
 
 TOLERANCE = 1e-4
@@ -19,11 +19,11 @@ TRIALS = 20
 TRIAL_STEPS = 100
 
 
-def returned_arrays(case: Case) -> Iterator[str]:
-    batch, wide = (case.num_envs,), (case.num_envs, *case.distribution.observation_space.shape)
-    yield from _array("reset observations", case.recording.observations, wide, torch.float32)
+def returned_arrays(exam: Examination) -> Iterator[str]:
+    batch, wide = (exam.num_envs,), (exam.num_envs, *exam.distribution.observation_space.shape)
+    yield from _array("reset observations", exam.recording.observations, wide, torch.float32)
     found: dict[str, None] = {}  # a set that keeps its order: a fault of every step makes one line
-    for observations, rewards, terminated, truncated, info in case.recording.steps:
+    for observations, rewards, terminated, truncated, info in exam.recording.steps:
         for name, value, shape, dtype in (
             ("observations", observations, wide, torch.float32),
             ("rewards", rewards, batch, torch.float32),
@@ -33,7 +33,7 @@ def returned_arrays(case: Case) -> Iterator[str]:
             ("info['_final_obs']", info.get("_final_obs"), batch, torch.bool),
         ):
             found |= dict.fromkeys(_array(name, value, shape, dtype))
-        if case.distribution.has_success:
+        if exam.distribution.has_success:
             found |= dict.fromkeys(_array("info['success']", info.get("success"), batch, torch.bool))
         elif "success" in info:
             found |= {"info['success']: expected none where has_success is False, found one": None}
@@ -50,19 +50,19 @@ def _array(name: str, value: Any, shape: tuple[int, ...], dtype: torch.dtype) ->
         yield f"{name}: expected finite numbers, found {float(value[~value.isfinite()][0])}"
 
 
-def arrays_stay(case: Case) -> Iterator[str]:
+def arrays_stay(exam: Examination) -> Iterator[str]:
     """An environment that writes into what it returned spoils every recorded trajectory."""
-    for t, (step, original) in enumerate(zip(case.recording.steps, case.recording.originals, strict=True)):
+    for t, (step, original) in enumerate(zip(exam.recording.steps, exam.recording.originals, strict=True)):
         if difference([arrays(step)], [arrays(original)]):
             yield f"step: expected later steps to leave returned arrays alone, found those of step {t} changed"
             return
 
 
-def ends_of_episodes(case: Case) -> Iterator[str]:
+def ends_of_episodes(exam: Examination) -> Iterator[str]:
     """`final_obs`, its mask and the horizon, at every step."""
-    horizon, found = case.distribution.horizon, {}
-    elapsed = torch.zeros(case.num_envs, dtype=torch.int64)
-    for t, (observations, _, terminated, truncated, info) in enumerate(case.recording.steps):
+    horizon, found = exam.distribution.horizon, {}
+    elapsed = torch.zeros(exam.num_envs, dtype=torch.int64)
+    for t, (observations, _, terminated, truncated, info) in enumerate(exam.recording.steps):
         ended, elapsed = terminated | truncated, elapsed + 1
         if not torch.equal(info["_final_obs"], ended):
             found["mask"] = f"info['_final_obs']: expected terminated | truncated, found another mask at step {t}"
@@ -76,12 +76,12 @@ def ends_of_episodes(case: Case) -> Iterator[str]:
     yield from found.values()
 
 
-def autoreset(case: Case) -> Iterator[str]:
+def autoreset(exam: Examination) -> Iterator[str]:
     """Sees environments that never return a first observation, unless their episodes end where they start."""
-    ends = [(step, step[2] | step[3]) for step in case.recording.steps]
+    ends = [(step, step[2] | step[3]) for step in exam.recording.steps]
     final = torch.cat([step[4]["final_obs"][ended] for step, ended in ends])
     returned = torch.cat([step[0][ended] for step, ended in ends])
-    is_start = (final[:, None] == case.recording.observations).all(-1).any(1)
+    is_start = (final[:, None] == exam.recording.observations).all(-1).any(1)
     if bool((~is_start).any()) and torch.equal(final[~is_start], returned[~is_start]):
         yield (
             "autoreset: expected the step that ends an episode to return the first observation of the next, "
@@ -89,57 +89,57 @@ def autoreset(case: Case) -> Iterator[str]:
         )
 
 
-def saved_state(case: Case) -> Iterator[str]:
-    recording, state = case.recording, case.recording.state
+def saved_state(exam: Examination) -> Iterator[str]:
+    recording, state = exam.recording, exam.recording.state
     if state is None:
         return
     for name, value in state.items():
-        if not (isinstance(value, Tensor) and value.shape[:1] == (case.num_envs,)):
+        if not (isinstance(value, Tensor) and value.shape[:1] == (exam.num_envs,)):
             what = list(value.shape) if isinstance(value, Tensor) else type(value).__name__
-            yield f"get_state: expected {name!r} to be a tensor [{case.num_envs}, ...], found {what}"
-    case.env.set_state(state)
-    again = case.take(recording.actions[recording.saved_at :])
+            yield f"get_state: expected {name!r} to be a tensor [{exam.num_envs}, ...], found {what}"
+    exam.env.set_state(state)
+    again = exam.take(recording.actions[recording.saved_at :])
     if found := difference([arrays(step) for step in recording.steps[recording.saved_at :]], again):
         yield f"set_state: expected the same steps from a restored state, found {found} after it"
 
 
-def determinism(case: Case) -> Iterator[str]:
-    case.env.set_tasks(case.tasks)
-    if found := difference(case.recorded, case.replay()):
+def determinism(exam: Examination) -> Iterator[str]:
+    exam.env.set_tasks(exam.tasks)
+    if found := difference(exam.recorded, exam.replay()):
         yield f"determinism: expected the same seed, tasks and actions to give the same run, found {found}"
 
 
-def tasks_persist(case: Case) -> Iterator[str]:
-    case.env.set_tasks(case.tasks)
-    case.env.reset()
-    found = difference(case.recorded, case.replay())
-    if case.env.tasks != case.tasks:
+def tasks_persist(exam: Examination) -> Iterator[str]:
+    exam.env.set_tasks(exam.tasks)
+    exam.env.reset()
+    found = difference(exam.recorded, exam.replay())
+    if exam.env.tasks != exam.tasks:
         yield "set_tasks: expected env.tasks to be the tasks given, whatever is reset, found others"
     elif found:
         yield f"set_tasks: expected the tasks to stay over resets, found {found}"
 
 
-def single_environment(case: Case) -> Iterator[str]:
+def single_environment(exam: Examination) -> Iterator[str]:
     """Environment i of the batch runs task i // N and behaves as a single one seeded with seed + i."""
-    env, actions = case.make(1, 1), case.recording.actions[:REPLAYED_STEPS]
+    env, actions = exam.make(1, 1), exam.recording.actions[:REPLAYED_STEPS]
 
     def departs(i: int, task: Tasks, seed: int) -> str | None:
         env.set_tasks(task)
         env.reset(seed=seed)
-        alone = case.take([action[i : i + 1] for action in actions], env)
-        return difference([{k: v[i : i + 1] for k, v in step.items()} for step in case.recorded], alone, TOLERANCE)
+        alone = exam.take([action[i : i + 1] for action in actions], env)
+        return difference([{k: v[i : i + 1] for k, v in step.items()} for step in exam.recorded], alone, TOLERANCE)
 
-    for i in sorted({min(1, case.num_envs - 1), case.num_envs - 1}):
-        m, seed = i // case.envs_per_task, case.seed + i
-        found = departs(i, case.tasks[m], seed)
+    for i in sorted({min(1, exam.num_envs - 1), exam.num_envs - 1}):
+        m, seed = i // exam.envs_per_task, exam.seed + i
+        found = departs(i, exam.tasks[m], seed)
         if found is None:
             continue
-        others = [k for k in range(case.num_tasks) if k != m and not departs(i, case.tasks[k], seed)]
-        if not departs(i, case.earlier_tasks[m], seed):
+        others = [k for k in range(exam.num_tasks) if k != m and not departs(i, exam.tasks[k], seed)]
+        if not departs(i, exam.earlier_tasks[m], seed):
             yield f"set_tasks: expected it to take effect, found environment {i} running the task it had before"
         elif others:
             yield f"layout: expected environment {i} to run task {m} (task-major), found it running task {others[0]}"
-        elif not departs(i, case.tasks[m], case.seed):
+        elif not departs(i, exam.tasks[m], exam.seed):
             yield f"reset: expected environment {i} to be seeded with seed + {i}, found it seeded with seed"
         else:
             alone = f"a single environment with task {m} and seed + {i}"
@@ -147,73 +147,73 @@ def single_environment(case: Case) -> Iterator[str]:
         return
 
 
-def wrong_actions(case: Case) -> Iterator[str]:
+def wrong_actions(exam: Examination) -> Iterator[str]:
     """They are refused, and the environment goes on as if they had never been."""
-    right = case.recording.actions[:2]
+    right = exam.recording.actions[:2]
     wrong: dict[str, Any] = {
         "too few actions": right[0][:-1],
         "actions with a superfluous dimension": right[0][None],
     }
-    if isinstance(case.distribution.action_space, gym.spaces.Discrete):
-        beyond = int(case.distribution.action_space.start + case.distribution.action_space.n)
+    if isinstance(exam.distribution.action_space, gym.spaces.Discrete):
+        beyond = int(exam.distribution.action_space.start + exam.distribution.action_space.n)
         wrong |= {"float actions": right[0].float(), f"the action {beyond}": torch.full_like(right[0], beyond)}
     else:
         wrong |= {"integer actions": right[0].long(), "NaN": right[0] * torch.nan}
-    case.env.set_tasks(case.tasks)
-    steps = case.replay(right[:1])
+    exam.env.set_tasks(exam.tasks)
+    steps = exam.replay(right[:1])
     for what, actions in wrong.items():
-        if found := refusal(partial(case.env.step, actions)):
+        if found := refusal(partial(exam.env.step, actions)):
             yield f"step: expected a UsageError for {what}, found {found}"
-    steps += case.take(right[1:])
-    if found := difference(case.recorded[:2], steps):
+    steps += exam.take(right[1:])
+    if found := difference(exam.recorded[:2], steps):
         yield f"step: expected refused actions to change nothing, found {found} after them"
 
 
-def actions_out_of_bounds(case: Case) -> Iterator[str]:
-    space = case.distribution.action_space
+def actions_out_of_bounds(exam: Examination) -> Iterator[str]:
+    space = exam.distribution.action_space
     if isinstance(space, gym.spaces.Discrete):
         return
     low, high = torch.as_tensor(space.low), torch.as_tensor(space.high)
-    inside = case.random_actions(1, case.seed)[0]
+    inside = exam.random_actions(1, exam.seed)[0]
     beyond = torch.where(inside > (low + high) / 2, inside + (high - low), inside - (high - low))
     if not bool(beyond.isfinite().all()):  # no bounds
         return
-    case.env.set_tasks(case.tasks)
-    if found := difference(case.replay([beyond.clamp(low, high)]), case.replay([beyond]), TOLERANCE):
+    exam.env.set_tasks(exam.tasks)
+    if found := difference(exam.replay([beyond.clamp(low, high)]), exam.replay([beyond]), TOLERANCE):
         yield f"step: expected actions out of bounds to be clipped to them, found {found}"
 
 
-def tasks_immutable(case: Case) -> Iterator[str]:
-    given = Tasks({name: value.clone() for name, value in case.tasks.parameters.items()})
-    case.env.set_tasks(given)
-    for value in case.env.tasks.parameters.values():
+def tasks_immutable(exam: Examination) -> Iterator[str]:
+    given = Tasks({name: value.clone() for name, value in exam.tasks.parameters.items()})
+    exam.env.set_tasks(given)
+    for value in exam.env.tasks.parameters.values():
         with contextlib.suppress(RuntimeError):  # of a tensor that cannot be written to: all the better
             value.copy_(~value if value.dtype == torch.bool else value + 1)
     rule = "tasks: expected a change of env.tasks in place to stay there"
-    if found := difference(case.recorded, case.replay()):
+    if found := difference(exam.recorded, exam.replay()):
         yield f"{rule}, found {found}"
-    if given != case.tasks:
+    if given != exam.tasks:
         yield f"{rule}, found it in the tasks that were given"
-    if case.distribution.sample(case.num_tasks, split="train", seed=case.seed) != case.tasks:
+    if exam.distribution.sample(exam.num_tasks, split="train", seed=exam.seed) != exam.tasks:
         yield f"{rule}, found it in the tasks that are sampled"
-    case.env.set_tasks(case.tasks)
+    exam.env.set_tasks(exam.tasks)
 
 
-def tasks_matter(case: Case) -> Iterator[str]:
+def tasks_matter(exam: Examination) -> Iterator[str]:
     """Constant actions reach further than random ones, so that sparse rewards differ sooner."""
-    steps, differed = min(case.distribution.horizon, TRIAL_STEPS), False
+    steps, differed = min(exam.distribution.horizon, TRIAL_STEPS), False
     for trial in range(TRIALS):
         one, other = (
-            case.distribution.sample(case.num_tasks, split="train", seed=2 * trial + part) for part in range(2)
+            exam.distribution.sample(exam.num_tasks, split="train", seed=2 * trial + part) for part in range(2)
         )
         if one == other:
             continue
         differed = True
-        actions = case.random_actions(1, trial) * steps
-        case.env.set_tasks(one)
-        run = case.replay(actions)
-        case.env.set_tasks(other)
-        if difference(run, case.replay(actions)):
+        actions = exam.random_actions(1, trial) * steps
+        exam.env.set_tasks(one)
+        run = exam.replay(actions)
+        exam.env.set_tasks(other)
+        if difference(run, exam.replay(actions)):
             return
     if differed:
         yield (

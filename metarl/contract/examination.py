@@ -20,7 +20,7 @@ from metarl.vector_env import StepResult, TaskVectorEnv
 REPLAYED_STEPS = 25
 """Steps that are run again to be compared: few, for environments can be slow."""
 
-Check = Callable[["Case"], Iterator[str]]
+Check = Callable[["Examination"], Iterator[str]]
 Arrays = dict[str, Tensor]
 
 
@@ -38,11 +38,11 @@ class Recording:
     saved_at: int
     """The step before which `state` was saved."""
     state: dict[str, Tensor] | None
-    """None where the environment does not offer its state."""
+    """None if the environment does not offer its state."""
 
 
 @dataclass
-class Case:
+class Examination:
     """One distribution under examination. Its environments and the recording are made once, when first asked for."""
 
     distribution: TaskDistribution
@@ -55,15 +55,15 @@ class Case:
     opened: list[TaskVectorEnv] = field(default_factory=list)
 
     def apply(self, checks: Iterable[Check]) -> None:
-        """Runs each of `checks` and notes the faults that it finds."""
+        """Runs each of `checks` and gathers the faults that it finds."""
         for check in checks:
-            self.attempt(check.__name__.replace("_", " "), partial(self._note, check))
+            self.attempt(check.__name__.replace("_", " "), partial(self._gather, check))
 
-    def _note(self, check: Check) -> None:
+    def _gather(self, check: Check) -> None:
         self.failures.extend(check(self))
 
     def attempt(self, what: str, action: Callable[[], object]) -> bool:
-        """Runs `action`; where it crashes, notes that `what` did and returns False."""
+        """Runs `action`; if it crashes, records that `what` did and returns False."""
         try:
             action()
         except Exception as error:

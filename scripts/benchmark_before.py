@@ -1,0 +1,131 @@
+"""`metarl benchmark before`: this version beside another, which is installed for another Python, in the same run."""
+
+import importlib.metadata
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from metarl.errors import UsageError
+from metarl.scripts.benchmark import Output
+from metarl.tasks import check_count
+
+WORKER = Path(__file__).with_name("before_worker.py")
+SPEEDS = (
+    "rollout HalfCheetahVel-v0",
+    "rollout AntDir-v0",
+    "rollout Walker2dRandParams-v0",
+    "rollout ML1-reach-v3",
+    "rollout PointNavigation-v0",
+    "maml PointNavigation-v0",
+)
+MEMORY = "memory HumanoidDir-v0"
+
+
+@dataclass
+class Arguments(Output):
+    """Speed of rollouts and of a MAML iteration, and the memory of a rollout, as ratios to another version's."""
+
+    python: Annotated[Path | None, tyro.conf.arg(metavar="PYTHON")] = None
+    """The other version's interpreter, such as .venv/bin/python of a checkout of the commit before."""
+    measures: tuple[str, ...] = (*SPEEDS, MEMORY)
+    """What to measure: `rollout ID`, `maml ID` or `memory ID`, each in quotes."""
+    seconds: float = 2.0
+    """Length of a run."""
+    repeats: int = 7
+    """Pairs of runs, of which the median ratio counts."""
+    threads: int = 1
+    """Torch's threads."""
+
+
+class Worker:
+    """A process of one version that measures what it is told, line by line."""
+
+    def __init__(self, python: str, threads: int):
+        environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
+        self._process = subprocess.Popen(
+            # -P: the folder of the script must not be where modules are looked for.
+            [python, "-P", str(WORKER)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=environment,
+            text=True,
+        )
+
+    def ask(self, measure: str, seconds: float) -> dict[str, float]:
+        """The figures of one run."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        try:
+            self._process.stdin.write(json.dumps([measure, seconds]) + "\n")
+            self._process.stdin.flush()
+            answer = self._process.stdout.readline()
+        except BrokenPipeError:
+            answer = ""
+        if not answer:
+            raise UsageError(f"{self._process.args[0]} cannot measure {measure!r}: see its own message above")  # type: ignore[index]
+        return json.loads(answer)
+
+    def close(self) -> None:
+        """Ends it."""
+        self._process.communicate()
+
+
+def run(arguments: Arguments) -> dict[str, Any]:
+    """Measures, prints a table and returns the figures.
+
+    Both versions take turns, the first of a pair changing, so that a machine which is slower at times is slower for
+    both. Memory is measured in processes of their own: its peak cannot be taken back.
+    """
+    if arguments.python is None:
+        raise UsageError("name the other version's interpreter: --python PYTHON")
+    if not os.access(arguments.python, os.X_OK):
+        raise UsageError(f"--python {arguments.python}: there is no such program")
+    check_count("repeats", arguments.repeats)
+    rows = {measure: _measure(arguments, measure) for measure in arguments.measures}
+    table = Table(title="This version beside the other", caption="medians; memory: peak of the process, MiB")
+    for column in ("", "this", "other", "ratio"):
+        table.add_column(column, justify="left" if not column else "right")
+    for measure, row in rows.items():
+        table.add_row(measure, f"{row['this']:,.0f}", f"{row['other']:,.0f}", f"{row['ratio']:.2f}")
+    Console().print(table)
+    return {
+        "measures": rows,
+        "seconds": arguments.seconds,
+        "repeats": arguments.repeats,
+        "threads": arguments.threads,
+        "machine": {"cores": os.cpu_count(), "processor": platform.processor() or platform.machine()},
+        "versions": {name: importlib.metadata.version(name) for name in ("torch", "mujoco", "gymnasium")},
+    }
+
+
+def _measure(arguments: Arguments, measure: str) -> dict[str, Any]:
+    """Medians of both versions and of their ratio, this one's over the other's."""
+    pythons = {"this": sys.executable, "other": str(arguments.python)}
+    figures: dict[str, list[float]] = {name: [] for name in pythons}
+    once = measure.startswith("memory ")
+    workers = {} if once else {name: Worker(python, arguments.threads) for name, python in pythons.items()}
+    try:
+        for worker in workers.values():
+            worker.ask(measure, 0.1)  # warm-up
+        for repeat in range(min(arguments.repeats, 3) if once else arguments.repeats):
+            for name in list(pythons)[:: 1 if repeat % 2 else -1]:
+                worker = Worker(pythons[name], arguments.threads) if once else workers[name]
+                figures[name].append(worker.ask(measure, arguments.seconds)["figure"])
+                if once:
+                    worker.close()
+    finally:
+        for worker in workers.values():
+            worker.close()
+    ratios = [this / other for this, other in zip(figures["this"], figures["other"], strict=True)]
+    medians = {name: statistics.median(values) for name, values in figures.items()}
+    return {**medians, "ratio": statistics.median(ratios), "runs": figures}
