@@ -108,7 +108,7 @@ class MAML(Agent):
         update = self._trust_region_update if self.config.outer == "trpo" else self._clipped_update
         losses = update(objective)
         for trajectories in stages:  # only now: what is improved has to be the policy that acted
-            self.network.scale.update(trajectories.observations)
+            self.network.scale.update(trajectories.observations, self.ranks)
         return {
             "env_steps": sum(trajectories.num_transitions for trajectories in stages),
             "return_mean": float(stages[-1].episode_returns().mean()),
@@ -178,6 +178,7 @@ class MAML(Agent):
                 gradient = self._gradient(self.network, stages[-1], stages[-1].in_complete_episodes)
                 steps.append(InnerStep(gradient, parameters, self._step_size(step)))
                 parameters = steps[-1].after
+        returns = stages[-1].episode_returns().mean(1)
         objective = MetaObjective(
             self.network,
             steps,
@@ -185,7 +186,10 @@ class MAML(Agent):
             first_order=config.first_order,
             clip=None if config.outer == "trpo" else config.clip,
             inner_kl_penalty=config.inner_kl_penalty if config.outer == "promp" else 0.0,
-            exploration_weights=standardize(stages[-1].episode_returns().mean(1)) if config.exploration else None,
+            exploration_weights=self._standardized(stages[-1].episode_returns().mean(1))
+            if config.exploration
+            else None,
+            ranks=self.ranks,
         )
         return objective, stages
 
@@ -228,7 +232,8 @@ class MAML(Agent):
         loss, gradient = model.loss, self._flatten(model.gradient)
         if objective.exploration_weights is not None:
             term = objective.initial_policy_loss(self.parameters)
-            loss, gradient = loss + float(term.detach()), gradient + self._flatten(self._gradients(term))
+            loss = loss + float(self.ranks.mean(term.detach()))
+            gradient = gradient + self._flatten(self._gradients(term))
         step = trust_region_step(
             self.config.trust_region,
             self._flatten(self._initial()),
@@ -252,12 +257,18 @@ class MAML(Agent):
             for name, gradient in self._gradients(loss).items():
                 self.parameters[name].grad = gradient
             self.optimizer.step()
-            losses.append(float(loss.detach()))
+            losses.append(float(self.ranks.mean(loss.detach())))
         return {"surrogate_gain": losses[0] - losses[-1]}
 
-    def _gradients(self, loss: Tensor) -> Parameters:
+    def _gradients(self, loss: Float[Tensor, ""]) -> Parameters:
+        """Of the loss of all ranks, which have as many tasks each."""
         values = torch.autograd.grad(loss, list(self.parameters.values()), allow_unused=True, materialize_grads=True)
-        return dict(zip(self.parameters, values, strict=True))
+        return {name: self.ranks.mean(value) for name, value in zip(self.parameters, values, strict=True)}
+
+    def _standardized(self, values: Float[Tensor, "M"]) -> Float[Tensor, "M"]:
+        """(x − mean) / standard deviation over the tasks of all ranks."""
+        centred = values - self.ranks.mean(values.mean())
+        return centred / (self.ranks.mean(centred.square().mean()).sqrt() + 1e-8)
 
     def _step_size(self, step: int) -> float:
         return self.config.inner_lr if step == 0 else self.config.later_inner_lr

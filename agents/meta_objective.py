@@ -1,7 +1,7 @@
 """What MAML-RL's outer update improves: the adapted policies' performance, as a function of the initial parameters."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float
@@ -10,6 +10,7 @@ from torch import Tensor
 from metarl.adaptation import Parameters, adapt, stack
 from metarl.nn.heads import Phi
 from metarl.nn.policy import PolicyBatch, PolicyGradient, PolicyLinearization, PolicyNetwork
+from metarl.parallel import Ranks
 
 
 class InnerStep:
@@ -54,6 +55,8 @@ class MetaObjective:
     """Of the initial policy's distance from the one that took the first episodes (ProMP, eq. 13)."""
     exploration_weights: Float[Tensor, "M"] | None = None
     """Of each task's first episodes: what they made possible (E-MAML); None without that term."""
+    ranks: Ranks = field(default_factory=Ranks)
+    """Who has the other tasks; each rank as many as this one."""
 
     @property
     def num_tasks(self) -> int:
@@ -97,7 +100,8 @@ class MetaObjective:
     def loss_and_kl(self, parameters: Parameters, old: Phi) -> tuple[float, float]:
         """The loss, and the mean KL(old ‖ new) of the adapted policies over the query samples."""
         loss, phi = self.loss(parameters)
-        return float(loss), float(self.query.mean(self.network.head.kl(old, phi)).mean())
+        kl = self.query.mean(self.network.head.kl(old, phi)).mean()
+        return float(self.ranks.mean(loss)), float(self.ranks.mean(kl))
 
 
 class LocalModel:
@@ -120,7 +124,7 @@ class LocalModel:
         self._fisher, slope = outer.linearize(adapted)
         self.phi: Phi = self._fisher.phi
         """φ of the adapted policies at the query samples."""
-        self.loss = -float(objective.query.weights.sum(1).mean())
+        self.loss = -float(objective.ranks.mean(objective.query.weights.sum(1).mean()))
         self.gradient = self._pull_back(slope)
         self._valid = objective.query.valid
         if fraction < 1:
@@ -138,7 +142,7 @@ class LocalModel:
     def _pull_back(self, stacked: Parameters) -> Parameters:
         for step in reversed(self.steps):
             stacked = step.jacobian_product(stacked)
-        return {name: value.mean(0) for name, value in stacked.items()}
+        return {name: self.objective.ranks.mean(value.mean(0)) for name, value in stacked.items()}
 
 
 def _minus(parameters: Parameters, change: Parameters, factor: float) -> Parameters:

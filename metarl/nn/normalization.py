@@ -4,6 +4,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from metarl.parallel import Ranks
+
 
 class RunningScale:
     """Divides features by their running root mean square where that exceeds 1.
@@ -19,12 +21,13 @@ class RunningScale:
     def __call__(self, values: Float[Tensor, "... D"]) -> Float[Tensor, "... D"]:
         return values / self.mean_square.to(values.dtype).clamp(min=1).sqrt()
 
-    def update(self, values: Float[Tensor, "... D"]) -> None:
-        """Takes in all rows of `values`."""
-        rows = values.flatten(0, -2)
-        self.count = self.count + len(rows)
-        share = (len(rows) / self.count).to(values.dtype)
-        self.mean_square = self.mean_square + share * (rows.square().mean(0) - self.mean_square)
+    def update(self, values: Float[Tensor, "... D"], ranks: Ranks | None = None) -> None:
+        """Takes in all rows of `values`, of all `ranks`, which have as many each."""
+        ranks, rows = ranks or Ranks(), values.flatten(0, -2)
+        number = len(rows) * ranks.world_size
+        self.count = self.count + number
+        share = (number / self.count).to(values.dtype)
+        self.mean_square = self.mean_square + share * (ranks.mean(rows.square().mean(0)) - self.mean_square)
 
 
 class RunningNorm(nn.Module):

@@ -1,5 +1,7 @@
 """MAML-RL's gradient and curvature against finite differences and autograd, in float64."""
 
+import threading
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ import torch
 from metarl.adaptation import stack
 from metarl.agents.meta_objective import InnerStep, LocalModel, MetaObjective
 from metarl.nn.policy import PolicyBatch, PolicyGradient, PolicyNetwork
+from metarl.parallel import Ranks
 
 M, N, D = 3, 16, 3
 SPACES = {"box": gym.spaces.Box(-1, 1, (2,)), "discrete": gym.spaces.Discrete(3)}
@@ -134,3 +137,60 @@ def test_clipping_and_the_initial_policy_terms_by_hand():
     ratio = (objective.network.head.log_prob(objective.phi(moved), query.actions) - query.log_probs).exp()
     clipped = torch.minimum(ratio * query.weights, ratio.clamp(0.9, 1.1) * query.weights).sum(1).mean()
     torch.testing.assert_close(objective.loss(moved)[0] - objective.initial_policy_loss(moved), -clipped)
+
+
+class ThreadRanks(Ranks):
+    """Real ranks that are threads of this process: a sum waits for all of them."""
+
+    def __init__(self, world_size, rank, meeting, places):
+        super().__init__(world_size, rank)
+        object.__setattr__(self, "meeting", meeting)
+        object.__setattr__(self, "places", places)
+
+    def sum(self, tensor):
+        self.places[self.rank] = tensor
+        self.meeting.wait()
+        total = sum(self.places)
+        self.meeting.wait()
+        return total
+
+
+def half(objective, rank, ranks):
+    """The part of an objective that a rank has: tasks 0 and 1, or 2 and 3."""
+    rows = slice(2 * rank, 2 * rank + 2)
+
+    def part(batch):
+        return PolicyBatch(*(getattr(batch, name)[rows] for name in PolicyBatch.__dataclass_fields__))
+
+    steps = []
+    for step in objective.steps:
+        before = {name: value[rows] for name, value in step.before.items()}
+        gradient = PolicyGradient(objective.network, part(step.gradient.batch))
+        steps.append(InnerStep(gradient, before, step.step_size))
+    return MetaObjective(objective.network, steps, part(objective.query), ranks=ranks)
+
+
+def test_two_ranks_with_half_of_the_tasks_each_make_the_same_update(monkeypatch):
+    monkeypatch.setitem(globals(), "M", 4)
+    objective, theta = make_objective()
+    moved = {name: value + 0.1 for name, value in theta.items()}
+    meeting, places, found = threading.Barrier(2), [None, None], [None, None]
+
+    def work(rank):
+        mine = half(objective, rank, ThreadRanks(2, rank, meeting, places))
+        model = LocalModel(mine)
+        found[rank] = (model, model.curvature_product(theta), mine.loss_and_kl(moved, model.phi))
+
+    threads = [threading.Thread(target=work, args=(rank,)) for rank in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    whole = LocalModel(objective)
+    loss, kl = objective.loss_and_kl(moved, whole.phi)
+    for model, product, values in found:
+        assert model.loss == pytest.approx(whole.loss)
+        assert values == (pytest.approx(loss), pytest.approx(kl))
+        for name in theta:
+            torch.testing.assert_close(model.gradient[name], whole.gradient[name])
+            torch.testing.assert_close(product[name], whole.curvature_product(theta)[name])
