@@ -178,7 +178,6 @@ class MAML(Agent):
                 gradient = self._gradient(self.network, stages[-1], stages[-1].in_complete_episodes)
                 steps.append(InnerStep(gradient, parameters, self._step_size(step)))
                 parameters = steps[-1].after
-        weights = self._standardized(stages[-1].episode_returns().mean(1)) if config.exploration else None
         objective = MetaObjective(
             self.network,
             steps,
