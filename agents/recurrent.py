@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from metarl.errors import UsageError
 from metarl.nn.heads import CategoricalHead, Head, Phi, head_for
 from metarl.nn.normalization import RunningNorm
-from metarl.nn.sequence import GRU, LSTM, SequenceCore, State, choose_state, orthogonal
+from metarl.nn.recurrent import GRU, LSTM
+from metarl.nn.sequence import SequenceCore, State, choose_state, orthogonal
 from metarl.rollout import Policy, PolicyStep, Trajectories, Transition
 
 LOG_STD_RANGE = (-4.0, 1.0)
