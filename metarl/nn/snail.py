@@ -15,7 +15,7 @@ Deviation: the dilations follow the paper's figure; its pseudo-code, which begin
 """
 
 import math
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -38,7 +38,7 @@ class Block(Protocol):
     """Numbers in each element that comes in (C)."""
     outputs: int
     """Numbers in each element that comes out (D)."""
-    names: tuple[str, ...]
+    names: ClassVar[tuple[str, ...]]
     """Its parameters."""
 
     def initialize(self, generator: torch.Generator, weights: WeightInit = fan_in_uniform) -> Parameters:
@@ -75,7 +75,7 @@ class DenseBlock:
     >>> outputs, memory = block.sequence(parameters, torch.zeros(3, 7, 5), None, torch.arange(7)[None])  # [3, 7, 9]
     """
 
-    names = ("now", "earlier", "bias")
+    names: ClassVar[tuple[str, ...]] = ("now", "earlier", "bias")
 
     def __init__(self, inputs: int, filters: int, dilation: int):
         self.inputs, self.filters, self.dilation = inputs, filters, dilation
@@ -126,7 +126,7 @@ class AttentionBlock:
     >>> outputs, memory = block.sequence(parameters, torch.zeros(3, 7, 5), None, torch.arange(7)[None])  # [3, 7, 9]
     """
 
-    names = ("weight", "bias")
+    names: ClassVar[tuple[str, ...]] = ("weight", "bias")
 
     def __init__(self, inputs: int, keys: int, values: int, length: int):
         self.inputs, self.keys, self.values, self.length = inputs, keys, values, length
