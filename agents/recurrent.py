@@ -13,12 +13,24 @@ from torch import Tensor, nn
 from metarl.errors import UsageError
 from metarl.nn.heads import CategoricalHead, Head, Phi, head_for
 from metarl.nn.normalization import RunningNorm
-from metarl.nn.sequence import GRU, LSTM, SequenceCore, State, choose_state, orthogonal
+from metarl.nn.recurrent import GRU, LSTM
+from metarl.nn.sequence import SequenceCore, State, choose_state, orthogonal
+from metarl.nn.snail import SNAILCore
 from metarl.rollout import Policy, PolicyStep, Trajectories, Transition
 
 LOG_STD_RANGE = (-4.0, 1.0)
-CORES = {"gru": GRU, "lstm": LSTM}
-CoreName = Literal["gru", "lstm"]
+CoreName = Literal["gru", "lstm", "snail"]
+
+
+def make_core(name: CoreName, inputs: int, hidden: int, trial_length: int) -> SequenceCore:
+    """A GRU or an LSTM of `hidden` units, or a SNAIL that remembers the `trial_length` steps of a trial.
+
+    SNAIL has a quarter of `hidden` filters in each of its many dense blocks, and an eighth, a half and all of `hidden`
+    as sizes of its attentions' keys.
+    """
+    if name == "snail":
+        return SNAILCore(inputs, filters=max(1, hidden // 4), keys=max(2, hidden // 8), length=trial_length)
+    return GRU(inputs, hidden) if name == "gru" else LSTM(inputs, hidden)
 
 
 class RecurrentActorCritic(nn.Module):
@@ -27,6 +39,7 @@ class RecurrentActorCritic(nn.Module):
     Observations and rewards are normalised by running statistics; the value is in units of the running standard
     deviation of returns, and its last layer is rescaled whenever those move (van Hasselt et al. 2016, PopArt). The
     logarithm of the standard deviation is kept within `LOG_STD_RANGE` by `keep_in_range` after each optimizer step.
+    `trial_length` is the number of steps in a trial: a SNAIL core refuses longer ones.
     """
 
     def __init__(
@@ -36,6 +49,8 @@ class RecurrentActorCritic(nn.Module):
         hidden: int,
         initial_std: float,
         core: CoreName = "gru",
+        *,
+        trial_length: int,
     ):
         super().__init__()
         low, high = map(math.exp, LOG_STD_RANGE)
@@ -46,10 +61,10 @@ class RecurrentActorCritic(nn.Module):
         self.observation_norm = RunningNorm(size)
         self.reward_norm = RunningNorm(1)
         self.return_norm = RunningNorm(1)
-        self.core: SequenceCore = CORES[core](size + self.head.size + 2, hidden)
+        self.core = make_core(core, size + self.head.size + 2, hidden, trial_length)
         self.core_parameters = nn.ParameterDict()
-        self.actor = nn.Linear(hidden, self.head.size)
-        self.critic = nn.Linear(hidden, 1)
+        self.actor = nn.Linear(self.core.outputs, self.head.size)
+        self.critic = nn.Linear(self.core.outputs, 1)
         self.log_std = nn.Parameter(torch.full((self.head.scale_size,), initial_std).log())
 
     @torch.no_grad()

@@ -33,9 +33,9 @@ class RL2Config(PPOConfig):
     episodes_per_trial: int = 2
     """Episodes of one task that the recurrent state lives through."""
     core: CoreName = "gru"
-    """What remembers: a GRU or an LSTM."""
+    """What remembers: a GRU, an LSTM, or a SNAIL, which reads no trial longer than those of training."""
     hidden: int = 128
-    """Its units."""
+    """Its units; SNAIL's last keys, and four times its filters."""
     initial_std: float = 1.0
     """Standard deviation of the untrained Gaussian policy."""
 
@@ -71,7 +71,12 @@ class RL2(Agent):
     ):
         super().__init__(config, spec, device=device, seed=seed, ranks=ranks)
         self.network = RecurrentActorCritic(
-            spec.observation_space, spec.action_space, config.hidden, config.initial_std, config.core
+            spec.observation_space,
+            spec.action_space,
+            config.hidden,
+            config.initial_std,
+            config.core,
+            trial_length=config.episodes_per_trial * spec.horizon,
         )
         self.network.initialize(make_generator("rl2", seed))
         self.network.to(self.device)

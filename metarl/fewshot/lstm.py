@@ -1,4 +1,4 @@
-"""An LSTM cell as a function of its parameters, which may feed back more than its own output.
+"""LSTMs that feed back other numbers than their own output.
 
 The LSTM `name` has `NAME.input` `[4 H, D]`, `NAME.recurrent` `[4 H, R]` and `NAME.bias` `[4 H]`.
 """
@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from metarl.adaptation import Parameters
+from metarl.nn.recurrent import lstm_cell
 
 
 def lstm_step(
@@ -18,11 +19,9 @@ def lstm_step(
     hidden: Float[Tensor, "... R"],
     cell: Float[Tensor, "... H"],
 ) -> tuple[Float[Tensor, "... H"], Float[Tensor, "... H"]]:
-    """(h, c) of the LSTM `name` after `x`, given what it feeds back and c. Gates in torch's order: i, f, g, o."""
-    gates = F.linear(x, parameters[f"{name}.input"], parameters[f"{name}.bias"])
-    take, keep, new, show = (gates + F.linear(hidden, parameters[f"{name}.recurrent"])).chunk(4, -1)
-    cell = keep.sigmoid() * cell + take.sigmoid() * new.tanh()
-    return show.sigmoid() * cell.tanh(), cell
+    """(h, c) of the LSTM `name` after `x`, given what it feeds back (`hidden`) and c."""
+    sums = F.linear(x, parameters[f"{name}.input"], parameters[f"{name}.bias"])
+    return lstm_cell(sums + F.linear(hidden, parameters[f"{name}.recurrent"]), cell)
 
 
 def initial_lstm(name: str, inputs: int, units: int, recurrent: int, generator: torch.Generator) -> Parameters:

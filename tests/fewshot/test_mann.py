@@ -32,7 +32,7 @@ def naive(cell, inputs, memory, usage):
     for x in inputs:
         fed_back = np.concatenate([hidden, *reads])
         gates = w["controller.input.weight"] @ x + w["controller.input.bias"]
-        forget, enter, leave, new = np.split(gates + w["controller.feedback.weight"] @ fed_back, 4)
+        enter, forget, new, leave = np.split(gates + w["controller.feedback.weight"] @ fed_back, 4)
         inner = sigmoid(forget) * inner + sigmoid(enter) * np.tanh(new)
         hidden = sigmoid(leave) * np.tanh(inner)
         rows = np.split(w["interface.weight"] @ hidden + w["interface.bias"], cell.heads)

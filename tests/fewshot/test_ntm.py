@@ -34,11 +34,11 @@ def softmax(x):
 
 
 def lstm(cell, x, reads, hidden, memory):
-    """One step of the controller: gates in the order forget, input, output, candidate."""
+    """One step of the controller: gates in the order input, forget, candidate, output."""
     weights = {name: value.detach().numpy() for name, value in cell.controller.named_parameters()}
     fed_back = np.concatenate([hidden, *reads])
     gates = weights["input.weight"] @ x + weights["input.bias"] + weights["feedback.weight"] @ fed_back
-    f, i, o, g = np.split(gates, 4)
+    i, f, g, o = np.split(gates, 4)
     memory = sigmoid(f) * memory + sigmoid(i) * np.tanh(g)
     return sigmoid(o) * np.tanh(memory), memory
 

@@ -1,8 +1,8 @@
 """What CNP, RNN and SNAIL have in common: one learned function maps a support set and a query to a prediction.
 
-Nothing is optimised at test time: `read` makes a memory of the support set, `answer` looks at each query in its light,
-and at no other query. Images are embedded by convolutions first, vectors go in as they are. Labels go in one-hot,
-values as they are.
+Nothing is optimised at test time: `read` makes a memory of the support set, and `answer` predicts each query from that
+memory and from no other query. Images are embedded by convolutions first, vectors go in as they are. Labels go in
+one-hot, values as they are. RNN and SNAIL differ in the sequence core alone (`SequenceMapping`).
 
 On images the embedding costs most of a training step, and learning that labels are interchangeable takes most of the
 episodes. So an episode is embedded once and read several times (`readings`), with other labels and in another order
@@ -25,10 +25,11 @@ from metarl.fewshot.learner import Learner, LearnerConfig, Normalisation
 from metarl.fewshot.networks import Network, Statistics, network_for
 from metarl.fewshot.objectives.plain import Objective, Predictor
 from metarl.fewshot.parts import part, with_prefix
+from metarl.nn.sequence import SequenceCore, State, fan_in_uniform
 from metarl.randomness import make_generator
 from metarl.tasks import check_count
 
-_ENCODER, _MAP = "encoder.", "map."
+_ENCODER, _MAP, _CORE = "encoder.", "map.", "core."
 
 
 @dataclass(frozen=True)
@@ -138,6 +139,43 @@ class MappingLearner(Learner, abc.ABC):
         return part(_MAP, self.parameters)
 
 
+class SequenceMapping(MappingLearner):
+    """A sequence core that reads a support set one pair (x, y) after the other, then a query [x, 0], and a readout.
+
+        s_0 blank,   s_i = core(s_{i−1}, [x_i, y_i]),   prediction = W core(s_S, [x, 0]) + b
+
+    Each query is read from the same state s_S, so that none sees another. The map's parameters are those of the core,
+    and `weight` `[T, O]` and `bias` `[T]` of the readout.
+
+    >>> learner = RecurrentMapping(RNNConfig(), data.spec(EpisodeShape(ways=5, shots=1, queries=15)))
+    >>> scores = learner.adapt(episodes.support)(episodes.query.x)  # [E, Q, N]
+    """
+
+    @abc.abstractmethod
+    def core(self, length: int) -> SequenceCore:
+        """What reads `length` vectors of features and label; its parameters do not depend on `length`."""
+
+    def map_parameters(self, generator: torch.Generator) -> Parameters:
+        """Uniform in ±1/√inputs of each layer, with zero biases unless the core has others."""
+        core = self.core(self.spec.shape.ways * self.spec.shape.shots + 1)
+        parameters = with_prefix(_CORE, core.initialize(generator))
+        parameters["weight"] = fan_in_uniform(self.targets, core.outputs, generator)
+        parameters["bias"] = torch.zeros(self.targets, device=generator.device)
+        return parameters
+
+    def read(self, x: Float[Tensor, "E S F"], y: Float[Tensor, "E S T"]) -> tuple[SequenceCore, State]:
+        """The core that has read the support sets, with room for one query, and its state."""
+        core = self.core(x.shape[1] + 1)
+        _, state = core.sequence(part(_CORE, self.map), torch.cat([x, y], 2).transpose(0, 1))
+        return core, state
+
+    def answer(self, memory: tuple[SequenceCore, State], x: Float[Tensor, "E Q F"]) -> Float[Tensor, "E Q O"]:
+        core, state = memory
+        own = self.map
+        queries = torch.cat([x, x.new_zeros(*x.shape[:2], self.targets)], 2)
+        return F.linear(core.peek(part(_CORE, own), queries, state), own["weight"], own["bias"])
+
+
 def reread(episodes: Episodes, count: int, ways: int, generator: torch.Generator) -> Episodes:
     """`count` times the episodes, E·count: labels permuted in each by itself, the support set in a random order."""
 
@@ -150,8 +188,3 @@ def reread(episodes: Episodes, count: int, ways: int, generator: torch.Generator
     x = support.x.repeat(count, 1, 1).gather(1, order[..., None].expand(-1, -1, support.x.shape[2]))
     y = labels.gather(1, support.y.repeat(count, 1).gather(1, order))
     return Episodes(Samples(x, y), Samples(query.x.repeat(count, 1, 1), labels.gather(1, query.y.repeat(count, 1))))
-
-
-def fan_in_uniform(outputs: int, inputs: int, generator: torch.Generator) -> Float[Tensor, "O I"]:
-    """Weights of a layer, uniform in ±1/√inputs."""
-    return (2 * torch.rand(outputs, inputs, generator=generator, device=generator.device) - 1) * inputs**-0.5

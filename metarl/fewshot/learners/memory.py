@@ -31,6 +31,7 @@ from metarl.fewshot.distortion import distort
 from metarl.fewshot.episodes import Episodes, Samples, TaskSpec
 from metarl.fewshot.learner import Learner, LearnerConfig, Normalisation
 from metarl.fewshot.objectives.plain import Predictor
+from metarl.nn.recurrent import lstm_cell
 from metarl.randomness import make_generator
 from metarl.tasks import check_count
 
@@ -142,9 +143,7 @@ class Controller(nn.Module):
         sums = inputs + F.linear(vector, self.feedback.weight.detach())
         if not self.is_lstm:
             return sums.tanh(), cell
-        keep, enter, leave = sums[:, : 3 * self.units].sigmoid().chunk(3, 1)
-        cell = keep * cell + enter * sums[:, 3 * self.units :].tanh()
-        return leave * cell.tanh(), cell
+        return lstm_cell(sums, cell)
 
 
 class MemoryCell(nn.Module, abc.ABC):
@@ -174,7 +173,7 @@ class MemoryCell(nn.Module, abc.ABC):
         """Xavier-uniform weights (Glorot and Bengio 2010), zero biases, an LSTM's forget gates open (bias 1)."""
         initialize(self, generator)
         if self.controller.is_lstm:
-            self.controller.input.bias[: self.controller.units] = 1.0
+            self.controller.input.bias[self.controller.units : 2 * self.controller.units] = 1.0
 
 
 class MemoryLearner(Learner, abc.ABC):
