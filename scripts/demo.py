@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from metarl.agent import Agent
 from metarl.distribution import TaskDistribution
 from metarl.errors import UsageError
-from metarl.experiment import TrainConfig, load_run, train
+from metarl.experiment import AgentRun, TrainConfig, load_run, train
 from metarl.rollout import Trajectories, collect
 from metarl.scripts import evaluate
 
@@ -39,6 +39,7 @@ def main() -> int:
     except KeyboardInterrupt:
         return 130
     run = load_run(path)
+    assert isinstance(run, AgentRun)
     picture = path / "plots" / "paths.png"
     draw_paths(run.agent, run.distribution, picture)
     print(f"\nPaths before and after adaptation: {picture}\nThe whole run: {path}")
@@ -57,7 +58,7 @@ def draw_paths(agent: Agent, distribution: TaskDistribution, picture: Path, num_
         figure.subplots(1, len(STAGES), sharex=True, sharey=True), STAGES.items(), strict=True
     ):
         policy = agent.adapt(env, steps * batch, seed=seed)
-        paths = _first_episodes(env.num_tasks, collect(env, policy, distribution.horizon, seed=seed))
+        paths = _first_episodes(env.num_tasks, collect(env, policy, episodes=1, seed=seed))
         for task, (goal, episodes) in enumerate(zip(goals, paths, strict=True)):
             colour = f"C{task}"
             for episode in episodes:
@@ -74,12 +75,10 @@ def draw_paths(agent: Agent, distribution: TaskDistribution, picture: Path, num_
 def _first_episodes(num_tasks: int, trajectories: Trajectories) -> list[list[Float[np.ndarray, "t 2"]]]:
     """For each task, the positions visited in the first episode of its first few environments."""
     first = trajectories.episode_index == 0
-    start = trajectories.observations[0]
+    start, following = trajectories.observations[0], trajectories.final_observations
     return [
         [
-            torch.cat([start[task, env][None], trajectories.final_observations[first[:, task, env], task, env]])
-            .cpu()
-            .numpy()
+            torch.cat([start[task, env][None], following[first[:, task, env], task, env]]).cpu().numpy()
             for env in range(EPISODES_SHOWN)
         ]
         for task in range(num_tasks)

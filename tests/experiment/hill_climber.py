@@ -10,7 +10,7 @@ from torch import Tensor
 
 from metarl.agent import Agent, AgentConfig
 from metarl.randomness import make_generator
-from metarl.rollout import PolicyStep, collect, standardize
+from metarl.rollout import Policy, PolicyStep, collect, standardize
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class HillClimberConfig(AgentConfig):
     """Seconds to wait in each iteration, so that a test can stop one."""
 
 
-class LinearPolicy:
+class LinearPolicy(Policy):
     """One weight matrix per environment of a task: `[N, A, D + 1]`."""
 
     def __init__(self, weights: Tensor):
@@ -37,15 +37,12 @@ class LinearPolicy:
         padded = torch.cat([observations, torch.ones_like(observations[..., :1])], dim=-1)
         return PolicyStep(torch.einsum("nad,mnd->mna", self.weights, padded))
 
-    def observe(self, rewards: Tensor, terminated: Tensor, truncated: Tensor) -> None:
-        pass
-
 
 class HillClimber(Agent):
     config_class = HillClimberConfig
 
-    def __init__(self, config, spec, *, device="cpu", seed=0):
-        super().__init__(config, spec, device=device, seed=seed)
+    def __init__(self, config, spec, *, device="cpu", seed=0, ranks=None):
+        super().__init__(config, spec, device=device, seed=seed, ranks=ranks)
         shape = (spec.action_space.shape[0], spec.observation_space.shape[0] + 1)
         self.weights = (0.01 * torch.randn(shape, generator=make_generator("init", seed))).requires_grad_()
         self.optimizer = torch.optim.Adam([self.weights], lr=config.lr)

@@ -76,7 +76,7 @@ def test_ctrl_c_in_the_test_says_how_to_go_on(
     shutil.copytree(run, stopped)
     (stopped / "evaluation.json").unlink()
     with monkeypatch.context() as patch:
-        patch.setattr("metarl.fewshot.training.evaluate", lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM))
+        patch.setattr("metarl.fewshot.result.evaluate", lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM))
         assert main(["resume", str(stopped)]) == 130
     assert f"go on with: metarl resume {stopped}" in capsys.readouterr().err
     assert main(["resume", str(stopped)]) == 0
@@ -140,7 +140,7 @@ def test_help_shows_the_options_of_the_three_with_their_defaults(capsys: pytest.
         assert text in shown
     with pytest.raises(SystemExit):
         main(["fewshot", "--help"])
-    assert "LEARNER is one of maml" in capsys.readouterr().out
+    assert "LEARNER is one of anil" in capsys.readouterr().out
 
 
 def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path: Path):

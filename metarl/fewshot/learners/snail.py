@@ -29,7 +29,7 @@ from metarl.errors import UsageError
 from metarl.fewshot.episodes import TaskSpec
 from metarl.fewshot.learner import LearnerConfig
 from metarl.fewshot.learners.mapping import MappingConfig, MappingLearner, fan_in_uniform
-from metarl.fewshot.parts import part, with_prefix
+from metarl.fewshot.parameter_names import part, with_prefix
 from metarl.tasks import check_count
 
 
