@@ -124,7 +124,7 @@ def make(id: str, **options: Any) -> TaskDistribution:
 
 def agent_class(id: str) -> type[Agent]:
     """The `Agent` class that `id`, or `module:name`, stands for; raises `UsageError` if there is none."""
-    return find_class("agent", id, Agent)
+    return find_class("agent", id, Agent)  # type: ignore[type-abstract]
 
 
 def find_class(kind: str, id: str, base: type[Base]) -> type[Base]:

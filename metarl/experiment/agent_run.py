@@ -146,7 +146,7 @@ class AgentExperiment(Experiment):
             yield AgentTraining(self, cast(Agent, trained), env)
 
     def run(self, path: Path, trained: Trained, checkpoint: Checkpoint) -> "AgentRun":
-        return AgentRun(path, self, trained, checkpoint)
+        return AgentRun(path, self, cast(Agent, trained), checkpoint)
 
     def _options(self, config: TrainConfig) -> AgentConfig:
         cls, options = self.agent_class, config.agent_options
@@ -203,12 +203,15 @@ class AgentRun(Run):
     >>> metarl.evaluate(run.agent, run.distribution).summary()
     """
 
+    experiment: AgentExperiment
+    trained: Agent
+
     @property
     def agent(self) -> Agent:
         """In the state of the last checkpoint, but for replay buffers, which only training needs."""
-        return cast(Agent, self.trained)
+        return self.trained
 
     @property
     def distribution(self) -> TaskDistribution:
         """What it was trained on."""
-        return cast(AgentExperiment, self.experiment).distribution
+        return self.experiment.distribution

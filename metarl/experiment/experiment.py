@@ -110,6 +110,7 @@ class Run:
 class RunConfig(Protocol):
     """What `metarl.train` takes: a `TrainConfig` or a `FewShotConfig`."""
 
-    output: Path | None
+    @property
+    def output(self) -> Path | None: ...
 
     def resolve(self) -> Experiment: ...

@@ -219,7 +219,7 @@ class FewShotExperiment(Experiment):
         yield FewShotTraining(self, cast(Learner, trained))
 
     def run(self, path: Path, trained: Trained, checkpoint: Checkpoint) -> "FewShotRun":
-        return FewShotRun(path, self, trained, checkpoint)
+        return FewShotRun(path, self, cast(Learner, trained), checkpoint)
 
     def _learner_options(self, config: FewShotConfig) -> LearnerConfig:
         cls, options = self.learner_class, config.learner_options
@@ -295,10 +295,13 @@ class FewShotRun(Run):
     >>> metarl.fewshot.evaluate(run.learner, run.experiment.data)["accuracy"]
     """
 
+    experiment: FewShotExperiment
+    trained: Learner
+
     @property
     def learner(self) -> Learner:
         """In the state of the last checkpoint."""
-        return cast(Learner, self.trained)
+        return self.trained
 
 
 def load(run: Path | str, *, device: torch.device | str | None = None) -> Learner:

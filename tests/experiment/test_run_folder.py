@@ -113,6 +113,7 @@ def test_the_config_is_resolved(finished: Path):
         "noise": 0.1,
         "layers": [],
         "pause": 0.0,
+        "search": {"decay": 1.0, "horizon": 10},
     }
     assert "output" not in entries, "a run may be moved"
 

@@ -61,7 +61,7 @@ class LabelledData(DataSet):
 
 def data_class(id: str) -> type[DataSet]:
     """The class of the data set that `id`, or MODULE:NAME, stands for; raises `UsageError` if there is none."""
-    return find_class("data set", id, DataSet)
+    return find_class("data set", id, DataSet)  # type: ignore[type-abstract]
 
 
 def data_config(id: str, options: Mapping[str, Any] | DataConfig | None = None) -> DataConfig:

@@ -6,4 +6,4 @@ from metarl.registry import find_class
 
 def learner_class(id: str) -> type[Learner]:
     """The class of the learner that `id`, or MODULE:NAME, stands for; raises `UsageError` if there is none."""
-    return find_class("learner", id, Learner)
+    return find_class("learner", id, Learner)  # type: ignore[type-abstract]
