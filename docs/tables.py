@@ -113,7 +113,9 @@ def cheetah() -> str:
     """Mean return by gradient steps on HalfCheetahDir-v0, whose two tasks have no interval but a range."""
     body = []
     for seed, evaluation in enumerate(load("results/maml-HalfCheetahDir-v0-seed*.json")):
-        cells = [f"{r['return_mean']:.0f} ({r['return_low']:.0f} … {r['return_high']:.0f})" for r in evaluation["summary"]]
+        cells = [
+            f"{r['return_mean']:.0f} ({r['return_low']:.0f} … {r['return_high']:.0f})" for r in evaluation["summary"]
+        ]
         body.append([f"metarl, 100 iterations, seed {seed}", *cells])
     steps = [str(step) for step in range(len(body[0]) - 1)]
     return rows(["gradient steps", *steps], [*body, ["MAML paper, at the end of its training", "-50.7", "293.2"]])

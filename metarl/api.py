@@ -7,7 +7,19 @@ from metarl.errors import UsageError
 from metarl.evaluation import Evaluation, evaluate
 from metarl.experiment import TrainConfig, load_agent, load_run, resume, train
 from metarl.parallel import Ranks
-from metarl.registry import list_agents, list_distributions, make, register_agent, register_distribution
+from metarl.registry import (
+    list_agents,
+    list_data,
+    list_distributions,
+    list_learners,
+    list_objectives,
+    make,
+    register_agent,
+    register_data,
+    register_distribution,
+    register_learner,
+    register_objective,
+)
 from metarl.replay import ReplayBuffer
 from metarl.rollout import Policy, PolicyStep, Trajectories, Transition, collect
 from metarl.tasks import FreshTasks, TaskList, Tasks, TaskSource
@@ -36,12 +48,18 @@ __all__ = [
     "collect",
     "evaluate",
     "list_agents",
+    "list_data",
     "list_distributions",
+    "list_learners",
+    "list_objectives",
     "load_agent",
     "load_run",
     "make",
     "register_agent",
+    "register_data",
     "register_distribution",
+    "register_learner",
+    "register_objective",
     "resume",
     "train",
 ]

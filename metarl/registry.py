@@ -1,11 +1,15 @@
-"""Ids of task distributions and agents, filled by plugins through the entry-point group `metarl.plugins`.
+"""Ids of task distributions, agents, few-shot learners, data sets and objectives.
 
-A plugin is a function without arguments that calls `register_distribution` and `register_agent`. Its package declares
+Plugins fill them through the entry-point group `metarl.plugins`. A plugin is a function without arguments that calls
+`register_distribution`, `register_agent` and so on. Its package declares
 
     [project.entry-points."metarl.plugins"]
     my-package = "my_package:register"
 
-and installing the package is all that a user does. metarl's own families and agents arrive the same way.
+and installing the package is all that a user does. metarl's own families, agents and learners arrive the same way.
+
+Wherever an id is asked for, `module:name` names something that is not registered: it is imported from the working
+directory or from what is installed.
 """
 
 import difflib
@@ -13,71 +17,187 @@ import functools
 import importlib
 import importlib.metadata
 import inspect
+import sys
 from collections.abc import Callable, Iterable
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
+from metarl.agent import Agent
 from metarl.distribution import TaskDistribution
 from metarl.errors import UsageError
 
 GROUP = "metarl.plugins"
 
-_distributions: dict[str, Callable[..., TaskDistribution] | str] = {}
-_agents: dict[str, str] = {}
+Base = TypeVar("Base")
+
+_distributions: dict[str, Any] = {}
+_agents: dict[str, Any] = {}
+_learners: dict[str, Any] = {}
+_data: dict[str, Any] = {}
+_objectives: dict[str, Any] = {}
+_KINDS = {
+    "environment": _distributions,
+    "agent": _agents,
+    "learner": _learners,
+    "data set": _data,
+    "objective": _objectives,
+}
 _plugins_loaded: set[str] = set()
 
 
 def register_distribution(id: str, factory: Callable[..., TaskDistribution] | str) -> None:
-    """Makes `metarl.make(id, **options)` call `factory(**options)`; raises `ValueError` for an id that is taken.
+    """Makes `metarl.make(id, **options)` call `factory(**options)`; raises `ValueError` if the id is taken.
 
-    A factory may be named by its path, `"module:name"`; it is imported when used.
+    The factory may be given as `"module:name"`; it is then imported when it is used.
+
+    >>> metarl.register_distribution("ThreeArms-v0", "my_package.bandits:ThreeArms")
     """
-    if id in _distributions:
-        raise ValueError(f"distribution {id!r} is registered already")
-    _distributions[id] = factory
+    _register("environment", id, factory)
 
 
-def register_agent(id: str, path: str) -> None:
-    """Names an `Agent` class by `path`, `"module:Class"`; it is imported when used. Raises `ValueError` if taken."""
-    if id in _agents:
-        raise ValueError(f"agent {id!r} is registered already")
-    _agents[id] = path
+def register_agent(id: str, cls: type | str) -> None:
+    """Names an `Agent` class, which may be given as `"module:Class"`. Raises `ValueError` if the id is taken.
+
+    >>> metarl.register_agent("mine", "my_package.agent:Mine")
+    """
+    _register("agent", id, cls)
+
+
+def register_learner(id: str, cls: type | str) -> None:
+    """Names a `metarl.fewshot.Learner` class, as `register_agent` does for agents."""
+    _register("learner", id, cls)
+
+
+def register_data(id: str, cls: type | str) -> None:
+    """Names a `metarl.fewshot.DataSet` class, as `register_agent` does for agents."""
+    _register("data set", id, cls)
+
+
+def register_objective(id: str, cls: type | str) -> None:
+    """Names a class of few-shot objectives, as `register_agent` does for agents."""
+    _register("objective", id, cls)
 
 
 def list_distributions() -> list[str]:
     """The ids that `make` knows, sorted."""
-    _load_plugins()
-    return sorted(_distributions)
+    return _ids("environment")
 
 
 def list_agents() -> list[str]:
-    """The ids that `agent_class` knows, sorted."""
-    _load_plugins()
-    return sorted(_agents)
+    """The ids of agents, sorted."""
+    return _ids("agent")
+
+
+def list_learners() -> list[str]:
+    """The ids of few-shot learners, sorted."""
+    return _ids("learner")
+
+
+def list_data() -> list[str]:
+    """The ids of few-shot data sets, sorted."""
+    return _ids("data set")
+
+
+def list_objectives() -> list[str]:
+    """The ids of few-shot objectives, sorted."""
+    return _ids("objective")
 
 
 def make(id: str, **options: Any) -> TaskDistribution:
-    """The task distribution registered as `id`; raises `UsageError` for an unknown id or option."""
-    _load_plugins()
-    factory = _imported(_look_up(_distributions, id, "environment"))
+    """The task distribution that `id`, or `module:name`, stands for.
+
+    `module:name` may name a factory, a class or a distribution itself. Raises `UsageError` for an unknown id, a module
+    or name that is not there, an unknown option and anything that is no `TaskDistribution`.
+
+    >>> metarl.make("PointNavigation-v0", horizon=50).horizon
+    50
+    """
+    found = _find("environment", id)
+    if callable(found) and not isinstance(found, TaskDistribution):
+        found = _call(id, found, options)
+    elif options:
+        raise UsageError(f"{id} is made already: it takes no options")
+    if not isinstance(found, TaskDistribution):
+        raise UsageError(f"{id} is no TaskDistribution, nor does it make one")
+    return found
+
+
+def agent_class(id: str) -> type[Agent]:
+    """The `Agent` class that `id`, or `module:name`, stands for; raises `UsageError` if there is none."""
+    return find_class("agent", id, Agent)  # type: ignore[type-abstract]
+
+
+def find_class(kind: str, id: str, base: type[Base]) -> type[Base]:
+    """The subclass of `base` that `id`, or `module:name`, stands for among those of `kind`.
+
+    Raises `UsageError` for an unknown id, a module or name that is not there, and anything that is no such class.
+    """
+    found = _find(kind, id)
+    if not (isinstance(found, type) and issubclass(found, base)):
+        raise UsageError(f"{id} is no {kind}: want a subclass of {base.__module__}.{base.__qualname__}")
+    return found
+
+
+def import_named(target: str) -> Any:
+    """What `target`, `"module:name"`, names.
+
+    Raises `UsageError` if the module or the name is not there. Errors of the module's own code pass.
+    """
+    module_name, colon, name = target.partition(":")
+    if not (module_name and colon and name):
+        raise UsageError(f"{target!r} is not of the form MODULE:NAME")
     try:
-        inspect.signature(factory).bind(**options)
-    except TypeError as error:
-        raise UsageError(f"{id}: {error}; it takes {inspect.signature(factory)}") from None
-    return factory(**options)
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise  # something that the module itself imports
+        raise UsageError(f"there is no module {module_name!r} here or among the installed ones") from None
+    if not hasattr(module, name):
+        near = near_matches(name, vars(module))
+        raise UsageError(f"{module_name} has no {name!r}" + (f"; did you mean {' or '.join(near)}?" if near else ""))
+    return getattr(module, name)
 
 
-def agent_class(id: str) -> type[Any]:
-    """The `Agent` class registered as `id`; raises `UsageError` for an unknown id."""
+def near_matches(name: str, known: Iterable[str]) -> list[str]:
+    """Up to three of `known` that look most like `name`, whatever the case of their letters."""
+    by_lower = {candidate.lower(): candidate for candidate in known}
+    return [by_lower[match] for match in difflib.get_close_matches(name.lower(), by_lower, n=3, cutoff=0.6)]
+
+
+def _register(kind: str, id: str, target: Any) -> None:
+    if id in _KINDS[kind]:
+        raise ValueError(f"{kind} {id!r} is registered already")
+    _KINDS[kind][id] = target
+
+
+def _ids(kind: str) -> list[str]:
     _load_plugins()
-    return _imported(_look_up(_agents, id, "agent"))
+    return sorted(_KINDS[kind])
 
 
-def _imported(target: Any) -> Any:
-    """What a path `"module:name"` names; anything else is what it is."""
-    if not isinstance(target, str):
-        return target
-    module, _, name = target.partition(":")
-    return getattr(importlib.import_module(module), name)
+def _find(kind: str, id: str) -> Any:
+    """What is registered as `id`, imported if it was registered by its path, or what `module:name` names."""
+    _load_plugins()
+    known = _KINDS[kind]
+    if id in known:
+        return import_named(known[id]) if isinstance(known[id], str) else known[id]
+    if ":" in id:
+        here = str(Path.cwd())
+        if here not in sys.path:  # last, so that no file there hides an installed module
+            sys.path.append(here)
+        return import_named(id)
+    near = near_matches(id, known)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(sorted(known)[:8])} …, or MODULE:NAME"
+    raise UsageError(f"unknown {kind} {id!r}; {hint}")
+
+
+def _call(id: str, factory: Callable[..., Any], options: dict[str, Any]) -> Any:
+    signature = inspect.signature(factory)
+    try:
+        signature.bind(**options)
+    except TypeError as error:
+        raise UsageError(f"{id}: {error}; it takes {signature}") from None
+    return factory(**options)
 
 
 def _load_plugins() -> None:
@@ -95,17 +215,3 @@ def _load_plugins() -> None:
 @functools.cache
 def _entry_points() -> tuple[importlib.metadata.EntryPoint, ...]:
     return tuple(importlib.metadata.entry_points(group=GROUP))
-
-
-def _look_up(known: dict[str, Any], id: str, kind: str) -> Any:
-    if id in known:
-        return known[id]
-    near = near_matches(id, known)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(sorted(known)[:8])} …"
-    raise UsageError(f"unknown {kind} {id!r}; {hint}")
-
-
-def near_matches(name: str, known: Iterable[str]) -> list[str]:
-    """Up to three of `known` that look most like `name`, whatever the case of their letters."""
-    by_lower = {candidate.lower(): candidate for candidate in known}
-    return [by_lower[match] for match in difflib.get_close_matches(name.lower(), by_lower, n=3, cutoff=0.6)]

@@ -13,7 +13,7 @@ from rich.table import Table
 from metarl.distribution import TaskDistribution
 from metarl.errors import UsageError
 from metarl.evaluation import Evaluation, evaluate
-from metarl.experiment import Run, load_run
+from metarl.experiment import AgentRun, load_run
 from metarl.experiment.files import check_writable
 from metarl.experiment.video import open_video, record_episode
 from metarl.randomness import derive_seed
@@ -32,13 +32,13 @@ class Arguments:
     task: Annotated[str, tyro.conf.arg(metavar="JSON")]
     """The task's parameters, such as '{"goal": [0.3, 0.1]}', or a file that holds them."""
     episodes: Annotated[int | None, tyro.conf.arg(metavar="K")] = None
-    """Episodes to adapt with; what the agent was trained for where not given."""
+    """Episodes to adapt with; what the agent was trained for if not given."""
     seed: int = 0
     """Of the episodes."""
     device: Annotated[str | None, tyro.conf.arg(metavar="DEVICE")] = None
-    """Where to compute; the device of the training where not given."""
+    """Where to compute; the device of the training if not given."""
     backend: Annotated[str | None, tyro.conf.arg(metavar="BACKEND")] = None
-    """What steps the environments; that of the training where it fits, else auto."""
+    """What steps the environments; that of the training if it fits, else auto."""
     video: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Record an episode before adaptation and, following it, one after, as .mp4."""
 
@@ -50,6 +50,8 @@ def main(arguments: Sequence[str]) -> None:
             raise UsageError(f"--video {parsed.video}: name an .mp4 file")
         check_writable(parsed.video)
     run = load_run(parsed.run, device=parsed.device)
+    if not isinstance(run, AgentRun):
+        raise UsageError(f"{run.path} is a few-shot run: metarl adapt is for agents, see metarl.fewshot.load")
     task = read_task(run.distribution, parsed.task)
     backend = choose_backend(run, run.distribution, parsed.backend, parsed.device)
     with contextlib.ExitStack() as stack:
@@ -79,8 +81,8 @@ def read_task(distribution: TaskDistribution, text: str) -> Tasks:
     return distribution.task(**parameters)
 
 
-def _open_film_env(run: Run, task: Tasks, backend: str, seed: int) -> TaskVectorEnv:
-    """One environment that can be filmed; raises `UsageError`, before any work is done, where the family cannot."""
+def _open_film_env(run: AgentRun, task: Tasks, backend: str, seed: int) -> TaskVectorEnv:
+    """One environment that can be filmed; raises `UsageError`, before any work is done, if the family cannot."""
     env = run.distribution.make_env(1, 1, backend=backend, device=run.agent.device, seed=seed, render_mode="rgb_array")
     try:
         env.set_tasks(task)
@@ -92,15 +94,15 @@ def _open_film_env(run: Run, task: Tasks, backend: str, seed: int) -> TaskVector
     return env
 
 
-def _film(run: Run, env: TaskVectorEnv, episodes: int, seed: int, path: Path) -> None:
-    agent, horizon = run.agent, run.distribution.horizon
+def _film(run: AgentRun, env: TaskVectorEnv, episodes: int, seed: int, path: Path) -> None:
+    agent = run.agent
     adapt_seed, act_seed, reset_seed = (derive_seed("film", seed, part) for part in ("adapt", "act", "reset"))
     with open_video(path, fps=env.metadata.get("render_fps", 30)) as writer:
         before = agent.adapt(env, 0, seed=act_seed)
-        record_episode(env, before, horizon, writer, "before adaptation", seed=reset_seed)
+        record_episode(env, before, writer, "before adaptation", seed=reset_seed)
         adapted = agent.adapt(env, episodes, seed=adapt_seed)
         after = agent.adapt(env, 0, seed=act_seed, policy=adapted)
-        record_episode(env, after, horizon, writer, f"after {episodes} episodes", seed=reset_seed)
+        record_episode(env, after, writer, f"after {episodes} episodes", seed=reset_seed)
 
 
 def _table(result: Evaluation) -> Table:

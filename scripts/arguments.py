@@ -38,7 +38,7 @@ def parse(
 
 
 def peek(cls: type[Arguments], arguments: Sequence[str]) -> Arguments:
-    """What `arguments` say of `cls`, other flags aside; its defaults where they cannot be parsed."""
+    """What `arguments` say of `cls`, other flags aside; its defaults if they cannot be parsed."""
     try:
         known, _ = tyro.cli(cls, args=list(arguments), return_unknown_args=True, add_help=False, console_outputs=False)
     except SystemExit:
@@ -57,12 +57,12 @@ def key_values(pairs: Sequence[str], flag: str) -> dict[str, Any]:
         try:
             options[key] = yaml.safe_load(value)
         except yaml.YAMLError:
-            raise UsageError(f"{flag} {key}: {value!r} is no value that YAML knows") from None
+            raise UsageError(f"{flag} {key}: {value!r} is not valid YAML") from None
     return options
 
 
 def _check_flags(cls: Any, arguments: Sequence[str]) -> None:
-    """Finds unknown flags before tyro does, which would name a missing one first where one is misspelt."""
+    """Finds unknown flags before tyro does, which names a missing one first if one is misspelt."""
     known = list(_flags(cls))
     for argument in arguments:
         flag = argument.split("=")[0].replace("_", "-")
@@ -97,7 +97,7 @@ def _condense(complaint: str) -> str:
     """What tyro's box says, in one line: without frame, title, help texts and the list of what was tried."""
     lines = [line.strip("│╭╮╰╯").rstrip() for line in complaint.splitlines()[1:]]
     parts = re.split(r"^ *[-─]{3,}$", "\n".join(lines), flags=re.MULTILINE)
-    # Where the encoding has no boxes, the title is underlined: the first part is empty.
+    # If the encoding has no boxes, the title is underlined: the first part is empty.
     first = next((part for part in parts if part.strip()), "")
     body = [line for line in first.splitlines() if line.strip()]
     if body and body[0].strip().startswith("Missing from"):

@@ -23,7 +23,7 @@ from torch import Tensor
 from metarl.adaptation import Parameters
 from metarl.fewshot.data import DataConfig, LabelledData, open_data
 from metarl.fewshot.episodes import Episodes, EpisodeShape, Pool
-from metarl.fewshot.learners.maml import MAML
+from metarl.fewshot.learners.maml import MAMLLearner as MAML
 from metarl.fewshot.objectives.plain import task_loss
 from metarl.fewshot.preprocessing import Preprocessing
 from metarl.scripts.benchmark import Output

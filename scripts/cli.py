@@ -9,12 +9,15 @@ from metarl.errors import UsageError
 COMMANDS = {
     "envs": ("metarl.scripts.envs", "list the task distributions"),
     "train": ("metarl.scripts.train", "train an agent on a task distribution"),
-    "resume": ("metarl.scripts.resume", "go on with a run exactly where it stopped"),
-    "evaluate": ("metarl.scripts.evaluate", "measure how fast a trained agent adapts to unseen tasks"),
+    "resume": ("metarl.scripts.resume", "continue a run exactly where it stopped"),
+    "evaluate": (
+        "metarl.scripts.evaluate",
+        "measure how fast a trained agent adapts to unseen tasks, or test a few-shot learner",
+    ),
     "adapt": ("metarl.scripts.adapt", "adapt a trained agent to one given task"),
     "fewshot": ("metarl.scripts.fewshot", "train and test a supervised few-shot learner"),
     "report": ("metarl.scripts.report", "curves and tables over runs"),
-    "check": ("metarl.scripts.check", "run the contract on a task distribution of one's own"),
+    "check": ("metarl.scripts.check", "run the contract on a task distribution of your own"),
     "benchmark": ("metarl.scripts.benchmark", "measure speed, beside peers"),
 }
 """Name: module and what it does. The module's `main` takes the command's arguments and may return an exit code."""

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from metarl.agent import Agent
 from metarl.distribution import TaskDistribution
 from metarl.errors import UsageError
-from metarl.experiment import TrainConfig, load_run, train
+from metarl.experiment import AgentRun, TrainConfig, load_run, train
 from metarl.rollout import Trajectories, collect
 from metarl.scripts import evaluate
 
@@ -39,6 +39,7 @@ def main() -> int:
     except KeyboardInterrupt:
         return 130
     run = load_run(path)
+    assert isinstance(run, AgentRun)
     picture = path / "plots" / "paths.png"
     draw_paths(run.agent, run.distribution, picture)
     print(f"\nPaths before and after adaptation: {picture}\nThe whole run: {path}")

@@ -39,7 +39,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def describe(distribution: TaskDistribution, id: str) -> dict[str, Any]:
-    """A registered distribution as JSON can hold it; `num_actions` is None where the actions are a box."""
+    """A registered distribution as JSON can hold it; `num_actions` is None if the actions are a box."""
     action_space = distribution.action_space
     return {
         "id": id,

@@ -1,6 +1,7 @@
 """`metarl evaluate`."""
 
-from collections.abc import Sequence
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,42 +14,52 @@ from metarl.agent import Agent, EnvSpec
 from metarl.distribution import TaskDistribution
 from metarl.errors import UsageError
 from metarl.evaluation import Evaluation, evaluate
-from metarl.experiment import Run, load_run
+from metarl.experiment import AgentRun, Run, load_run
 from metarl.experiment.files import check_writable, write_atomically
 from metarl.experiment.plots import plot_adaptation
+from metarl.fewshot import FewShotRun
+from metarl.fewshot.result import RESULT, measure, write_result
 from metarl.registry import make
 from metarl.scripts.arguments import key_values, parse
+
+TASKS = 40
+TEST_EPISODES = 600
 
 
 @dataclass
 class Arguments:
-    """Adapts the agent of a run to unseen tasks and measures it at each stage.
+    """Adapts the agent of a run to unseen tasks and measures it at each stage, or tests the learner of a few-shot run.
 
-    Prints a table and writes evaluation.json and plots/adaptation.png into the run folder.
+    Prints a table and writes evaluation.json into the run folder, for an agent also plots/adaptation.png.
     """
 
     run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Run folder."""
     env: Annotated[str | None, tyro.conf.arg(metavar="ID")] = None
-    """Another task distribution with the same spaces; the one of the training where not given."""
+    """Another task distribution with the same spaces; that of the training if not given. Agents only."""
     env_options: Annotated[tuple[str, ...], tyro.conf.arg(metavar="KEY=VALUE ...")] = ()
-    """Options of the task distribution; those of the training where neither these nor --env are given."""
-    tasks: int = 40
-    """Tasks to adapt to."""
-    episodes: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
-    """Episodes of each task to adapt with; what the agent was trained for where not given."""
+    """Options of the task distribution; those of the training if neither these nor --env are given. Agents only."""
+    tasks: Annotated[int | None, tyro.conf.arg(metavar="M")] = None
+    """Tasks to adapt to: 40 if not given. In a few-shot run, test episodes: 600 if not given."""
+    episodes: Annotated[int | None, tyro.conf.arg(metavar="K")] = None
+    """Episodes of each task to adapt with; what the agent was trained for if not given. Agents only."""
     split: Literal["train", "test"] = "test"
     """Where the tasks come from."""
     seed: int = 0
     """Of the tasks and of the episodes."""
     device: Annotated[str | None, tyro.conf.arg(metavar="DEVICE")] = None
-    """Where to compute; the device of the training where not given."""
+    """Where to compute; the device of the training if not given."""
     backend: Annotated[str | None, tyro.conf.arg(metavar="BACKEND")] = None
-    """What steps the environments; that of the training where it fits, else auto."""
-    protocol: Literal["per-task", "metaworld"] = "per-task"
-    """Every task counts once, or as the package metaworld counts: the first three episodes to finish of each name."""
+    """What steps the environments; that of the training if it fits, else auto. Agents only."""
+    protocol: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """How adapted policies are measured: per-task, in which every task counts once and which is the default, or one
+    that the family defines, such as metaworld: the first three episodes to finish of each task name. Agents only."""
     json: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Write the evaluation to this file, too."""
+
+
+_OF_AGENTS = ("env", "env_options", "episodes", "backend", "protocol")
+"""Options that mean nothing to a few-shot run."""
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -56,44 +67,76 @@ def main(arguments: Sequence[str]) -> None:
     if parsed.json is not None:
         check_writable(parsed.json)
     run = load_run(parsed.run, device=parsed.device)
-    distribution = run.distribution
-    if parsed.env is not None or parsed.env_options:
-        options = key_values(parsed.env_options, "--env-options")
-        distribution = make(run.config.env if parsed.env is None else parsed.env, **options)
-        _check_spaces(run.agent, distribution)
-    result = evaluate(
-        run.agent,
-        distribution,
-        num_tasks=parsed.tasks,
-        episodes=parsed.episodes,
-        split=parsed.split,
-        seed=parsed.seed,
-        backend=choose_backend(run, distribution, parsed.backend, parsed.device),
-        protocol=parsed.protocol,
-    )
-    text = result.to_json()
-    title = f"{run.config.agent} on {distribution.id}, {parsed.tasks} {parsed.split} tasks"
-    write_atomically(run.path / "evaluation.json", text)
-    plot_adaptation(result, title, run.path / "plots" / "adaptation.png")
-    if parsed.json is not None:
-        write_atomically(parsed.json, text)
-    print_table(title, _table(result))
+    if isinstance(run, FewShotRun):
+        _test_learner(run, parsed)
+    elif isinstance(run, AgentRun):
+        _evaluate_agent(run, parsed)
 
 
 def choose_backend(run: Run, distribution: TaskDistribution, backend: str | None, device: str | None) -> str:
-    """The backend asked for, or that of the training where it steps this family and the device is the same."""
+    """The backend asked for, or that of the training if it steps this family and the device is the same."""
     if backend is not None:
         return backend
     return run.config.backend if device is None and run.config.backend in distribution.backends else "auto"
 
 
-def print_table(title: str, table: Table) -> None:
-    """Prints to stdout; in full width where that is no terminal."""
+def print_table(title: str, table: Table, note: str | None = None) -> None:
+    """Prints to stdout, in full width if that is no terminal; `note` goes under the table."""
     console = Console()
     if not console.is_terminal:
         console = Console(width=200)
     console.print(title, markup=False, highlight=False)
     console.print(table)
+    if note is not None:
+        console.print(note, markup=False, highlight=False)
+
+
+def _evaluate_agent(run: AgentRun, parsed: Arguments) -> None:
+    distribution = run.distribution
+    if parsed.env is not None or parsed.env_options:
+        options = key_values(parsed.env_options, "--env-options")
+        distribution = make(run.config.env if parsed.env is None else parsed.env, **options)
+        _check_spaces(run.agent, distribution)
+    tasks = TASKS if parsed.tasks is None else parsed.tasks
+    result = evaluate(
+        run.agent,
+        distribution,
+        num_tasks=tasks,
+        episodes=parsed.episodes,
+        split=parsed.split,
+        seed=parsed.seed,
+        backend=choose_backend(run, distribution, parsed.backend, parsed.device),
+        protocol="per-task" if parsed.protocol is None else parsed.protocol,
+    )
+    text = result.to_json()
+    title = f"{run.config.agent} on {distribution.id}, {tasks} {parsed.split} tasks"
+    write_atomically(run.path / "evaluation.json", text)
+    plot_adaptation(result, title, run.path / "plots" / "adaptation.png")
+    if parsed.json is not None:
+        write_atomically(parsed.json, text)
+    print_table(title, _agent_table(result), result.note)
+
+
+def _test_learner(run: FewShotRun, parsed: Arguments) -> None:
+    for name in _OF_AGENTS:
+        if getattr(parsed, name) not in (None, ()):
+            raise UsageError(f"--{name.replace('_', '-')} is for runs of agents: {run.path} is a few-shot run")
+    experiment = run.experiment
+    episodes = TEST_EPISODES if parsed.tasks is None else parsed.tasks
+    found = measure(
+        run.learner,
+        experiment.data,
+        experiment.test_shapes(),
+        episodes=episodes,
+        split=parsed.split,
+        seed=parsed.seed,
+    )
+    how = f"metarl evaluate RUN --tasks {episodes} --split {shlex.quote(parsed.split)} --seed {parsed.seed}"
+    result = experiment.origin(run.checkpoint.wall_seconds) | {"evaluated_by": how} | found
+    for path in (run.path / RESULT, parsed.json):
+        if path is not None:
+            write_result(path, result)
+    print_table(f"{experiment.title}, {episodes} {parsed.split} episodes", _learner_table(result))
 
 
 def _check_spaces(agent: Agent, distribution: TaskDistribution) -> None:
@@ -108,17 +151,45 @@ def _count(space: Any) -> int | None:
     return getattr(space, "n", None)
 
 
-def _table(result: Evaluation) -> Table:
+def _agent_table(result: Evaluation) -> Table:
+    rows = result.summary()
     table = Table()
     measured = ["return"] if result.success is None else ["return", "success"]
     table.add_column("episodes used", justify="right")
     for name in measured:
-        for column in (f"{name}, mean", "IQM", "95 % interval"):
+        interval = "95 % interval" if result.note is None else "range"
+        for column in (f"{name}, mean", "IQM", interval):
             table.add_column(column, justify="right")
-    for row in result.summary():
+    for row in rows:
         cells = [str(row["episodes_used"])]
         for name in measured:
-            mean, iqm, low, high = (f"{row[f'{name}_{kind}']:.2f}" for kind in ("mean", "iqm", "low", "high"))
-            cells += [mean, iqm, f"{low} … {high}"]
+            low, high = row[f"{name}_low"], row[f"{name}_high"]
+            spread = "–" if low is None else f"{low:.2f} … {high:.2f}"
+            cells += [f"{row[f'{name}_mean']:.2f}", f"{row[f'{name}_iqm']:.2f}", spread]
         table.add_row(*cells)
     return table
+
+
+def _learner_table(result: Mapping[str, Any]) -> Table:
+    metric = "accuracy" if "accuracy" in result else "mse"
+    table = Table()
+    for column in ("ways", "shots", "queries"):
+        table.add_column(column, justify="right")
+    for column in (metric, *result.get("metrics", {})):
+        table.add_column(column.replace("_", " "), justify="right")
+    for row in (result, *result.get("further", ())):
+        table.add_row(*(str(row[name]) for name in ("ways", "shots", "queries")), *_figures(row, metric))
+    return table
+
+
+def _figures(row: Mapping[str, Any], metric: str) -> Iterator[str]:
+    yield mean_and_interval(row[metric], row["ci95"])
+    for measured in row.get("metrics", {}).values():
+        yield mean_and_interval(measured["mean"], measured["ci95"])
+
+
+def mean_and_interval(mean: float | None, ci95: float | None) -> str:
+    """A mean and half the width of its 95 % interval, as far as they are known."""
+    if mean is None:
+        return "unknown"
+    return f"{mean:.4f}" if ci95 is None else f"{mean:.4f} ± {ci95:.4f}"

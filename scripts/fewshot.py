@@ -13,14 +13,16 @@ import tyro
 
 from metarl.errors import UsageError
 from metarl.experiment.run_folder import check_output
-from metarl.fewshot.data import DATA, DataConfig, DataSet, data_class, open_data
+from metarl.fewshot import FewShotConfig, train
+from metarl.fewshot.data import DataConfig, DataSet, data_class, open_data
 from metarl.fewshot.learner import LearnerConfig
-from metarl.fewshot.learners import LEARNERS, learner_class
-from metarl.fewshot.objectives import OBJECTIVES, objective_class
+from metarl.fewshot.learners import learner_class
+from metarl.fewshot.objectives import objective_class
 from metarl.fewshot.objectives.plain import ObjectiveConfig
-from metarl.fewshot.run import FewShotConfig
-from metarl.fewshot.training import train
+from metarl.fewshot.result import RESULT
+from metarl.registry import list_data, list_learners, list_objectives
 from metarl.scripts.arguments import parse, peek
+from metarl.scripts.evaluate import mean_and_interval
 
 LearnerOptions = TypeVar("LearnerOptions", bound=LearnerConfig)
 DataOptions = TypeVar("DataOptions", bound=DataConfig)
@@ -32,21 +34,21 @@ class Arguments(Generic[LearnerOptions, DataOptions, ObjectiveOptions]):
     """Trains a few-shot learner, tests it on classes never seen, and draws pictures. Prints the run folder."""
 
     data: Annotated[str, tyro.conf.arg(metavar="NAME")]
-    """Data set."""
+    """Data set: a name from the list, or MODULE:NAME."""
     objective: Annotated[str, tyro.conf.arg(metavar="NAME")] = FewShotConfig.objective
-    """What predictions are asked to be besides right."""
+    """What predictions should be besides right: a name from the list, or MODULE:NAME."""
     ways: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
-    """Classes of a test episode; what suits the data where not given (5 for most)."""
+    """Classes of a test episode; what suits the data if not given (5 for most)."""
     shots: Annotated[int | None, tyro.conf.arg(metavar="K")] = None
-    """Support examples of each class; what suits the data where not given (1 for most)."""
+    """Support examples of each class; what suits the data if not given (1 for most)."""
     queries: Annotated[int | None, tyro.conf.arg(metavar="Q")] = None
-    """Queries of each class; what suits the data where not given (15 for most)."""
+    """Queries of each class; what suits the data if not given (15 for most)."""
     episodes: int = FewShotConfig.episodes
     """Test episodes."""
     test_shots: Annotated[tuple[int, ...], tyro.conf.arg(metavar="K ...")] = ()
-    """Shots to test with, too."""
+    """More numbers of shots to test with."""
     test_queries: Annotated[tuple[int, ...], tyro.conf.arg(metavar="Q ...")] = ()
-    """Queries of each class to test with, too."""
+    """More numbers of queries of each class to test with."""
     device: str = FewShotConfig.device
     """Where to compute: cpu, cuda or cuda:N."""
     seed: int = FewShotConfig.seed
@@ -54,7 +56,7 @@ class Arguments(Generic[LearnerOptions, DataOptions, ObjectiveOptions]):
     checkpoint_every: int = FewShotConfig.checkpoint_every
     """Training steps between checkpoints."""
     output: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
-    """The run folder; runs/LEARNER-DATA-seedSEED where not given."""
+    """The run folder; runs/LEARNER-DATA-seedSEED if not given."""
     learner_options: Annotated[LearnerOptions, tyro.conf.arg(name="")]
     data_options: Annotated[DataOptions, tyro.conf.arg(name="")]
     objective_options: Annotated[ObjectiveOptions, tyro.conf.arg(name="")]
@@ -86,7 +88,7 @@ def main(arguments: Sequence[str]) -> None:
     prog = f"metarl fewshot {learner or 'LEARNER'}"
     wants_help = bool({"-h", "--help"} & set(options))
     if not wants_help:
-        parse(form, options, prog)  # mistakes are told before data are read
+        parse(form, options, prog)  # finds mistakes before data are read
         check_output(named.output)
     data, default = None, None
     with contextlib.suppress(*([UsageError] if wants_help else [])):
@@ -95,7 +97,7 @@ def main(arguments: Sequence[str]) -> None:
             default = _defaults(learner, named, data)
     parsed = parse(form, options, prog, default)
     entries = {f.name: getattr(parsed, f.name) for f in dataclasses.fields(parsed)}
-    path = train(FewShotConfig(learner=str(learner), **entries), data=data)
+    path = train(FewShotConfig(learner=str(learner), **entries).resolve(data))
     _print_result(path)
     print(path)
 
@@ -115,32 +117,28 @@ def _defaults(learner: str, named: Named, data: DataSet) -> Arguments:
 
 
 def _print_result(path: Path) -> None:
-    """The figures of evaluation.json, on stderr: stdout has the run folder alone."""
-    result = json.loads((path / "evaluation.json").read_text())
+    """The figures of the test, on stderr: stdout has the run folder alone."""
+    result = json.loads((path / RESULT).read_text())
     metric = "accuracy" if "accuracy" in result else "mse"
     size = f"{result['ways']}-way {result['shots']}-shot" if metric == "accuracy" else f"{result['shots']}-shot"
-    lines = [f"{metric} {_interval(result[metric], result['ci95'])}"]
-    lines += [f"{name} {_interval(row['mean'], row['ci95'])}" for name, row in result.get("metrics", {}).items()]
+    lines = [f"{metric} {mean_and_interval(result[metric], result['ci95'])}"]
+    lines += [
+        f"{name} {mean_and_interval(row['mean'], row['ci95'])}" for name, row in result.get("metrics", {}).items()
+    ]
     what = f"{size}, {result['episodes']} test episodes, normalisation {result['normalisation']}"
     print(f"{result['learner']} on {result['data']}, {what}: {', '.join(lines)}", file=sys.stderr)
 
 
-def _interval(mean: float | None, ci95: float | None) -> str:
-    if mean is None:
-        return "unknown"
-    return f"{mean:.4f}" if ci95 is None else f"{mean:.4f} ± {ci95:.4f}"
-
-
 def _split_learner(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
     """The learner, first or anywhere if it is a known one, and the other arguments; None to ask for help."""
-    rest = list(arguments)
-    learner = rest[0] if rest and not rest[0].startswith("-") else next((a for a in rest if a in LEARNERS), None)
+    rest, known = list(arguments), list_learners()
+    learner = rest[0] if rest and not rest[0].startswith("-") else next((a for a in rest if a in known), None)
     if learner is not None:
         learner_class(learner)  # raises for an unknown one
         rest.remove(learner)
     elif {"-h", "--help"} & set(rest):
-        print(f"LEARNER is one of {', '.join(LEARNERS)}.")
-        print(f"Data sets are {', '.join(DATA)}; objectives are {', '.join(OBJECTIVES)}.")
+        print(f"LEARNER is one of {', '.join(known)}, or MODULE:NAME.")
+        print(f"Data sets are {', '.join(list_data())}; objectives are {', '.join(list_objectives())}.")
     else:
-        raise UsageError(f"name the learner first, metarl fewshot LEARNER ...: there are {', '.join(LEARNERS)}")
+        raise UsageError(f"name the learner first, metarl fewshot LEARNER ...: there are {', '.join(known)}")
     return learner, rest

@@ -7,8 +7,7 @@ from typing import Annotated
 
 import tyro
 
-from metarl import experiment, fewshot
-from metarl.fewshot.run import is_fewshot_run
+from metarl.experiment import resume
 from metarl.scripts.arguments import parse
 
 
@@ -21,5 +20,4 @@ class Arguments:
 
 
 def main(arguments: Sequence[str]) -> None:
-    run = parse(Arguments, arguments, "metarl resume").run
-    print(fewshot.resume(run) if is_fewshot_run(run) else experiment.resume(run))
+    print(resume(parse(Arguments, arguments, "metarl resume").run))

@@ -9,8 +9,10 @@ from typing import Annotated, Generic, TypeVar
 import tyro
 
 from metarl.agent import AgentConfig, EnvSpec
+from metarl.distribution import TaskDistribution
 from metarl.errors import UsageError
 from metarl.experiment import TrainConfig, train
+from metarl.experiment.run_folder import check_output
 from metarl.registry import agent_class, list_agents, make
 from metarl.scripts.arguments import key_values, parse, peek
 
@@ -22,11 +24,11 @@ class Arguments(Generic[Config]):
     """Trains an agent until the first bound is reached. Prints the run folder."""
 
     env: Annotated[str, tyro.conf.arg(metavar="ID")]
-    """Task distribution, as `metarl envs` lists them."""
+    """Task distribution: an id that `metarl envs` lists, or MODULE:NAME."""
     env_options: Annotated[tuple[str, ...], tyro.conf.arg(metavar="KEY=VALUE ...")] = ()
     """Options of the task distribution."""
     iterations: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
-    """Iterations to train for; 500 where neither this nor --steps is given."""
+    """Iterations to train for; 500 if neither this nor --steps is given."""
     steps: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """Environment steps to train for."""
     device: str = TrainConfig.device
@@ -38,7 +40,7 @@ class Arguments(Generic[Config]):
     checkpoint_every: int = TrainConfig.checkpoint_every
     """Iterations between checkpoints."""
     output: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
-    """The run folder; runs/AGENT-ENV-seedSEED where not given."""
+    """The run folder; runs/AGENT-ENV-seedSEED if not given."""
     agent_options: Annotated[Config, tyro.conf.arg(name="")]
 
 
@@ -53,21 +55,25 @@ class EnvArguments:
 def main(arguments: Sequence[str]) -> None:
     agent, options = _split_agent(arguments)
     config_class = AgentConfig if agent is None else agent_class(agent).config_class
-    default = None if agent is None else _defaults(agent, options)
+    distribution = _named_distribution(options)
+    default = None if agent is None or distribution is None else _defaults(agent, distribution)
     parsed = parse(Arguments[config_class], options, f"metarl train {agent or 'AGENT'}", default)  # type: ignore[valid-type]
     entries = {f.name: getattr(parsed, f.name) for f in dataclasses.fields(parsed)}
     entries["env_options"] = key_values(parsed.env_options, "--env-options")
-    print(train(TrainConfig(agent=str(agent), **entries)))
+    check_output(parsed.output)
+    print(train(TrainConfig(agent=str(agent), **entries).resolve(distribution)))
 
 
-def _defaults(agent: str, arguments: Sequence[str]) -> Arguments | None:
-    """What is left open, where the environment is named: an agent's defaults may depend on it."""
+def _named_distribution(arguments: Sequence[str]) -> TaskDistribution | None:
+    """What `arguments` say to train on, made once: an agent's defaults depend on it. None if they name nothing."""
     named = peek(EnvArguments, arguments)
-    if named.env is None:
-        return None
-    distribution = make(named.env, **key_values(named.env_options, "--env-options"))
+    return None if named.env is None else make(named.env, **key_values(named.env_options, "--env-options"))
+
+
+def _defaults(agent: str, distribution: TaskDistribution) -> Arguments:
+    """What is left open; the environment is always named."""
     options = agent_class(agent).default_config(EnvSpec.of(distribution))
-    return Arguments(env=named.env, agent_options=options)
+    return Arguments(env=distribution.id, agent_options=options)
 
 
 def _split_agent(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
@@ -78,7 +84,7 @@ def _split_agent(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
     if agent is not None:
         rest.remove(agent)
     elif {"-h", "--help"} & set(rest):
-        print(f"AGENT is one of {', '.join(list_agents())}.")
+        print(f"AGENT is one of {', '.join(list_agents())}, or MODULE:NAME.")
     else:
         raise UsageError(f"name the agent first, metarl train AGENT ...: there are {', '.join(list_agents())}")
     return agent, rest

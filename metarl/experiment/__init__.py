@@ -1,7 +1,8 @@
-"""Experiments: the run folder, its configuration and checkpoints, and the training loop."""
+"""Experiments: configuration, run folder, checkpoints, and the engine that trains agents and few-shot learners."""
 
-from metarl.experiment.config import TrainConfig
-from metarl.experiment.run_folder import Run, load_agent, load_run
+from metarl.experiment.agent_run import AgentRun, TrainConfig
+from metarl.experiment.experiment import Experiment, Run
+from metarl.experiment.run_folder import load_agent, load_run
 from metarl.experiment.training import resume, train
 
-__all__ = ["Run", "TrainConfig", "load_agent", "load_run", "resume", "train"]
+__all__ = ["AgentRun", "Experiment", "Run", "TrainConfig", "load_agent", "load_run", "resume", "train"]

@@ -1,7 +1,7 @@
-"""Checkpoints: an agent's state and how far its training has come, as safetensors plus JSON.
+"""Checkpoints: what is trained and how far its training has come, as safetensors plus JSON.
 
 `checkpoints/iteration-000050.safetensors` holds the tensors, `iteration-000050.json` everything else and the checksums
-of both. The JSON file is written last: where it is missing, there is no checkpoint. Nothing is ever unpickled.
+of both. The JSON file is written last: if it is missing, there is no checkpoint. Nothing is ever unpickled.
 """
 
 import json
@@ -14,11 +14,10 @@ from typing import Any
 import safetensors.torch
 from torch import Tensor
 
-from metarl.agent import Agent
 from metarl.errors import UsageError
 from metarl.experiment.files import sha256, write_atomically
+from metarl.experiment.formats import FORMAT, check_format
 
-FORMAT = 1
 KEPT = 3
 _NAME = re.compile(r"iteration-(\d+)\.json")
 
@@ -35,14 +34,14 @@ class Checkpoint:
     """Seconds spent on them."""
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
     values: Mapping[str, Any] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, agent: Agent, iteration: int = 0, env_steps: int = 0, wall_seconds: float = 0.0) -> "Checkpoint":
-        return cls(iteration, env_steps, wall_seconds, *agent.state())
+    window: Mapping[str, Any] = field(default_factory=dict)
+    """The metrics of the row that is not complete yet (`Window.state`)."""
+    buffers: Mapping[str, Any] = field(default_factory=dict)
+    """Which rows of the buffer files belong to it (`BufferFiles.record`)."""
 
 
 def save_checkpoint(run: Path, checkpoint: Checkpoint) -> None:
-    """Adds `checkpoint` to the run and removes all but the last few. Does nothing where it is there already."""
+    """Adds `checkpoint` to the run and removes all but the last few. Does nothing if it is there already."""
     folder = run / "checkpoints"
     stem = f"iteration-{checkpoint.iteration:06d}"
     if (folder / f"{stem}.json").exists():
@@ -54,6 +53,8 @@ def save_checkpoint(run: Path, checkpoint: Checkpoint) -> None:
         "env_steps": checkpoint.env_steps,
         "wall_seconds": checkpoint.wall_seconds,
         "values": dict(checkpoint.values),
+        "window": dict(checkpoint.window),
+        "buffers": dict(checkpoint.buffers),
         "tensors_sha256": sha256(tensors),
     }
     write_atomically(folder / f"{stem}.safetensors", tensors)
@@ -64,7 +65,7 @@ def save_checkpoint(run: Path, checkpoint: Checkpoint) -> None:
 
 
 def load_checkpoint(run: Path) -> Checkpoint:
-    """The run's last checkpoint; raises `UsageError` where there is none or it is not what was saved."""
+    """The run's last checkpoint; raises `UsageError` if there is none or it is not what was saved."""
     paths = _checkpoints(run)
     if not paths:
         raise UsageError(f"{run} is damaged: it has no checkpoint")
@@ -75,8 +76,7 @@ def load_checkpoint(run: Path) -> Checkpoint:
         checksum = content.pop("sha256")
     except (ValueError, KeyError, TypeError, AttributeError):
         raise UsageError(f"checkpoint {path} is damaged: {way_out}") from None
-    if content.get("format") != FORMAT:
-        raise UsageError(f"checkpoint {path} is of format {content.get('format')!r}: this metarl reads {FORMAT}")
+    check_format(f"checkpoint {path} is", content.get("format"))
     if checksum != _checksum(content):
         raise UsageError(f"checkpoint {path} is damaged (wrong checksum): {way_out}")
     tensor_path = path.with_suffix(".safetensors")
@@ -91,7 +91,17 @@ def load_checkpoint(run: Path) -> Checkpoint:
         wall_seconds=content["wall_seconds"],
         tensors=safetensors.torch.load(tensors),
         values=content["values"],
+        window=content["window"],
+        buffers=content["buffers"],
     )
+
+
+def oldest_buffers(run: Path) -> Mapping[str, Any]:
+    """What the oldest checkpoint of the run, the one that needs most of the buffer files, records of them."""
+    try:
+        return json.loads(_checkpoints(run)[0].read_bytes())["buffers"]
+    except (ValueError, KeyError, TypeError):
+        return {}  # damaged: nothing is known to be out of use
 
 
 def _checkpoints(run: Path) -> list[Path]:

@@ -25,7 +25,7 @@ def write_atomically(path: Path, data: bytes | str) -> None:
 
 
 def check_writable(path: Path) -> None:
-    """Raises `UsageError` where a result could not be written to `path`: to be asked before it is computed."""
+    """Raises `UsageError` if a result could not be written to `path`. Ask before it is computed."""
     folder = path.absolute().parent
     if path.is_dir():
         raise UsageError(f"{path} is a folder: name a file")

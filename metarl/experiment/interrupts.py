@@ -35,7 +35,7 @@ class Interrupts:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """What is inside happens whole or, where it raises, as far as it came; a signal waits for its end."""
+        """A signal waits for the end of what is inside."""
         self._holding = True
         try:
             yield
@@ -51,5 +51,5 @@ class Interrupts:
 
 
 def say_how_to_go_on(run: Path, stopped: str) -> None:
-    """Tells on stderr where a run was `stopped` and the command that goes on with it."""
+    """Says on stderr where a run was `stopped` and the command that goes on with it."""
     print(f"stopped {stopped}; go on with: metarl resume {shlex.quote(str(run))}", file=sys.stderr)

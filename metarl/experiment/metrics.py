@@ -13,11 +13,49 @@ from metarl.experiment.files import write_atomically
 Row = dict[str, Any]
 
 
+class Window:
+    """The metrics of the iterations since the last row: sums, so that a row is their mean.
+
+    `state` makes another one that goes on with the same iterations.
+    """
+
+    def __init__(self, state: Mapping[str, Any] | None = None):
+        state = state or {}
+        self._sums = {name: math.nan if value is None else value for name, value in state.get("sums", {}).items()}
+        self._counts = dict(state.get("counts", {}))
+        self._seconds = float(state.get("seconds", 0.0))
+
+    def add(self, metrics: Mapping[str, int | float], seconds: float) -> None:
+        """One more iteration, which took `seconds`."""
+        for name, value in metrics.items():
+            self._sums[name] = self._sums.get(name, 0) + value
+            self._counts[name] = self._counts.get(name, 0) + 1
+        self._seconds += seconds
+
+    def row(self, iteration: int, env_steps: int, wall_seconds: float) -> Row:
+        """The row after `iteration`: each metric's mean over the iterations that have it, totals, and the speed."""
+        counts = self._counts
+        means = {name: total if counts[name] == 1 else total / counts[name] for name, total in self._sums.items()}
+        row = {"iteration": iteration, **means, "wall_seconds": wall_seconds}
+        if "env_steps" in self._sums:
+            row["env_steps"] = env_steps
+            row["steps_per_second"] = self._sums["env_steps"] / self._seconds
+        return row
+
+    def state(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "sums": {name: _finite(value) for name, value in self._sums.items()},
+            "counts": dict(self._counts),
+            "seconds": self._seconds,
+        }
+
+
 class MetricsLog:
     """Appends to the run's metrics.jsonl and its TensorBoard events, after `iteration` iterations.
 
-    There is a row for each iteration, or for each `every` of them. Rows beyond `iteration`, which a killed run may have
-    written after its last checkpoint, are cut off.
+    There is a row for each iteration, or for each `every` of them. Rows beyond `iteration` are cut off: a killed run
+    may have written them after its last checkpoint.
     """
 
     def __init__(self, run: Path, iteration: int, every: int = 1):
@@ -44,7 +82,7 @@ class MetricsLog:
 
 
 def cut_metrics(run: Path, iteration: int, every: int = 1) -> None:
-    """Leaves the rows of the first iterations; raises `UsageError` where they are not all there."""
+    """Leaves the rows of the first iterations; raises `UsageError` if some are missing."""
     path, wanted = run / "metrics.jsonl", iteration // every
     lines = _lines(path)
     if len(lines) != wanted or (lines and not lines[-1].endswith("\n")):
@@ -67,7 +105,7 @@ def read_any_metrics(run: Path) -> list[Row]:
 
 
 def metric_values(rows: Sequence[Row], name: str) -> list[float]:
-    """A metric along the rows, NaN where a row has none."""
+    """A metric along the rows, NaN for a row that has none."""
     return [math.nan if row.get(name) is None else float(row[name]) for row in rows]
 
 

@@ -1,9 +1,11 @@
 """Options by name, as YAML or a caller's dict has them, made into config dataclasses."""
 
 import dataclasses
+import json
 import types
 import typing
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from metarl.errors import UsageError
@@ -13,27 +15,28 @@ Config = TypeVar("Config")
 
 
 def build(cls: type[Config], options: Mapping[str, Any], owner: str, default: Config | None = None) -> Config:
-    """The dataclass `cls` from `options`, the rest as in `default` or the class's own defaults.
+    """The dataclass `cls` from `options`, the rest as in `default` or the class's own defaults, at every depth.
 
-    Lists become tuples and mappings nested dataclasses where the fields say so, and whole numbers floats. Raises
-    `UsageError`, naming `owner`, for an unknown name, a wrong type and a missing option without default.
+    If the fields say so, lists become tuples, mappings nested dataclasses, whole numbers floats and strings paths.
+    Raises `UsageError`, naming `owner`, for an unknown name, a wrong type and a missing option without default.
     """
     hints = typing.get_type_hints(cls)
-    known = [f.name for f in dataclasses.fields(cls)]  # type: ignore[arg-type]
-    values = {}
+    fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    known, values = list(fields), {}
     for name, value in options.items():
         if name not in known:
             near = near_matches(str(name), known)
             hint = f"did you mean {' or '.join(near)}?" if near else f"it has {', '.join(known)}"
             raise UsageError(f"{owner} has no option {name!r}; {hint}")
         try:
-            values[name] = _convert(value, hints[name], f"{owner}, option {name!r}")
+            usual = _default_value(fields[name]) if default is None else getattr(default, name)
+            values[name] = _convert(value, hints[name], f"{owner}, option {name!r}", usual)
         except TypeError:
             wanted = hints[name].__name__ if isinstance(hints[name], type) else str(hints[name])
             raise UsageError(f"{owner}, option {name!r}: want {wanted}, got {value!r}") from None
     if default is not None:
         return dataclasses.replace(default, **values)  # type: ignore[type-var]
-    missing = [f.name for f in dataclasses.fields(cls) if f.name not in values and _required(f)]  # type: ignore[arg-type]
+    missing = [f.name for f in fields.values() if f.name not in values and _required(f)]
     if missing:
         raise UsageError(f"{owner}: option {missing[0]!r} is missing")
     return cls(**values)
@@ -43,17 +46,30 @@ def _required(field: dataclasses.Field) -> bool:
     return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
-def _convert(value: Any, hint: Any, owner: str) -> Any:
-    """`value` as `hint` wants it; raises `TypeError` where it does not fit."""
+def _default_value(field: dataclasses.Field) -> Any:
+    """What the field holds if nothing is given; None if something has to be."""
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return None if field.default is dataclasses.MISSING else field.default
+
+
+def _convert(value: Any, hint: Any, owner: str, usual: Any = None) -> Any:
+    """`value` as `hint` wants it, options of a nested dataclass that are not given as in `usual`.
+
+    Raises `TypeError` if it does not fit.
+    """
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
-        return _convert_first(value, arguments, owner)
+        return _convert_first(value, arguments, owner, usual)
     if origin is tuple:
         return _convert_tuple(value, arguments, owner)
     if dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
-        return build(typing.cast(type, hint), value, owner)
+        hint = typing.cast(type, hint)
+        return build(type(usual), value, owner, usual) if isinstance(usual, hint) else build(hint, value, owner)
     if origin is Literal:
         fits = value in arguments
+    elif hint is Path and isinstance(value, str):
+        return Path(value)
     elif hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     elif hint in (int, float):
@@ -66,10 +82,10 @@ def _convert(value: Any, hint: Any, owner: str) -> Any:
     return value
 
 
-def _convert_first(value: Any, candidates: tuple[Any, ...], owner: str) -> Any:
+def _convert_first(value: Any, candidates: tuple[Any, ...], owner: str, usual: Any) -> Any:
     for candidate in candidates:
         try:
-            return _convert(value, candidate, owner)
+            return _convert(value, candidate, owner, usual)
         except TypeError:
             continue
     raise TypeError
@@ -83,3 +99,43 @@ def _convert_tuple(value: Any, items: tuple[Any, ...], owner: str) -> tuple[Any,
     if len(items) != len(value):
         raise TypeError
     return tuple(_convert(item, wanted, owner) for item, wanted in zip(value, items, strict=True))
+
+
+def read_config(cls: type[Config], path: Path, entries: Mapping[str, Any]) -> Config:
+    """The config dataclass that the entries of a run folder's config.yaml hold, all but its `output`.
+
+    Raises `UsageError` if an entry is missing or wrong.
+    """
+    file = path / "config.yaml"
+    names = [f.name for f in dataclasses.fields(cls) if f.name != "output"]  # type: ignore[arg-type]
+    for name in names:
+        if name not in entries:
+            raise UsageError(f"{file} is damaged: {name} is missing")
+    return build(cls, {name: entries[name] for name in names}, f"{file}")
+
+
+def plain(config: Any) -> dict[str, Any]:
+    """A config dataclass as the plain values of config.yaml, all but its `output`; tuples become lists.
+
+    Raises `UsageError` if an option is no plain value.
+    """
+    entries = {f.name: getattr(config, f.name) for f in dataclasses.fields(config) if f.name != "output"}
+    for name, value in entries.items():
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            entries[name] = dataclasses.asdict(value)
+    try:
+        return json.loads(json.dumps(entries, default=_path_text))
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"options must be plain values to be written to config.yaml: {error}") from None
+
+
+def check_seed(seed: int) -> None:
+    """Raises `UsageError` unless `seed` is a whole number of at least 0."""
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise UsageError(f"seed must be a whole number of at least 0, got {seed!r}")
+
+
+def _path_text(value: Any) -> str:
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"{value!r} is a {type(value).__name__}")

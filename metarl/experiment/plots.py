@@ -19,13 +19,15 @@ def plot_training(rows: list[Row], title: str, path: Path) -> None:
 
 
 def plot_adaptation(evaluation: Evaluation, title: str, path: Path) -> None:
-    """Mean return on unseen tasks against the episodes used to adapt, with the 95 % interval."""
+    """Mean return on unseen tasks against the episodes used to adapt, with the interval or range if there is one."""
     figure, axes = new_figure(title, "episodes of the task used", "return")
     rows = evaluation.summary()
     used = evaluation.episodes_used
     axes.plot(used, [row["return_mean"] for row in rows], marker="o", label="mean")
     low, high = [row["return_low"] for row in rows], [row["return_high"] for row in rows]
-    axes.fill_between(used, low, high, alpha=0.25, label="95 % interval")
+    if None not in low:
+        label = "95 % interval" if evaluation.note is None else "range of repetitions"
+        axes.fill_between(used, low, high, alpha=0.25, label=label)
     axes.legend()
     save_figure(figure, path)
 

@@ -21,7 +21,9 @@ from metarl.experiment.run_folder import read_entries
 POINTS = 200
 """Abscissae at which the curves of a kind are averaged."""
 LAST = 10
-"""The last 1/LAST of the rows counts as where training stands."""
+"""The last 1/LAST of the rows count as the end of training."""
+_NAMES = {"agent": ("agent", "env"), "few-shot": ("learner", "data")}
+"""Kind of run → the entries that say who is trained on what."""
 _NO_SETTINGS = {"format", "kind", "seed", "versions", "device", "checkpoint_every", "spec"}
 
 
@@ -36,11 +38,11 @@ class RunRecord:
 
     @classmethod
     def open(cls, path: Path) -> "RunRecord":
-        """Raises `UsageError` where the folder is no run, is damaged, or has no rows of metrics yet."""
+        """Raises `UsageError` if the folder is no run, is damaged, or has no rows of metrics yet."""
         entries = read_entries(path)
-        names = ({"agent", "env", "agent_options"}, {"learner", "data", "learner_options"})
-        if not isinstance(entries, Mapping) or not any(wanted <= entries.keys() for wanted in names):
-            raise UsageError(f"{path / 'config.yaml'} is damaged: it names neither an agent nor a learner")
+        for name in _NAMES[entries["kind"]]:
+            if name not in entries:
+                raise UsageError(f"{path / 'config.yaml'} is damaged: {name} is missing")
         rows = read_any_metrics(path)
         if not rows:
             raise UsageError(f"{path} has nothing to report yet: its metrics.jsonl is empty")
@@ -53,15 +55,15 @@ class RunRecord:
 
     @property
     def of_agent(self) -> bool:
-        return "agent" in self.entries
+        return self.entries["kind"] == "agent"
 
     @property
     def who(self) -> str:
-        return str(self.entries["agent" if self.of_agent else "learner"])
+        return str(self.entries[_NAMES[self.entries["kind"]][0]])
 
     @property
     def where(self) -> str:
-        return str(self.entries["env" if self.of_agent else "data"])
+        return str(self.entries[_NAMES[self.entries["kind"]][1]])
 
     @property
     def axes(self) -> tuple[str, str]:
@@ -185,7 +187,7 @@ def _number(value: float) -> str:
 
 
 def _agent_figures(evaluations: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return, or success where there is one, at the first and the last stage of adaptation."""
+    """Return, or success if there is one, at the first and the last stage of adaptation."""
     found: list[str] = []
     for stage in (0, -1):
         rows = [evaluation["summary"][stage] for evaluation in evaluations]
@@ -194,7 +196,7 @@ def _agent_figures(evaluations: Sequence[Mapping[str, Any]]) -> list[str]:
         name = "success" if "success_mean" in rows[0] else "return"
         if len(rows) == 1:
             mean, low, high = (rows[0][f"{name}_{part}"] for part in ("mean", "low", "high"))
-            text = f"{_number(mean)} ({_number(low)} … {_number(high)})"
+            text = _number(mean) + ("" if low is None else f" ({_number(low)} … {_number(high)})")
         else:
             text = _range([row[f"{name}_mean"] for row in rows])
         used = rows[0]["episodes_used"]

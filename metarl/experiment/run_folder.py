@@ -1,20 +1,18 @@
-"""The run folder: where a run is created, written down and opened again, wherever it has been moved since.
+"""The run folder: how a run is created, written down and opened again, wherever it has been moved since.
 
-config.yaml       every option, resolved; format and package versions
-metrics.jsonl     one object per iteration
+config.yaml       every option, resolved; format, kind of run and package versions
+metrics.jsonl     one object per row of progress
 events.out.…      the same for TensorBoard
-checkpoints/      the last few states of the agent
+checkpoints/      the last few states of the agent or learner
+buffers/          the agent's replay buffers, if it has any
 evaluation.json   the last evaluation
 plots/  videos/   what they show
 """
 
-import dataclasses
 import importlib.metadata
 import itertools
-import json
 import platform
-from collections.abc import Iterable, Mapping, Set
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,34 +20,24 @@ import torch
 import yaml
 
 from metarl.agent import Agent
-from metarl.distribution import TaskDistribution
 from metarl.errors import UsageError
-from metarl.experiment.checkpoints import FORMAT, Checkpoint, load_checkpoint
-from metarl.experiment.config import TrainConfig
+from metarl.experiment.agent_run import AgentRun
+from metarl.experiment.checkpoints import load_checkpoint
+from metarl.experiment.experiment import Experiment, Run
 from metarl.experiment.files import write_atomically
-from metarl.experiment.options import build
+from metarl.experiment.formats import FORMAT, check_format
+from metarl.registry import import_named
 
-_PACKAGES = ("metarl-kit", "torch", "numpy", "gymnasium", "mujoco", "mujoco-warp", "metaworld")
-
-
-@dataclass(frozen=True)
-class Run:
-    """A run folder, opened."""
-
-    path: Path
-    config: TrainConfig
-    distribution: TaskDistribution
-    agent: Agent
-    """In the state of the last checkpoint."""
-    checkpoint: Checkpoint
-
-    @property
-    def finished(self) -> bool:
-        return self.config.reached(self.checkpoint.iteration, self.checkpoint.env_steps) >= 1
+# By name, because the few-shot package is built upon this one and is imported only for its own runs.
+_EXPERIMENTS = {
+    "agent": "metarl.experiment.agent_run:AgentExperiment",
+    "few-shot": "metarl.fewshot.run:FewShotExperiment",
+}
+"""Kind of run → class of experiment."""
 
 
 def check_output(output: Path | None) -> None:
-    """Raises `UsageError` where `output` is taken: nothing is ever overwritten."""
+    """Raises `UsageError` if `output` is taken: nothing is ever overwritten."""
     if output is None:
         return
     if (output / "config.yaml").exists():
@@ -58,20 +46,17 @@ def check_output(output: Path | None) -> None:
         raise UsageError(f"output folder {output} is not empty: choose another")
 
 
-def create_run_folder(config: TrainConfig) -> Path:
-    """Makes the folder of a resolved `config` and writes its config.yaml."""
-    name = f"{config.agent}-{config.env}-seed{config.seed}".replace("/", "-")
-    return write_run_folder(config.output, name, _config_text(config))
-
-
-def write_run_folder(output: Path | None, name: str, text: str) -> Path:
-    """Makes the folder `output`, or runs/`name` or the first of its like that is free, with `text` as config.yaml."""
+def create_run_folder(experiment: Experiment) -> Path:
+    """Makes the folder of a run, its `output` or the first free one under runs/, and writes its config.yaml."""
+    output = experiment.config.output
     check_output(output)
+    text = _config_text(experiment)
     try:
         if output is not None:
             path = output
             path.mkdir(parents=True, exist_ok=True)
         else:
+            name = experiment.folder_name.replace("/", "-").replace(":", "-")
             path = _make_free_folder(Path("runs") / name)
         write_atomically(path / "config.yaml", text)
     except OSError as error:
@@ -79,53 +64,58 @@ def write_run_folder(output: Path | None, name: str, text: str) -> Path:
     return path
 
 
-def package_versions(packages: Iterable[str]) -> dict[str, str | None]:
-    """The versions of Python and of `packages`, None where one is not installed."""
-    return {"python": platform.python_version()} | {name: _version(name) for name in packages}
+def read_entries(path: Path) -> Mapping[str, Any]:
+    """What config.yaml of a run folder holds.
 
-
-def read_entries(path: Path) -> Any:
-    """What config.yaml of a run folder holds; raises `UsageError` where it is missing or no YAML."""
+    Raises `UsageError` if it is missing or damaged, and if the run is of another version's format.
+    """
     file = path / "config.yaml"
     if not path.is_dir():
         raise UsageError(f"there is no run folder {path}")
     if not file.is_file():
         raise UsageError(f"{path} is no run folder: it has no config.yaml")
     try:
-        return yaml.safe_load(file.read_bytes())
+        entries = yaml.safe_load(file.read_bytes())
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UsageError(f"{file} is damaged: {error}") from None
-
-
-def check_entries(path: Path, entries: Mapping[str, Any], names: Set[str]) -> None:
-    """Raises `UsageError` where `entries` are of another format or lack one of `names`."""
-    if entries.get("format") != FORMAT:
-        raise UsageError(f"{path} is a run of format {entries.get('format')!r}: this metarl reads format {FORMAT}")
-    missing = sorted(names - entries.keys())
-    if missing:
-        raise UsageError(f"{path / 'config.yaml'} is damaged: {missing[0]} is missing")
+    if not isinstance(entries, Mapping):
+        raise UsageError(f"{file} is damaged: it holds no options")
+    check_format(f"{path} is a run", entries.get("format"))
+    if entries.get("kind") not in _EXPERIMENTS:
+        raise UsageError(f"{file} is damaged: kind is {entries.get('kind')!r}, not {' or '.join(_EXPERIMENTS)}")
+    return entries
 
 
 def load_run(run: Path | str, *, device: torch.device | str | None = None) -> Run:
-    """Opens a run folder: its config, its task distribution and its agent, as the last checkpoint has it.
+    """Opens a run folder, of an agent or of a few-shot learner, as the last checkpoint has it.
 
-    `device` is the run's by default. Raises `UsageError` for a folder that is missing, damaged or of another version.
+    `device` is the run's by default. Replay buffers are left on disk. Raises `UsageError` if the folder is missing,
+    damaged or of another version.
+
+    >>> run = metarl.load_run("runs/maml")
+    >>> run.config.seed, run.checkpoint.iteration
     """
     path = Path(run)
-    config = _read_config(path)
-    if device is not None:
-        config = dataclasses.replace(config, device=str(device))
-    config = config.resolve()
-    distribution = config.make_distribution()
-    agent = config.make_agent(distribution)
+    entries = read_entries(path)
+    cls: type[Experiment] = import_named(_EXPERIMENTS[entries["kind"]])
+    experiment = cls.from_entries(path, entries, device)
+    trained = experiment.make()
     checkpoint = load_checkpoint(path)
-    agent.load_state(checkpoint.tensors, checkpoint.values)
-    return Run(path, config, distribution, agent, checkpoint)
+    trained.load_state(checkpoint.tensors, checkpoint.values)
+    return experiment.run(path, trained, checkpoint)
 
 
 def load_agent(run: Path | str, *, device: torch.device | str | None = None) -> Agent:
-    """The trained agent of a run folder, on the run's device or on `device`."""
-    return load_run(run, device=device).agent
+    """The trained agent of a run folder, on the run's device or on `device`.
+
+    Raises `UsageError` as `load_run` does, and for a few-shot run.
+
+    >>> agent = metarl.load_agent("runs/maml")
+    """
+    opened = load_run(run, device=device)
+    if not isinstance(opened, AgentRun):
+        raise UsageError(f"{opened.path} is a few-shot run: metarl.fewshot.load opens its learner")
+    return opened.agent
 
 
 def _make_free_folder(base: Path) -> Path:
@@ -141,14 +131,14 @@ def _make_free_folder(base: Path) -> Path:
     raise AssertionError("unreachable")
 
 
-def _config_text(config: TrainConfig) -> str:
-    entries = {f.name: getattr(config, f.name) for f in dataclasses.fields(config) if f.name != "output"}
-    entries["agent_options"] = dataclasses.asdict(config.agent_options)  # type: ignore[arg-type]
-    try:
-        plain = json.loads(json.dumps(entries))  # tuples become lists
-    except (TypeError, ValueError) as error:
-        raise UsageError(f"options must be plain values to be written to config.yaml: {error}") from None
-    return yaml.safe_dump({"format": FORMAT, **plain, "versions": package_versions(_PACKAGES)}, sort_keys=False)
+def _config_text(experiment: Experiment) -> str:
+    content = {"format": FORMAT, "kind": experiment.kind, **experiment.entries()}
+    return yaml.safe_dump(content | {"versions": _versions(experiment.packages)}, sort_keys=False)
+
+
+def _versions(packages: Iterable[str]) -> dict[str, str | None]:
+    """The versions of Python and of `packages`, None for one that is not installed."""
+    return {"python": platform.python_version()} | {name: _version(name) for name in packages}
 
 
 def _version(package: str) -> str | None:
@@ -156,12 +146,3 @@ def _version(package: str) -> str | None:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
-
-
-def _read_config(path: Path) -> TrainConfig:
-    entries, file = read_entries(path), path / "config.yaml"
-    if not isinstance(entries, Mapping):
-        raise UsageError(f"{file} is damaged: it holds no options")
-    names = {f.name for f in dataclasses.fields(TrainConfig)} - {"output"}
-    check_entries(path, entries, names)
-    return build(TrainConfig, {name: entries[name] for name in names}, f"{file}")

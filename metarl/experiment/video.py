@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, UInt8
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from metarl.rollout import Policy, PolicyStep, Trajectories, collect
+from metarl.rollout import Policy, PolicyStep, Trajectories, Transition, collect
 from metarl.vector_env import TaskVectorEnv
 
 BLOCK = 16
@@ -25,7 +25,7 @@ def open_video(path: Path, fps: int = 30) -> Iterator[Any]:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.stem}.partial{path.suffix}")
     try:
-        # Its own context manager does not close the file where an exception passes.
+        # Its own context manager does not close the file if an exception passes.
         with closing(imageio.get_writer(partial, fps=fps, macro_block_size=BLOCK, codec="libx264")) as writer:
             yield writer
         partial.replace(path)
@@ -33,15 +33,13 @@ def open_video(path: Path, fps: int = 30) -> Iterator[Any]:
         partial.unlink(missing_ok=True)
 
 
-def record_episode(
-    env: TaskVectorEnv, policy: Policy, horizon: int, writer: Any, caption: str, *, seed: int
-) -> Trajectories:
-    """Runs `policy` for one episode and gives the writer one frame for every step of it, under `caption`.
+def record_episode(env: TaskVectorEnv, policy: Policy, writer: Any, caption: str, *, seed: int) -> Trajectories:
+    """Runs a fork of `policy` for one episode and gives the writer one frame for every step of it, under `caption`.
 
     `env` is a single environment with `render_mode="rgb_array"`. A frame shows the state that the action is chosen in:
     after the last step the environment has already been reset.
     """
-    return collect(env, _RecordedPolicy(env, policy, writer, caption), horizon, seed=seed)
+    return collect(env, _RecordedPolicy(env, policy.fork(), writer, caption), episodes=1, seed=seed)
 
 
 def caption_frame(frame: UInt8[np.ndarray, "H W 3"], caption: str) -> UInt8[np.ndarray, "H2 W2 3"]:
@@ -53,21 +51,19 @@ def caption_frame(frame: UInt8[np.ndarray, "H W 3"], caption: str) -> UInt8[np.n
     return np.asarray(picture)
 
 
-class _RecordedPolicy:
-    """A policy that is filmed until its first episode ends."""
+class _RecordedPolicy(Policy):
+    """A policy that is filmed as it acts."""
 
     def __init__(self, env: TaskVectorEnv, policy: Policy, writer: Any, caption: str):
         self.env, self.policy, self.writer, self.caption = env, policy, writer, caption
-        self.filming = True
 
     def act(self, observations: Float[Tensor, "M N D"]) -> PolicyStep:
-        if self.filming:
-            frames: Sequence[np.ndarray] = self.env.render() or ()
-            self.writer.append_data(caption_frame(frames[0], self.caption))
+        frames: Sequence[np.ndarray] = self.env.render() or ()
+        self.writer.append_data(caption_frame(frames[0], self.caption))
         return self.policy.act(observations)
 
-    def observe(
-        self, rewards: Float[Tensor, "M N"], terminated: Bool[Tensor, "M N"], truncated: Bool[Tensor, "M N"]
-    ) -> None:
-        self.filming = self.filming and not bool((terminated | truncated).any())
-        self.policy.observe(rewards, terminated, truncated)
+    def observe(self, transition: Transition) -> None:
+        self.policy.observe(transition)
+
+    def begin_trial(self, mask: Bool[Tensor, "M N"]) -> None:
+        self.policy.begin_trial(mask)

@@ -1,19 +1,24 @@
 """Supervised few-shot learning: episodes, data, learners and objectives, on the inner loop that MAML-RL uses.
 
+run = metarl.train(metarl.fewshot.FewShotConfig("protonet", "glyphs"))
 learner = metarl.fewshot.load(run)
 probabilities = learner.predict(support_x, support_y, query_x)
 """
 
+from metarl.experiment import resume, train
+from metarl.fewshot.data import DataConfig, DataSet
 from metarl.fewshot.episodes import Episodes, EpisodeShape, Pool, Samples, TaskSpec
 from metarl.fewshot.evaluation import evaluate
 from metarl.fewshot.learner import Learner, LearnerConfig
-from metarl.fewshot.run import FewShotConfig, load
-from metarl.fewshot.training import resume, train
+from metarl.fewshot.run import FewShotConfig, FewShotRun, load
 
 __all__ = [
+    "DataConfig",
+    "DataSet",
     "EpisodeShape",
     "Episodes",
     "FewShotConfig",
+    "FewShotRun",
     "Learner",
     "LearnerConfig",
     "Pool",

@@ -77,7 +77,7 @@ def evaluate(
 
 
 def summarize(parts: list[Tensor]) -> tuple[float | None, float | None, int]:
-    """Mean, half width of its 95 % interval, and how many values were NaN and are left out; None where none is left."""
+    """Mean, half width of its 95 % interval, and how many values were NaN and are left out; None if none is left."""
     values = torch.cat(parts).double()
     kept = values[~values.isnan()]
     if len(kept) == 0:

@@ -40,11 +40,11 @@ class LearnerConfig:
     halve_every: int | None = None
     """Training steps after which the learning rate halves, again and again."""
     train_ways: int | None = None
-    """Ways of the training episodes; those of the test where not given."""
+    """Ways of the training episodes; those of the test if not given."""
     train_shots: int | None = None
-    """Shots of the training episodes; those of the test where not given."""
+    """Shots of the training episodes; those of the test if not given."""
     train_queries: int | None = None
-    """Queries per way of the training episodes; those of the test where not given."""
+    """Queries per way of the training episodes; those of the test if not given."""
     width: int = 64
     """Filters of each convolution (images)."""
     hidden: tuple[int, ...] = (64, 64)
@@ -63,7 +63,7 @@ class LearnerConfig:
 class Learner(abc.ABC):
     """A few-shot learner on `device`, initialised from `seed`.
 
-    A subclass says in `build` what it is made of. Raises `UsageError` where the learner cannot learn tasks like `spec`.
+    A subclass says in `build` what it is made of. Raises `UsageError` if the learner cannot learn tasks like `spec`.
     """
 
     config_class: ClassVar[type[LearnerConfig]] = LearnerConfig
@@ -100,7 +100,7 @@ class Learner(abc.ABC):
 
     @classmethod
     def default_config(cls, spec: TaskSpec) -> LearnerConfig:
-        """The options that suit tasks like `spec` where the user names none."""
+        """The options that suit tasks like `spec` if the user names none."""
         return cls.config_class()
 
     @property
@@ -202,7 +202,7 @@ class Learner(abc.ABC):
 
     @torch.no_grad()
     def load_state(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
-        """Restores what `state` returned; raises `UsageError` where it is not of this learner."""
+        """Restores what `state` returned; raises `UsageError` if it is not of this learner."""
         named = self._named()
         if {name: tuple(value.shape) for name, value in named.items()} != {
             name: tuple(value.shape) for name, value in tensors.items() if not name.startswith("optimizer.")

@@ -1,5 +1,6 @@
 """The pictures of a few-shot run: one test episode with its predictions, the embedding, and the training curve."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,6 @@ from metarl.experiment.plots import new_figure, save_figure
 from metarl.fewshot.data import DataSet
 from metarl.fewshot.episodes import Episodes, EpisodeShape
 from metarl.fewshot.learner import Learner
-from metarl.fewshot.run import FewShotRun
 
 HEIGHT = 4.5
 """Inches of a plot."""
@@ -23,21 +23,21 @@ SHOWN = 10
 
 
 @torch.no_grad()
-def draw_pictures(run: FewShotRun, data: DataSet, rows: list[dict[str, Any]]) -> None:
-    """Writes plots/episode.png, plots/training.png and, for classification, plots/embedding.png."""
-    learner, plots = run.learner, run.path / "plots"
-    title = f"{run.config.learner} on {run.config.data}"
-    episode = data.episodes("test", 1, learner.spec.shape, seed=run.config.seed).to(learner.device)
+def draw_pictures(
+    learner: Learner, data: DataSet, seed: int, title: str, rows: list[dict[str, Any]], folder: Path
+) -> None:
+    """Writes episode.png, training.png and, for classification, embedding.png into `folder`."""
+    episode = data.episodes("test", 1, learner.spec.shape, seed=seed).to(learner.device)
     if learner.spec.kind == "regression":
-        save_figure(_regression(learner, episode, title), plots / "episode.png")
+        save_figure(_regression(learner, episode, title), folder / "episode.png")
     else:
         if data.preprocessing.is_image:
             figure = _image_episode(learner, episode, title)
         else:
             figure = _table_episode(learner, episode, title)
-        save_figure(figure, plots / "episode.png")
-        save_figure(_embedding(learner, data, run.config.seed, title), plots / "embedding.png")
-    save_figure(_training(rows, learner.metric, title), plots / "training.png")
+        save_figure(figure, folder / "episode.png")
+        save_figure(_embedding(learner, data, seed, title), folder / "embedding.png")
+    save_figure(_training(rows, learner.metric, title), folder / "training.png")
 
 
 def principal_components(rows: Float[Tensor, "n D"], count: int = 2) -> Float[Tensor, "n count"]:

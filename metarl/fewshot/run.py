@@ -1,51 +1,65 @@
-"""A few-shot run: what is trained on what, its folder, and how it is opened again.
+"""Runs that train and test a few-shot learner on a data set: configuration, experiment and training.
 
-config.yaml       every option, resolved, and what the learner knows of its tasks; format and package versions
-metrics.jsonl     one object per row of progress
-checkpoints/      the last few states of the learner
-evaluation.json   the test
-plots/            an episode with its predictions, the embedding, the training curve
+The folder is that of `metarl.experiment.run_folder`. Its config.yaml also holds what the learner knows of its tasks, so
+that it can be opened without the data.
 """
 
+import contextlib
 import dataclasses
-import json
-from collections.abc import Mapping
+import functools
+import math
+import shlex
+import time
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
-import yaml
+from torch import Tensor
 
 from metarl.devices import resolve_device
 from metarl.errors import UsageError
-from metarl.experiment.checkpoints import FORMAT, Checkpoint, load_checkpoint
-from metarl.experiment.options import build
-from metarl.experiment.run_folder import check_entries, package_versions, read_entries, write_run_folder
-from metarl.fewshot.data import DataConfig, DataSet, open_data
+from metarl.experiment.checkpoints import Checkpoint
+from metarl.experiment.engine import Training
+from metarl.experiment.experiment import Experiment, Run, Trained
+from metarl.experiment.metrics import Row
+from metarl.experiment.options import build, check_seed, plain, read_config
+from metarl.experiment.run_folder import load_run
+from metarl.fewshot.command_line import changed_flags
+from metarl.fewshot.data import DataConfig, DataSet, data_config, open_data
 from metarl.fewshot.episodes import EpisodeShape, TaskSpec
 from metarl.fewshot.learner import Learner, LearnerConfig
 from metarl.fewshot.learners import learner_class
 from metarl.fewshot.objectives import objective_class
 from metarl.fewshot.objectives.plain import ObjectiveConfig
+from metarl.fewshot.pictures import draw_pictures
+from metarl.fewshot.result import RESULT, measure, write_result
+from metarl.randomness import derive_seed
 from metarl.tasks import check_count
 
-_PACKAGES = ("metarl-kit", "torch", "numpy", "pillow", "matplotlib")
-_KIND = "few-shot"
+ROWS = 500
+"""Rows of metrics that a whole run has at most: each is the mean over the steps since the one before."""
+_FLAGS = ("ways", "shots", "queries", "episodes", "test_shots", "test_queries", "seed")
+"""The flags of `metarl fewshot` that change figures, besides those of the learner, the data and the objective."""
 
 
 @dataclass(frozen=True)
 class FewShotConfig:
-    """One few-shot run. `resolve` checks it and fills in what was left open."""
+    """One few-shot run. `resolve` checks it and fills in what is left open.
+
+    >>> config = FewShotConfig(learner="protonet", data="omniglot", data_options={"root": "data/omniglot"}, shots=5)
+    >>> learner = metarl.fewshot.load(metarl.train(config))
+    """
 
     learner: str
-    """Name of the learner."""
+    """Id of the learner, or MODULE:NAME."""
     data: str
-    """Name of the data set."""
+    """Id of the data set, or MODULE:NAME."""
     objective: str = "plain"
-    """Name of the objective."""
+    """Id of the objective, or MODULE:NAME."""
     ways: int | None = None
-    """Classes of a test episode (N); what suits the data where not given."""
+    """Classes of a test episode (N); what suits the data if not given."""
     shots: int | None = None
     """Support examples of each class (K)."""
     queries: int | None = None
@@ -59,9 +73,9 @@ class FewShotConfig:
     episodes: int = 600
     """Test episodes."""
     test_shots: tuple[int, ...] = ()
-    """Shots to test with, too."""
+    """More numbers of shots to test with."""
     test_queries: tuple[int, ...] = ()
-    """Queries of each class to test with, too."""
+    """More numbers of queries of each class to test with."""
     device: str = "cpu"
     """Where to compute: cpu, cuda or cuda:N."""
     seed: int = 0
@@ -69,33 +83,19 @@ class FewShotConfig:
     checkpoint_every: int = 1000
     """Training steps between checkpoints."""
     output: Path | None = None
-    """The run folder; runs/LEARNER-DATA-seedSEED where not given."""
+    """The run folder; runs/LEARNER-DATA-seedSEED if not given."""
 
-    def resolve(self, data: DataSet, spec: TaskSpec) -> "FewShotConfig":
-        """The same run with every option spelled out; raises `UsageError` for what cannot be trained."""
-        for name in ("episodes", "checkpoint_every"):
-            check_count(name, getattr(self, name))
-        for name in ("test_shots", "test_queries"):
-            for count in getattr(self, name):
-                check_count(name, count)
-        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
-            raise UsageError(f"seed must be a whole number of at least 0, got {self.seed!r}")
-        return dataclasses.replace(
-            self,
-            ways=spec.shape.ways,
-            shots=spec.shape.shots,
-            queries=spec.shape.queries,
-            learner_options=self._learner_options(spec),
-            data_options=data.config,
-            objective_options=self._objective_options(),
-            device=str(resolve_device(self.device)),
-        )
+    def resolve(self, data: DataSet | None = None) -> "FewShotExperiment":
+        """The run with everything that it names; raises `UsageError` for what cannot be trained.
 
-    def open_data(self) -> DataSet:
-        return open_data(self.data, self.data_options)
+        `data` is the data set that `data` and `data_options` name, if it has been opened already.
+        """
+        data = open_data(self.data, self.data_options) if data is None else data
+        config = dataclasses.replace(self, data_options=data.config)
+        return FewShotExperiment(config, self.spec(data), data)
 
     def spec(self, data: DataSet) -> TaskSpec:
-        """The tasks of the test, sizes that are not given as suits the data."""
+        """The tasks of the test; sizes that are not given are what suits the data."""
         default = data.default_shape()
         given = {name: getattr(self, name) for name in ("ways", "shots", "queries")}
         shape = dataclasses.replace(default, **{name: value for name, value in given.items() if value is not None})
@@ -103,96 +103,215 @@ class FewShotConfig:
             raise UsageError(f"{self.data} is regression: it has no classes, leave --ways out")
         return data.spec(shape)
 
-    def test_shapes(self, spec: TaskSpec) -> list[EpisodeShape]:
-        """All episodes to test on, those of `spec` first: every number of shots with every number of queries."""
-        shape = spec.shape
-        return [
-            dataclasses.replace(shape, shots=shots, queries=queries)
-            for shots in (shape.shots, *self.test_shots)
-            for queries in (shape.queries, *self.test_queries)
-        ]
 
-    def make_learner(self, spec: TaskSpec) -> Learner:
-        """The learner as it is before any training."""
-        objective = objective_class(self.objective)(self._objective_options(), spec)
-        cls = learner_class(self.learner)
-        return cls(
-            self._learner_options(spec), spec, objective=objective, device=resolve_device(self.device), seed=self.seed
+class FewShotExperiment(Experiment):
+    """A `FewShotConfig` with its learner's and its objective's classes and options; the data are opened when needed."""
+
+    kind = "few-shot"
+    packages = ("metarl-kit", "torch", "numpy", "pillow", "matplotlib")
+    config: FewShotConfig
+
+    def __init__(self, config: FewShotConfig, spec: TaskSpec, data: DataSet | None = None):
+        for name in ("episodes", "checkpoint_every"):
+            check_count(name, getattr(config, name))
+        for name in ("test_shots", "test_queries"):
+            for count in getattr(config, name):
+                check_count(name, count)
+        check_seed(config.seed)
+        self.spec = spec
+        self.device = resolve_device(config.device)
+        self.learner_class = learner_class(config.learner)
+        self.objective_class = objective_class(config.objective)
+        self.options = self._learner_options(config)
+        self._opened = data
+        self.config = dataclasses.replace(
+            config,
+            ways=spec.shape.ways,
+            shots=spec.shape.shots,
+            queries=spec.shape.queries,
+            learner_options=self.options,
+            data_options=data_config(config.data, config.data_options),
+            objective_options=self._objective_options(config),
+            device=str(self.device),
         )
 
-    def _learner_options(self, spec: TaskSpec) -> LearnerConfig:
-        cls = learner_class(self.learner)
-        if spec.kind not in cls.kinds:
-            raise UsageError(f"{self.learner} learns {' and '.join(cls.kinds)}, and {self.data} is {spec.kind}")
-        if isinstance(self.learner_options, LearnerConfig):
-            return self.learner_options
-        default = cls.default_config(spec)
-        return build(type(default), self.learner_options, f"learner {self.learner!r}", default)
+    @functools.cached_property
+    def data(self) -> DataSet:
+        """The data set, read at the first call; raises `UsageError` if it is not what the learner was trained on."""
+        if self._opened is not None:
+            return self._opened
+        data = open_data(self.config.data, self.config.data_options)
+        if data.spec(self.spec.shape) != self.spec:
+            raise UsageError(f"data set {self.config.data!r} is not what the run was made with: its examples differ")
+        return data
 
-    def _objective_options(self) -> ObjectiveConfig:
-        if isinstance(self.objective_options, ObjectiveConfig):
-            return self.objective_options
-        cls = objective_class(self.objective)
-        return build(cls.config_class, self.objective_options, f"objective {self.objective!r}")
+    @property
+    def title(self) -> str:
+        return f"{self.config.learner} on {self.config.data}"
+
+    @property
+    def folder_name(self) -> str:
+        return f"{self.config.learner}-{self.config.data}-seed{self.config.seed}"
+
+    def entries(self) -> dict[str, Any]:
+        return plain(self.config) | {"spec": plain(self.spec)}
+
+    @classmethod
+    def from_entries(
+        cls, path: Path, entries: Mapping[str, Any], device: torch.device | str | None
+    ) -> "FewShotExperiment":
+        config, file = read_config(FewShotConfig, path, entries), path / "config.yaml"
+        if not isinstance(entries.get("spec"), Mapping):
+            raise UsageError(f"{file} is damaged: spec is missing")
+        spec = build(TaskSpec, entries["spec"], f"{file}, spec")
+        return cls(config if device is None else dataclasses.replace(config, device=str(device)), spec)
+
+    def make(self) -> Learner:
+        objective = self.objective_class(cast(ObjectiveConfig, self.config.objective_options), self.spec)
+        return self.learner_class(
+            self.options, self.spec, objective=objective, device=self.device, seed=self.config.seed
+        )
+
+    def test_shapes(self) -> list[EpisodeShape]:
+        """All episodes to test on, those of the run first: every number of shots with every number of queries."""
+        shape = self.spec.shape
+        return [
+            dataclasses.replace(shape, shots=shots, queries=queries)
+            for shots in (shape.shots, *self.config.test_shots)
+            for queries in (shape.queries, *self.config.test_queries)
+        ]
+
+    def command(self) -> str:
+        """`metarl fewshot …` with the options of the run that are not their defaults.
+
+        Left out is what changes no figure: the output folder, the device and the checkpoints.
+        """
+        config, data = self.config, self.data
+        words = ["metarl", "fewshot", config.learner, "--data", config.data]
+        if config.objective != FewShotConfig.objective:
+            words += ["--objective", config.objective]
+        usual = FewShotConfig(config.learner, config.data, **dataclasses.asdict(data.default_shape()))
+        words += changed_flags(config, usual, _FLAGS)
+        words += changed_flags(self.options, self.learner_class.default_config(self.spec))
+        words += changed_flags(data.config, type(data).config_class())
+        words += changed_flags(config.objective_options, self.objective_class.config_class())
+        return shlex.join(words)
+
+    def origin(self, training_seconds: float) -> dict[str, Any]:
+        """What evaluation.json says of the run before the figures."""
+        config = self.config
+        return {
+            "learner": config.learner,
+            "data": config.data,
+            "objective": config.objective,
+            "command": self.command(),
+            "training_seconds": training_seconds,
+        }
+
+    def share(self, iteration: int, env_steps: int) -> float:
+        return iteration / self.options.iterations
+
+    def is_concluded(self, path: Path) -> bool:
+        return (path / RESULT).exists()
+
+    @contextlib.contextmanager
+    def training(self, trained: Trained) -> Iterator["FewShotTraining"]:
+        yield FewShotTraining(self, cast(Learner, trained))
+
+    def run(self, path: Path, trained: Trained, checkpoint: Checkpoint) -> "FewShotRun":
+        return FewShotRun(path, self, cast(Learner, trained), checkpoint)
+
+    def _learner_options(self, config: FewShotConfig) -> LearnerConfig:
+        cls, options = self.learner_class, config.learner_options
+        if self.spec.kind not in cls.kinds:
+            raise UsageError(
+                f"{config.learner} learns {' and '.join(cls.kinds)}, and {config.data} is {self.spec.kind}"
+            )
+        if isinstance(options, LearnerConfig):
+            return options
+        default = cls.default_config(self.spec)
+        return build(type(default), options, f"learner {config.learner!r}", default)
+
+    def _objective_options(self, config: FewShotConfig) -> ObjectiveConfig:
+        options = config.objective_options
+        if isinstance(options, ObjectiveConfig):
+            return options
+        return build(self.objective_class.config_class, options, f"objective {config.objective!r}")
+
+
+class FewShotTraining(Training):
+    """An iteration, a training step, draws episodes and fits the learner to them; in the end comes the test."""
+
+    unit = "step"
+    brief = True
+
+    def __init__(self, experiment: FewShotExperiment, learner: Learner):
+        self.experiment, self.learner, self.data = experiment, learner, experiment.data
+        self.title = experiment.title
+        self.checkpoint_every = experiment.config.checkpoint_every
+        self.row_every = -(-learner.config.iterations // ROWS)
+        episodes = [("train", learner.training_shape), *(("test", shape) for shape in experiment.test_shapes())]
+        for split, shape in episodes:
+            learner.objective.check(self.data.episodes(split, 1, shape, seed=0))  # raises if the data do not suffice
+
+    def iterate(self, iteration: int) -> Mapping[str, int | float]:
+        """One step; its metrics tell also the milliseconds of drawing the episodes and of all."""
+        learner, seed, start = self.learner, self.experiment.config.seed, time.perf_counter()
+        episode_seed = derive_seed("few-shot episodes", seed, iteration)
+        episodes = self.data.episodes("train", learner.config.num_tasks, learner.training_shape, seed=episode_seed)
+        episodes = episodes.to(learner.device)
+        drawn = time.perf_counter()
+        metrics = learner.fit(episodes, seed=derive_seed("few-shot fit", seed, iteration))
+        if not math.isfinite(metrics["loss"]):
+            raise UsageError(f"training diverged at step {iteration} (loss {metrics['loss']}): lower the step sizes")
+        noted = learner.objective.check(episodes)
+        return {**metrics, **noted, "drawing_ms": 1e3 * (drawn - start), "step_ms": 1e3 * (time.perf_counter() - start)}
+
+    def share(self, iteration: int, env_steps: int) -> float:
+        return self.experiment.share(iteration, env_steps)
+
+    def state(self) -> tuple[Mapping[str, Tensor], Mapping[str, Any]]:
+        return self.learner.state()
+
+    def describe(self, row: Row) -> tuple[str, str]:
+        score = row.get(self.learner.metric)
+        shown = "" if score is None else f"{self.learner.metric} {score:.4f}  "
+        steps = f"step {row['iteration']}/{self.learner.config.iterations}"
+        return f"{steps}  loss {row['loss']:.4f}  {shown}{row['step_ms']:.1f} ms/step", ""
+
+    def conclude(self, path: Path, rows: list[Row], show: bool) -> None:
+        experiment, learner, config = self.experiment, self.learner, self.experiment.config
+        shapes = experiment.test_shapes()
+        found = measure(learner, self.data, shapes, episodes=config.episodes, seed=config.seed, show=show)
+        draw_pictures(learner, self.data, config.seed, self.title, rows, path / "plots")
+        write_result(path / RESULT, experiment.origin(rows[-1]["wall_seconds"]) | found)
 
 
 @dataclass(frozen=True)
-class FewShotRun:
-    """A few-shot run folder, opened; the data are not read."""
+class FewShotRun(Run):
+    """A run folder of `metarl fewshot`, opened; the data are not read.
 
-    path: Path
-    config: FewShotConfig
-    learner: Learner
-    """In the state of the last checkpoint."""
-    checkpoint: Checkpoint
+    >>> run = metarl.load_run("runs/protonet")
+    >>> metarl.fewshot.evaluate(run.learner, run.experiment.data)["accuracy"]
+    """
 
+    experiment: FewShotExperiment
+    trained: Learner
 
-def create_run_folder(config: FewShotConfig, spec: TaskSpec) -> Path:
-    """Makes the folder of a resolved `config` and writes its config.yaml."""
-    name = f"{config.learner}-{config.data}-seed{config.seed}"
-    return write_run_folder(config.output, name, _config_text(config, spec))
-
-
-def is_fewshot_run(run: Path | str) -> bool:
-    """Whether `run` is a folder of `metarl fewshot`."""
-    try:
-        entries = yaml.safe_load((Path(run) / "config.yaml").read_bytes())
-    except (OSError, yaml.YAMLError, UnicodeDecodeError):
-        return False
-    return isinstance(entries, Mapping) and entries.get("kind") == _KIND
-
-
-def load_run(run: Path | str, *, device: torch.device | str | None = None) -> FewShotRun:
-    """Opens a run folder; needs no data. Raises `UsageError` where it is missing, damaged or of another version."""
-    path = Path(run)
-    config, spec = _read_config(path)
-    if device is not None:
-        config = dataclasses.replace(config, device=str(device))
-    learner = config.make_learner(spec)
-    checkpoint = load_checkpoint(path)
-    learner.load_state(checkpoint.tensors, checkpoint.values)
-    return FewShotRun(path, config, learner, checkpoint)
+    @property
+    def learner(self) -> Learner:
+        """In the state of the last checkpoint."""
+        return self.trained
 
 
 def load(run: Path | str, *, device: torch.device | str | None = None) -> Learner:
-    """The trained learner of a run folder: `load(run).predict(support_x, support_y, query_x)`."""
-    return load_run(run, device=device).learner
+    """The trained learner of a run folder, on the run's device or on `device`.
 
+    Raises `UsageError` as `metarl.load_run` does, and for a run of an agent.
 
-def _config_text(config: FewShotConfig, spec: TaskSpec) -> str:
-    entries = {f.name: getattr(config, f.name) for f in dataclasses.fields(config) if f.name != "output"}
-    for name in ("learner_options", "data_options", "objective_options"):
-        entries[name] = dataclasses.asdict(entries[name])
-    versions = package_versions(_PACKAGES)
-    content = {"format": FORMAT, "kind": _KIND, **entries, "spec": dataclasses.asdict(spec), "versions": versions}
-    return yaml.safe_dump(json.loads(json.dumps(content, default=str)), sort_keys=False)  # tuples become lists
-
-
-def _read_config(path: Path) -> tuple[FewShotConfig, TaskSpec]:
-    entries, file = read_entries(path), path / "config.yaml"
-    if not isinstance(entries, Mapping) or entries.get("kind") != _KIND:
-        raise UsageError(f"{path} is no run of metarl fewshot")
-    names = {f.name for f in dataclasses.fields(FewShotConfig)} - {"output"}
-    check_entries(path, entries, names | {"spec"})
-    config = build(FewShotConfig, {name: entries[name] for name in names}, f"{file}")
-    return config, build(TaskSpec, entries["spec"], f"{file}, spec")
+    >>> metarl.fewshot.load("runs/protonet").predict(support_x, support_y, query_x)
+    """
+    opened = load_run(run, device=device)
+    if not isinstance(opened, FewShotRun):
+        raise UsageError(f"{opened.path} is no run of metarl fewshot: metarl.load_agent opens its agent")
+    return opened.learner

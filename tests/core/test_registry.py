@@ -81,8 +81,11 @@ def test_a_package_registers_its_families_and_agents(tmp_path):
         def register():
             metarl.register_distribution("ThreeArms-v0", lambda pulls=4: metarl.make("Bandit-v0", arms=3, pulls=pulls))
             metarl.register_agent("mine", "metarl_example:Mine")
+            metarl.register_learner("close", "metarl.fewshot.learners.protonet:ProtoNet")
+            metarl.register_data("waves", "metarl.fewshot.data.sinusoid:Sinusoid")
+            metarl.register_objective("plainest", "metarl.fewshot.objectives.plain:Objective")
 
-        class Mine:
+        class Mine(metarl.Agent):
             pass
         """,
     )
@@ -94,6 +97,11 @@ def test_a_package_registers_its_families_and_agents(tmp_path):
         assert "ThreeArms-v0" in metarl.list_distributions() and "Bandit-v0" in metarl.list_distributions()
         assert metarl.make("ThreeArms-v0", pulls=7).horizon == 7
         assert agent_class("mine").__name__ == "Mine" and "mine" in metarl.list_agents()
+        assert {"close", "maml"} <= set(metarl.list_learners())
+        assert {"waves", "omniglot"} <= set(metarl.list_data())
+        assert {"plainest", "fairness"} <= set(metarl.list_objectives())
+        from metarl.fewshot.learners import learner_class
+        assert learner_class("close") is learner_class("protonet")
         """,
     )
     assert done.returncode == 0, done.stderr

@@ -16,4 +16,5 @@ def _hill_climber() -> Iterator[None]:
     """Registers the hill climber for the tests of this folder alone."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(registry._agents, "hill-climber", "hill_climber:HillClimber")
+        patch.setitem(registry._agents, "hoarder", "hill_climber:Hoarder")
         yield

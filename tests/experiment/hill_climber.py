@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -10,7 +10,18 @@ from torch import Tensor
 
 from metarl.agent import Agent, AgentConfig
 from metarl.randomness import make_generator
-from metarl.rollout import PolicyStep, collect, standardize
+from metarl.replay import ReplayBuffer
+from metarl.rollout import Policy, PolicyStep, collect, standardize
+
+
+@dataclass(frozen=True)
+class SearchConfig:
+    """Nested options, whose defaults depend on the environments."""
+
+    decay: float = 1.0
+    """Factor on the step size."""
+    horizon: int = 0
+    """Only noted."""
 
 
 @dataclass(frozen=True)
@@ -25,9 +36,10 @@ class HillClimberConfig(AgentConfig):
     layers: tuple[int, ...] = ()
     pause: float = 0.0
     """Seconds to wait in each iteration, so that a test can stop one."""
+    search: SearchConfig = field(default_factory=SearchConfig)
 
 
-class LinearPolicy:
+class LinearPolicy(Policy):
     """One weight matrix per environment of a task: `[N, A, D + 1]`."""
 
     def __init__(self, weights: Tensor):
@@ -37,18 +49,19 @@ class LinearPolicy:
         padded = torch.cat([observations, torch.ones_like(observations[..., :1])], dim=-1)
         return PolicyStep(torch.einsum("nad,mnd->mna", self.weights, padded))
 
-    def observe(self, rewards: Tensor, terminated: Tensor, truncated: Tensor) -> None:
-        pass
-
 
 class HillClimber(Agent):
     config_class = HillClimberConfig
 
-    def __init__(self, config, spec, *, device="cpu", seed=0):
-        super().__init__(config, spec, device=device, seed=seed)
+    @classmethod
+    def default_config(cls, spec):
+        return HillClimberConfig(search=SearchConfig(horizon=spec.horizon))
+
+    def __init__(self, config, spec, *, device="cpu", seed=0, ranks=None):
+        super().__init__(config, spec, device=device, seed=seed, ranks=ranks)
         shape = (spec.action_space.shape[0], spec.observation_space.shape[0] + 1)
         self.weights = (0.01 * torch.randn(shape, generator=make_generator("init", seed))).requires_grad_()
-        self.optimizer = torch.optim.Adam([self.weights], lr=config.lr)
+        self.optimizer = torch.optim.Adam([self.weights], lr=config.lr * config.search.decay)
 
     def improve(self, env, *, seed):
         time.sleep(self.config.pause)
@@ -77,3 +90,22 @@ class HillClimber(Agent):
         moments = {name: tensors[name].clone() for name in ("exp_avg", "exp_avg_sq") if name in tensors}
         if moments:
             self.optimizer.state[self.weights] = {"step": torch.tensor(values["step"]), **moments}
+
+
+class Hoarder(HillClimber):
+    """Also follows, a little, what it drew in earlier iterations: it keeps its noise in a ring and samples from it."""
+
+    def __init__(self, config, spec, *, device="cpu", seed=0, ranks=None):
+        super().__init__(config, spec, device=device, seed=seed, ranks=ranks)
+        self.buffer = ReplayBuffer(capacity=20)
+
+    def improve(self, env, *, seed):
+        noise = torch.randn(8, *self.weights.shape, generator=make_generator("hoard", seed))
+        self.buffer.append({"noise": noise, "late": torch.arange(8) >= 4})
+        past = self.buffer.sample(6, make_generator("recall", seed))
+        with torch.no_grad():
+            self.weights += 1e-3 * past["noise"][past["late"]].sum(0)
+        return super().improve(env, seed=seed) | {"rows": self.buffer.count}
+
+    def buffers(self):
+        return {"noise": self.buffer}

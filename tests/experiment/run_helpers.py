@@ -27,6 +27,6 @@ def assert_same_run(left: Path, right: Path) -> None:
     """Equal metrics apart from times, and bit-identical checkpoints."""
     assert timeless(left) == timeless(right)
     a, b = load_checkpoint(left), load_checkpoint(right)
-    assert (a.iteration, a.env_steps, a.values) == (b.iteration, b.env_steps, b.values)
+    assert (a.iteration, a.env_steps, a.values, a.buffers) == (b.iteration, b.env_steps, b.values, b.buffers)
     assert a.tensors.keys() == b.tensors.keys()
     assert all(torch.equal(a.tensors[name], b.tensors[name]) for name in a.tensors)

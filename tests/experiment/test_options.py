@@ -45,6 +45,24 @@ def test_plain_values_become_what_the_fields_say():
     assert build(Outer, {"count": 1, "limit": None}, "it") == Outer(1)
 
 
+def test_nested_options_keep_the_rest_of_their_default():
+    @dataclass(frozen=True)
+    class Region:
+        max_kl: float = 0.01
+        damping: float = 1e-5
+
+    @dataclass(frozen=True)
+    class Outermost:
+        region: Region = field(default_factory=lambda: Region(damping=0.5))
+        perhaps: Region | None = None
+
+    default = Outermost(Region(0.3, 0.4), Region(0.5, 0.6))
+    built = build(Outermost, {"region": {"max_kl": 0.02}, "perhaps": {"damping": 1}}, "it", default)
+    assert built == Outermost(Region(0.02, 0.4), Region(0.5, 1.0))
+    assert build(Outermost, {"region": {"max_kl": 0.02}}, "it") == Outermost(Region(0.02, 0.5))
+    assert build(Outermost, {"perhaps": {"damping": 1}}, "it") == Outermost(perhaps=Region(damping=1.0))
+
+
 def test_the_rest_comes_from_the_default():
     assert build(Outer, {"flag": True}, "it", default=Outer(7, kind="ppo")) == Outer(7, kind="ppo", flag=True)
 

@@ -1,5 +1,6 @@
 """Run folders: where they are made, that nothing is overwritten, and that damage is noticed in one clear line."""
 
+import importlib.metadata
 import json
 import shutil
 from collections.abc import Callable
@@ -54,13 +55,19 @@ DAMAGE = {
     ),
     "an unknown agent": (lambda run: edit_config(run, lambda e: e.update(agent="mmal")), "did you mean maml"),
     "another version": (lambda run: edit_config(run, lambda entries: entries.update(format=99)), "of format 99"),
+    "the version before": (
+        lambda run: edit_config(run, lambda entries: entries.update(format=1)),
+        rf"is a run of format 1: metarl 0\.1 reads it, this is {importlib.metadata.version('metarl-kit')}",
+    ),
+    "a format that is no number": (lambda run: edit_config(run, lambda e: e.update(format=[1])), r"of format \[1\]"),
+    "an unknown kind": (lambda run: edit_config(run, lambda e: e.update(kind="dance")), "kind is 'dance'"),
     "truncated tensors": (
         lambda run: (run / f"{LAST}.safetensors").write_bytes((run / f"{LAST}.safetensors").read_bytes()[:-7]),
         "delete iteration-000006.json to go on from iteration-000004",
     ),
     "a flipped bit in tensors": (lambda run: flip_bit(run / f"{LAST}.safetensors", -5), "wrong checksum"),
     "a flipped bit in values": (lambda run: flip_bit(run / f"{LAST}.json", 40), "is damaged"),
-    "truncated values": (lambda run: (run / f"{LAST}.json").write_text('{"format": 1,'), "is damaged"),
+    "truncated values": (lambda run: (run / f"{LAST}.json").write_text('{"format": 2,'), "is damaged"),
     "missing tensors": (lambda run: (run / f"{LAST}.safetensors").unlink(), "is missing"),
     "no checkpoint": (lambda run: shutil.rmtree(run / "checkpoints"), "no checkpoint"),
 }
@@ -96,7 +103,7 @@ def test_damaged_metrics_are_named_before_anything_is_written(run: Path, content
 
 def test_the_config_is_resolved(finished: Path):
     entries = yaml.safe_load((finished / "config.yaml").read_text())
-    assert entries["format"] == 1
+    assert entries["format"] == 2
     assert entries["versions"]["torch"] == torch.__version__
     assert (entries["backend"], entries["device"], entries["env_options"]) == ("torch", "cpu", {"horizon": 10})
     assert entries["agent_options"] == {
@@ -106,6 +113,7 @@ def test_the_config_is_resolved(finished: Path):
         "noise": 0.1,
         "layers": [],
         "pause": 0.0,
+        "search": {"decay": 1.0, "horizon": 10},
     }
     assert "output" not in entries, "a run may be moved"
 

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from run_helpers import assert_same_run, config
+from run_helpers import assert_same_run, config, timeless
 
 import metarl
 from metarl.experiment.metrics import read_metrics
@@ -17,13 +17,15 @@ from metarl.experiment.metrics import read_metrics
 PROGRAM = """
 import sys, metarl.scripts.cli
 metarl.register_agent("hill-climber", "hill_climber:HillClimber")
+metarl.register_agent("hoarder", "hill_climber:Hoarder")
 sys.exit(metarl.scripts.cli.main())
 """
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"}
-ARGUMENTS = [
-    *("train", "hill-climber", "--env", "PointNavigation-v0", "--env-options", "horizon=10"),
+OPTIONS = [
+    *("--env", "PointNavigation-v0", "--env-options", "horizon=10"),
     *("--iterations", "30", "--seed", "3", "--checkpoint-every", "4"),
 ]
+ARGUMENTS = ["train", "hill-climber", *OPTIONS]
 
 
 def start(*arguments: str, **streams) -> subprocess.Popen:
@@ -61,6 +63,22 @@ def test_a_stopped_run_resumes_exactly(tmp_path: Path, number: signal.Signals):
     assert len(read_metrics(run)) == 30
     whole = metarl.train(config(tmp_path / "whole", iterations=30), progress=False)
     assert_same_run(whole, run)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=lambda number: number.name)
+def test_a_stopped_run_with_a_buffer_resumes_exactly(tmp_path: Path, number: signal.Signals):
+    """The ring of 20 rows has wrapped around by iteration 3; rows of iterations beyond the checkpoint are ignored."""
+    run = tmp_path / "run"
+    output = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    process = start("train", "hoarder", *OPTIONS, "--output", str(run), "--pause", "0.05", **output)
+    wait_for_iteration(run, 10)
+    process.send_signal(number)
+    process.communicate(timeout=60)
+    assert 4 <= metarl.load_run(run).checkpoint.iteration <= 29
+    metarl.resume(run, progress=False)
+    whole = metarl.train(config(tmp_path / "whole", agent="hoarder", iterations=30), progress=False)
+    assert_same_run(whole, run)
+    assert timeless(run)[-1]["rows"] == 240
 
 
 def test_a_terminal_gets_a_live_display(tmp_path: Path):

@@ -161,6 +161,6 @@ def test_load_agent_gives_the_trained_parameters(whole: Path, tmp_path: Path):
     assert torch.equal(agent.weights.detach(), load_checkpoint(whole).tensors["weights"])
     run = metarl.load_run(moved)
     assert run.distribution.horizon == 10
-    assert run.config.agent_options == hill_climber.HillClimberConfig()
+    assert run.config.agent_options == hill_climber.HillClimberConfig(search=hill_climber.SearchConfig(horizon=10))
     result = metarl.evaluate(run.agent, run.distribution, num_tasks=3)
     assert json.loads(result.to_json())["episodes_used"] == [0]

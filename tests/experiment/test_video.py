@@ -26,19 +26,19 @@ def test_a_video_has_one_frame_per_step_and_stops_with_the_episode(tmp_path: Pat
     env.set_tasks(distribution.task(goal=[0.3, 0.0]))
     shown = []
 
-    class Right:
+    class Right(metarl.Policy):
         def act(self, observations):
             shown.append(observations[0, 0, 0].item())
             return metarl.PolicyStep(torch.tensor([[[0.1, 0.0]]]))
 
-        def observe(self, rewards, terminated, truncated):
-            pass
+        def fork(self):
+            return self
 
     path = tmp_path / "walk.mp4"
     with open_video(path) as writer:
-        trajectories = record_episode(env, Right(), 20, writer, "walking", seed=0)
+        trajectories = record_episode(env, Right(), writer, "walking", seed=0)
     assert trajectories.ended[2]
-    assert len(shown) == 20
+    assert len(shown) == 3
     with imageio.get_reader(path) as reader:
         assert reader.count_frames() == 3
         frames = [reader.get_data(i) for i in range(3)]

@@ -9,11 +9,12 @@ import torch
 from PIL import Image
 
 from metarl import UsageError
-from metarl.fewshot.data import DATA, data_class, open_data
+from metarl.fewshot.data import data_class, open_data
 from metarl.fewshot.data.glyphs import draw
 from metarl.fewshot.data.omniglot import TEST_ALPHABETS, VALIDATION_ALPHABETS, split_of
 from metarl.fewshot.episodes import EpisodeShape
 from metarl.fewshot.preprocessing import Preprocessing, resize_images
+from metarl.registry import list_data
 
 
 def test_every_sine_wave_is_one_within_its_ranges():
@@ -154,7 +155,7 @@ def test_what_is_not_omniglot_is_told_in_one_line(tmp_path: Path):
 
 
 def test_every_data_set_is_there_and_an_unknown_one_is_refused():
-    for name in DATA:
+    for name in list_data():
         assert data_class(name).kind in ("classification", "regression")
     with pytest.raises(UsageError, match="unknown data set 'omnigot'; did you mean omniglot"):
         data_class("omnigot")

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from metarl.fewshot.episodes import Episodes, EpisodeShape, Samples, TaskSpec
 from metarl.fewshot.learners import gradient
-from metarl.fewshot.learners.maml import ANIL, MAML, FirstOrderMAML
+from metarl.fewshot.learners.maml import ANIL, FirstOrderMAMLLearner, MAMLLearner
 from metarl.fewshot.learners.reptile import Reptile, ReptileConfig
 from metarl.fewshot.objectives.plain import task_loss, task_score
 from metarl.fewshot.preprocessing import Preprocessing
@@ -26,24 +26,24 @@ def regression_episodes(dtype: torch.dtype = torch.float32) -> Episodes:
     return Episodes(samples(6), samples(5))
 
 
-def make(cls: type, **options: object) -> MAML:
+def make(cls: type, **options: object) -> MAMLLearner:
     config = dataclasses.replace(cls.default_config(REGRESSION), num_tasks=3, hidden=(4,), inner_lr=0.05, **options)
     return cls(config, REGRESSION, seed=1)
 
 
-def in_double(learner: MAML) -> MAML:
+def in_double(learner: MAMLLearner) -> MAMLLearner:
     learner.train_with({name: value.detach().double() for name, value in learner.parameters.items()})
     return learner
 
 
-def query_loss(learner: MAML, episodes: Episodes) -> torch.Tensor:
+def query_loss(learner: MAMLLearner, episodes: Episodes) -> torch.Tensor:
     return task_loss(learner.adapt(episodes.support, training=True)(episodes.query.x), episodes.query).mean()
 
 
 def test_one_step_on_a_linear_model_has_a_closed_form():
-    learner, episodes = make(MAML), regression_episodes()
+    learner, episodes = make(MAMLLearner), regression_episodes()
     config = dataclasses.replace(learner.config, hidden=())
-    learner = MAML(config, REGRESSION, seed=1)
+    learner = MAMLLearner(config, REGRESSION, seed=1)
     weight, bias = (learner.parameters[name].detach() for name in ("weight0", "bias0"))
     for task in range(3):
         x, y = episodes.support.x[task], episodes.support.y[task]
@@ -55,7 +55,7 @@ def test_one_step_on_a_linear_model_has_a_closed_form():
 
 
 @pytest.mark.parametrize("steps", [1, 3])
-@pytest.mark.parametrize("cls", [MAML, ANIL])
+@pytest.mark.parametrize("cls", [MAMLLearner, ANIL])
 def test_the_meta_gradient_is_the_derivative_by_finite_differences(cls: type, steps: int):
     learner, episodes = in_double(make(cls, inner_steps=steps)), regression_episodes(torch.float64)
     gradients = torch.autograd.grad(query_loss(learner, episodes), list(learner.parameters.values()))
@@ -73,7 +73,7 @@ def test_the_meta_gradient_is_the_derivative_by_finite_differences(cls: type, st
 
 
 def test_first_order_takes_the_gradient_where_adaptation_ends():
-    learner, episodes = make(FirstOrderMAML, inner_steps=2), regression_episodes()
+    learner, episodes = make(FirstOrderMAMLLearner, inner_steps=2), regression_episodes()
     found = torch.autograd.grad(query_loss(learner, episodes), list(learner.parameters.values()))
     with torch.no_grad():
         *_, last = learner.path(episodes.support, 2)
@@ -84,7 +84,7 @@ def test_first_order_takes_the_gradient_where_adaptation_ends():
 
 
 def test_late_steps_have_a_size_of_their_own():
-    learner, episodes = make(MAML, inner_steps=2, late_lr=0.02, test_steps=4), regression_episodes()
+    learner, episodes = make(MAMLLearner, inner_steps=2, late_lr=0.02, test_steps=4), regression_episodes()
     values = {name: value.detach()[None].expand(3, *value.shape) for name, value in learner.parameters.items()}
     for size in (0.05, 0.05, 0.02, 0.02):
         values = {name: value.detach().requires_grad_() for name, value in values.items()}
@@ -95,7 +95,7 @@ def test_late_steps_have_a_size_of_their_own():
     torch.testing.assert_close(found, learner.network(values, episodes.query.x))
 
 
-@pytest.mark.parametrize("cls", [MAML, ANIL, Reptile])
+@pytest.mark.parametrize("cls", [MAMLLearner, ANIL, Reptile])
 def test_the_curve_ends_where_adaptation_ends(cls: type, images, shape):
     spec = images.spec(shape)
     learner = cls(dataclasses.replace(cls.default_config(spec), width=4, test_steps=4), spec)
@@ -126,11 +126,11 @@ def test_anil_is_maml_with_the_body_held_still(images, shape):
 
 def test_chunks_of_tasks_add_up_to_the_whole(images, shape, monkeypatch: pytest.MonkeyPatch):
     spec, states = images.spec(shape), []
-    config = dataclasses.replace(MAML.default_config(spec), width=4)
+    config = dataclasses.replace(MAMLLearner.default_config(spec), width=4)
     episodes = images.episodes("train", 5, shape, seed=0)
     for size in (1, 2, 8):
         monkeypatch.setattr(gradient, "MAX_CHUNK", size)
-        learner = MAML(config, spec)
+        learner = MAMLLearner(config, spec)
         metrics = learner.fit(episodes, seed=0)
         states.append({**{name: value.grad for name, value in learner.parameters.items()}, **metrics})
     for state in states[1:]:
@@ -141,8 +141,8 @@ def test_support_statistics_make_a_query_independent_of_the_others(images, shape
     spec = images.spec(shape)
     episodes = images.episodes("test", 2, shape, seed=0)
     for normalisation, independent in (("support-statistics", True), ("none", True), ("transductive", False)):
-        config = dataclasses.replace(MAML.default_config(spec), width=4, normalisation=normalisation)
-        learner = MAML(config, spec)
+        config = dataclasses.replace(MAMLLearner.default_config(spec), width=4, normalisation=normalisation)
+        learner = MAMLLearner(config, spec)
         assert learner.normalisation == normalisation
         with torch.no_grad():
             predictor = learner.adapt(episodes.support)
@@ -209,7 +209,7 @@ def test_a_long_curve_has_a_few_points(rows, shape):
 
 def test_the_curve_ends_where_the_test_ends(images, shape):
     spec = images.spec(shape)
-    learner = MAML(dataclasses.replace(MAML.default_config(spec), width=4), spec)
+    learner = MAMLLearner(dataclasses.replace(MAMLLearner.default_config(spec), width=4), spec)
     episodes = images.episodes("test", 4, shape, seed=0)
     curve = learner.curve(episodes)
     assert list(curve) == [0, 1, 2, 3]
@@ -221,7 +221,7 @@ def test_the_curve_ends_where_the_test_ends(images, shape):
 def test_maml_learns_sine_waves(toy_data):
     data = toy_data["sinusoid"]
     spec = data.spec(EpisodeShape(1, 10, 10))
-    learner = MAML(dataclasses.replace(MAML.default_config(spec), learning_rate=1e-2), spec)
+    learner = MAMLLearner(dataclasses.replace(MAMLLearner.default_config(spec), learning_rate=1e-2), spec)
     test = data.episodes("test", 100, spec.shape, seed=0)
     before = learner.curve(test)[0].mean()
     for iteration in range(300):

@@ -9,11 +9,12 @@ from metarl import UsageError
 from metarl.fewshot.episodes import Samples
 from metarl.fewshot.evaluation import evaluate, summarize
 from metarl.fewshot.learner import Learner
-from metarl.fewshot.learners import LEARNERS, learner_class
+from metarl.fewshot.learners import learner_class
+from metarl.registry import list_learners
 
 CASES = [
     (name, data)
-    for name in LEARNERS
+    for name in list_learners()
     for data, kind in (("images", "classification"), ("rows", "classification"), ("sinusoid", "regression"))
     if kind in learner_class(name).kinds
 ]

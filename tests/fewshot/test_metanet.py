@@ -10,7 +10,7 @@ from metarl.errors import UsageError
 from metarl.fewshot.episodes import Episodes, EpisodeShape, Samples
 from metarl.fewshot.learners.l2o import log_and_sign
 from metarl.fewshot.learners.metanet import LOG_RANGE, MetaNet, MetaNetConfig
-from metarl.fewshot.parts import part
+from metarl.fewshot.parameter_names import part
 
 SHAPE = EpisodeShape(ways=3, shots=2, queries=4)
 

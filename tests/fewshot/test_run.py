@@ -23,6 +23,7 @@ from metarl import UsageError
 from metarl.fewshot import FewShotConfig, train
 from metarl.fewshot.data import open_data
 from metarl.fewshot.episodes import EpisodeShape
+from metarl.fewshot.learners.maml import MAMLLearner
 from metarl.scripts.cli import main
 
 GLYPHS = ("--data", "glyphs", "--drawings", "8", "--ways", "3", "--shots", "2", "--queries", "4", "--width", "4")
@@ -76,7 +77,7 @@ def test_ctrl_c_in_the_test_says_how_to_go_on(
     shutil.copytree(run, stopped)
     (stopped / "evaluation.json").unlink()
     with monkeypatch.context() as patch:
-        patch.setattr("metarl.fewshot.training.evaluate", lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM))
+        patch.setattr("metarl.fewshot.result.evaluate", lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM))
         assert main(["resume", str(stopped)]) == 130
     assert f"go on with: metarl resume {stopped}" in capsys.readouterr().err
     assert main(["resume", str(stopped)]) == 0
@@ -140,7 +141,7 @@ def test_help_shows_the_options_of_the_three_with_their_defaults(capsys: pytest.
         assert text in shown
     with pytest.raises(SystemExit):
         main(["fewshot", "--help"])
-    assert "LEARNER is one of maml" in capsys.readouterr().out
+    assert "LEARNER is one of anil" in capsys.readouterr().out
 
 
 def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path: Path):
@@ -158,9 +159,196 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path: Path):
     assert "which is saved; go on with: metarl resume" in errors
     assert not (tmp_path / "stopped" / "evaluation.json").exists()
     assert main(["resume", str(tmp_path / "stopped")]) == 0
-    whole, stopped = (metarl.fewshot.load(tmp_path / name).state()[0] for name in ("whole", "stopped"))
-    assert whole.keys() == stopped.keys()
-    assert all(torch.equal(whole[name], stopped[name]) for name in whole)
+    assert_same_run(tmp_path / "whole", tmp_path / "stopped")
+
+
+def assert_same_run(left: Path, right: Path) -> None:
+    """Equal metrics apart from times, equal parameters, equal figures of the test."""
+    rows = [[json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()] for run in (left, right)]
+    for row in (*rows[0], *rows[1]):
+        for time_of in ("wall_seconds", "step_ms", "drawing_ms"):
+            del row[time_of]
+    assert rows[0] == rows[1]
+    one, other = (metarl.fewshot.load(run).state()[0] for run in (left, right))
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    results = [json.loads((run / "evaluation.json").read_text()) for run in (left, right)]
+    assert results[0]["mse"] == results[1]["mse"]
+
+
+def test_the_unfinished_row_of_metrics_survives_a_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """501 to 1000 steps make rows of two: Ctrl-C in step 7, and a kill after step 501, leave half a row."""
+    config = FewShotConfig(
+        "maml",
+        "sinusoid",
+        learner_options={"iterations": 502, "num_tasks": 2, "hidden": (4,)},
+        episodes=2,
+        checkpoint_every=501,
+        output=tmp_path / "whole",
+    )
+    whole = train(config, progress=False)
+    fit, calls = MAMLLearner.fit, []
+
+    def interrupted(self, episodes, *, seed):
+        calls.append(seed)
+        if len(calls) == 7:
+            signal.raise_signal(signal.SIGINT)
+        return fit(self, episodes, seed=seed)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(MAMLLearner, "fit", interrupted)
+        train(dataclasses.replace(config, output=tmp_path / "stopped"), progress=False)
+    assert metarl.load_run(tmp_path / "stopped").checkpoint.iteration == 7, "the step is finished first"
+    metarl.resume(tmp_path / "stopped", progress=False)
+    assert_same_run(whole, tmp_path / "stopped")
+
+    killed = shutil.copytree(whole, tmp_path / "killed")
+    for path in (*killed.glob("checkpoints/iteration-000502.*"), killed / "evaluation.json"):
+        path.unlink()
+    metarl.resume(killed, progress=False)
+    assert_same_run(whole, killed)
+
+
+def test_a_step_that_fails_goes_back_to_the_last_checkpoint(tmp_path: Path, monkeypatch, capsys):
+    """The parameters may have changed half: they are not saved."""
+    config = FewShotConfig(
+        "maml",
+        "sinusoid",
+        learner_options={"iterations": 9, "num_tasks": 2, "hidden": (4,)},
+        episodes=2,
+        checkpoint_every=4,
+        output=tmp_path / "whole",
+    )
+    whole = train(config, progress=False)
+    apply, calls = MAMLLearner.apply_gradients, []
+
+    def broken(self):
+        apply(self)
+        calls.append(None)
+        if len(calls) == 7:
+            raise RuntimeError("out of memory")
+
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="out of memory"):
+        patch.setattr(MAMLLearner, "apply_gradients", broken)
+        train(dataclasses.replace(config, output=tmp_path / "broken"), progress=False)
+    assert "stopped after step 4, which is saved" in capsys.readouterr().err
+    metarl.resume(tmp_path / "broken", progress=False)
+    assert_same_run(whole, tmp_path / "broken")
+
+
+def test_a_complete_run_is_left_as_it_is(run: Path, capsys: pytest.CaptureFixture):
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    assert metarl.resume(run) == run
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+    assert "is complete: 3 iterations" in capsys.readouterr().err
+
+
+def test_evaluate_tests_the_learner(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture):
+    copy, file = shutil.copytree(run, tmp_path / "run"), tmp_path / "result.json"
+    arguments = ["--tasks", "12", "--split", "train", "--seed", "3", "--json", str(file)]
+    assert main(["evaluate", str(copy), *arguments]) == 0
+    shown = capsys.readouterr().out
+    result = json.loads(file.read_text())
+    assert file.read_text() == (copy / "evaluation.json").read_text()
+    learner, data = metarl.fewshot.load(run), open_data("glyphs", {"drawings": 8})
+    expected = metarl.fewshot.evaluate(learner, data, episodes=12, split="train", seed=3)
+    for name in ("accuracy", "ci95", "episodes", "split", "seed", "ways", "shots", "queries"):
+        assert result[name] == expected[name]
+    assert f"{expected['accuracy']:.4f} ± {expected['ci95']:.4f}" in shown
+    assert "protonet on glyphs, 12 train episodes" in shown
+    assert result["command"] == json.loads((run / "evaluation.json").read_text())["command"]
+    assert result["evaluated_by"] == "metarl evaluate RUN --tasks 12 --split train --seed 3"
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        ("--env", "Bandit-v0"),
+        ("--env-options", "horizon=3"),
+        ("--protocol", "per-task"),
+        ("--backend", "torch"),
+        ("--episodes", "3"),
+    ],
+    ids=lambda option: option[0],
+)
+def test_evaluate_refuses_options_of_agents(run: Path, option: tuple[str, str], capsys: pytest.CaptureFixture):
+    before = (run / "evaluation.json").read_bytes()
+    assert main(["evaluate", str(run), *option]) == 2
+    assert capsys.readouterr().err == f"metarl: error: {option[0]} is for runs of agents: {run} is a few-shot run\n"
+    assert (run / "evaluation.json").read_bytes() == before
+
+
+def test_adapt_is_for_agents(run: Path, capsys: pytest.CaptureFixture):
+    assert main(["adapt", str(run), "--task", "{}"]) == 2
+    error = capsys.readouterr().err
+    assert "is a few-shot run: metarl adapt is for agents" in error
+    assert error.count("\n") == 1
+
+
+def test_the_data_of_a_run_are_those_it_was_made_with(tmp_path: Path):
+    """A table of other columns under the same name would be learned without a word."""
+    table = tmp_path / "table.csv"
+    header = "a,b,label"
+    rows = [f"{i % 7},{i % 3},{'xyz'[i % 3]}" for i in range(60)]
+    table.write_text("\n".join([header, *rows]) + "\n")
+    config = FewShotConfig(
+        "protonet",
+        "csv",
+        ways=2,
+        queries=2,
+        data_options={"csv": str(table), "label": "label"},
+        learner_options={"iterations": 2, "hidden": (4,)},
+        episodes=2,
+        output=tmp_path / "run",
+    )
+    run = train(config, progress=False)
+    (run / "evaluation.json").unlink()
+    table.write_text("\n".join(["a,b,c,label", *(f"1.5,{row}" for row in rows)]) + "\n")
+    with pytest.raises(UsageError, match="'csv' is not what the run was made with"):
+        metarl.resume(run, progress=False)
+
+
+PLUGIN = """
+from metarl.fewshot.data.glyphs import Glyphs
+from metarl.fewshot.learners.protonet import ProtoNet
+from metarl.fewshot.objectives.plain import Objective
+
+class Mine(ProtoNet):
+    pass
+
+class Drawn(Glyphs):
+    pass
+
+class Plainer(Objective):
+    pass
+"""
+
+
+def test_learner_data_and_objective_may_be_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys):
+    (tmp_path / "my_fewshot.py").write_text(PLUGIN)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    words = ["my_fewshot:Mine", "--data", "my_fewshot:Drawn", "--objective", "my_fewshot:Plainer", *GLYPHS[2:]]
+    assert main(["fewshot", *words, *SHORT]) == 0
+    path = Path(capsys.readouterr().out.strip())
+    assert path == Path("runs/my_fewshot-Mine-my_fewshot-Drawn-seed0")
+    assert type(metarl.fewshot.load(path)).__name__ == "Mine"
+    for wrong, message in (
+        (["my_fewshot:Min", "--data", "glyphs"], "my_fewshot has no 'Min'; did you mean Mine"),
+        (["no_such_module:Mine", "--data", "glyphs"], "there is no module 'no_such_module'"),
+        (["my_fewshot:Drawn", "--data", "glyphs"], "is no learner: want a subclass of metarl.fewshot.learner.Learner"),
+        (["maml", "--data", "my_fewshot:Mine"], "is no data set"),
+        (["maml", "--data", "glyphs", "--objective", "my_fewshot:Mine"], "is no objective"),
+    ):
+        assert main(["fewshot", *wrong]) == 2
+        error = capsys.readouterr().err
+        assert message in error
+        assert error.count("\n") == 1
+
+
+def test_names_have_one_meaning():
+    assert metarl.fewshot.train is metarl.train
+    assert metarl.fewshot.resume is metarl.resume
 
 
 MISTAKES = {
@@ -200,8 +388,13 @@ def test_mistakes_about_runs_are_told(run: Path, tmp_path: Path, capsys: pytest.
     assert "already holds a run" in capsys.readouterr().err
     with pytest.raises(UsageError, match="there is no run folder"):
         metarl.fewshot.load(tmp_path / "nowhere")
+    agent = metarl.TrainConfig("random", "Bandit-v0", iterations=1, output=tmp_path / "agent")
+    with pytest.raises(UsageError, match=r"no run of metarl fewshot: metarl\.load_agent opens its agent"):
+        metarl.fewshot.load(metarl.train(agent, progress=False))
+    with pytest.raises(UsageError, match=r"is a few-shot run: metarl\.fewshot\.load opens its learner"):
+        metarl.load_agent(run)
     (tmp_path / "config.yaml").write_text("format: 1\n")
-    with pytest.raises(UsageError, match="no run of metarl fewshot"):
+    with pytest.raises(UsageError, match=r"is a run of format 1: metarl 0\.1 reads it"):
         metarl.fewshot.load(tmp_path)
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from metarl.fewshot.episodes import EpisodeShape, TaskSpec
-from metarl.fewshot.learners.maml import MAML
+from metarl.fewshot.learners.maml import MAMLLearner
 from metarl.fewshot.preprocessing import Preprocessing
 from metarl.scripts.benchmark_fewshot import _peer_module
 
@@ -19,7 +19,7 @@ from metarl.scripts.benchmark_fewshot import _peer_module
     ],
 )
 def test_the_peers_network_is_the_learners(spec: TaskSpec):
-    learner = MAML(dataclasses.replace(MAML.default_config(spec), width=4), spec)
+    learner = MAMLLearner(dataclasses.replace(MAMLLearner.default_config(spec), width=4), spec)
     module = _peer_module(learner)
     parameters = dict(module.named_parameters())
     assert sorted(value.shape for value in parameters.values()) == sorted(v.shape for v in learner.parameters.values())

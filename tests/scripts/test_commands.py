@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,8 @@ import imageio
 import pytest
 
 import metarl
+from metarl import registry
+from metarl.envs.native.point_navigation import PointNavigation
 from metarl.scripts.cli import COMMANDS, main
 
 TRAIN = ("--env", "PointNavigation-v0", "--env-options", "horizon=8", "--iterations", "2")
@@ -72,6 +75,64 @@ def test_train_passes_its_options_on(run: Path):
     assert options.first_order
 
 
+@pytest.mark.parametrize("command", ["train", "evaluate", "adapt", "resume"])
+def test_a_command_makes_its_distribution_once(
+    command: str, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    copy, made = shutil.copytree(run, tmp_path / "copy"), []
+
+    def factory(horizon: int) -> PointNavigation:
+        made.append(horizon)
+        return PointNavigation(horizon=horizon)
+
+    monkeypatch.setitem(registry._distributions, "PointNavigation-v0", factory)
+    arguments = {
+        "train": ["maml", *TRAIN, *SMALL, "--output", str(tmp_path / "new")],
+        "evaluate": [str(copy), "--tasks", "2", "--episodes", "4"],
+        "adapt": [str(copy), "--task", '{"goal": [0.3, 0.1]}', "--episodes", "4"],
+        "resume": [str(copy)],
+    }
+    assert main([command, *arguments[command]]) == 0
+    assert made == [8]
+
+
+def test_nested_options_of_the_command_line_keep_the_defaults_of_the_agent(tmp_path: Path, monkeypatch, capsys):
+    (tmp_path / "my_agent.py").write_text(OWN_AGENT)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    words = ["my_agent:Mine", *TRAIN, "--num-tasks", "2", "--envs-per-task", "2", "--region.max-kl", "0.02"]
+    assert main(["train", *words]) == 0
+    path = Path(capsys.readouterr().out.strip())
+    assert path == Path("runs/my_agent-Mine-PointNavigation-v0-seed0")
+    options = metarl.load_run(path).config.agent_options
+    assert (options.region.max_kl, options.region.damping) == (0.02, 0.008)
+    config = metarl.TrainConfig("my_agent:Mine", "PointNavigation-v0", agent_options={"region": {"max_kl": 0.02}})
+    assert config.resolve().options.region.damping == 0.1
+
+
+OWN_AGENT = """
+from dataclasses import dataclass, field
+from metarl import AgentConfig
+from metarl.agents.random import RandomAgent
+
+@dataclass(frozen=True)
+class Region:
+    max_kl: float = 0.01
+    damping: float = 1e-5
+
+@dataclass(frozen=True)
+class MineConfig(AgentConfig):
+    region: Region = field(default_factory=Region)
+
+class Mine(RandomAgent):
+    config_class = MineConfig
+
+    @classmethod
+    def default_config(cls, spec):
+        return MineConfig(region=Region(damping=spec.horizon / 1000))
+"""
+
+
 def test_results_go_to_stdout_and_progress_to_stderr(tmp_path: Path, capsys: pytest.CaptureFixture):
     assert main(["train", "random", *TRAIN, "--output", str(tmp_path / "run")]) == 0
     shown = capsys.readouterr()
@@ -115,6 +176,19 @@ def test_evaluate_prints_and_writes_the_stages(run: Path, tmp_path: Path, capsys
             assert f"{row[key]:.2f}" in shown
 
 
+def test_few_tasks_have_no_interval(run: Path, capsys: pytest.CaptureFixture):
+    """Two goals once each: the means alone, and a line that says why."""
+    assert main(["evaluate", str(run), "--tasks", "2", "--episodes", "4"]) == 0
+    shown = capsys.readouterr().out
+    assert "2 tasks once each: no interval" in shown
+    assert "95 % interval" not in shown
+    rows = json.loads((run / "evaluation.json").read_text())["summary"]
+    assert rows[0]["return_low"] is None
+    assert f"{rows[0]['return_mean']:.2f}" in shown
+    assert main(["report", str(run), "--output", str(run.parent / "report")]) == 0
+    assert f"return after 0 episodes {rows[0]['return_mean']:.4g};" in capsys.readouterr().out
+
+
 def test_evaluate_on_another_family_shows_success(run: Path, capsys: pytest.CaptureFixture):
     arguments = ["--env", "SparsePointNavigation-v0", "--tasks", "2", "--env-options", "goal_radius=0.5", "horizon=4"]
     assert main(["evaluate", str(run), *arguments]) == 0
@@ -151,6 +225,19 @@ class Lying(Mine):
 
 broken = Lying()
 """
+
+
+def test_a_family_of_ones_own_is_named_by_its_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys):
+    (tmp_path / "my_own_family.py").write_text(OWN_FAMILY)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    assert main(["train", "random", "--env", "my_own_family:Mine", "--iterations", "1"]) == 0
+    path = Path(capsys.readouterr().out.strip())
+    assert path == Path("runs/random-my_own_family-Mine-seed0")
+    assert main(["evaluate", str(path), "--tasks", "6"]) == 0
+    assert "random on Mine-v0, 6 test tasks" in capsys.readouterr().out
+    assert metarl.load_run(path).distribution.horizon == 6
+    assert metarl.make("my_own_family:broken").id == "Mine-v0"
 
 
 def test_check_judges_a_family_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys):

@@ -36,6 +36,12 @@ MISTAKES = {
     "no name": (("check", "json:JSONDecodr"), "JSONDecoder"),
     "no distribution": (("check", "json:JSONDecoder"), "is no TaskDistribution"),
     "no colon": (("check", "json"), "MODULE:NAME"),
+    "no module of an environment": (("train", "random", "--env", "no_such_module:A"), "there is no module"),
+    "no name of an environment": (("train", "random", "--env", "json:JSONDecodr"), "did you mean JSONDecoder"),
+    "a name that is no environment": (("train", "random", "--env", "json:JSONDecoder"), "is no TaskDistribution"),
+    "no module of an agent": (("train", "no_such_module:A", "--env", "Bandit-v0"), "there is no module"),
+    "a name that is no agent": (("train", "json:JSONDecoder", "--env", "Bandit-v0"), "is no agent: want a subclass"),
+    "half a name": (("train", "json:", "--env", "Bandit-v0"), "not of the form MODULE:NAME"),
 }
 
 
@@ -86,6 +92,7 @@ RUN_MISTAKES = {
     ),
     "zero test tasks": (("evaluate", "point", "--tasks", "0"), "number of tasks"),
     "a split": (("evaluate", "point", "--split", "validation"), "'test'"),
+    "a protocol": (("evaluate", "point", "--protocol", "metaworld"), "has no protocol 'metaworld'"),
     "other spaces": (("evaluate", "point", "--env", "Bandit-v0"), "the agent was trained for"),
     "no folder for the result": (("evaluate", "point", "--json", "nowhere/a.json"), "no folder"),
     "a device": (("evaluate", "point", "--device", "cuda:77"), "is not there"),

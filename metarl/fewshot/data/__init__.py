@@ -1,4 +1,4 @@
-"""Data sets by name. Each is a `DataSet` with its options beside it; the module is imported when it is asked for."""
+"""Data sets by id. Each is a `DataSet` with its options beside it; the module is imported when it is asked for."""
 
 import abc
 from collections.abc import Mapping
@@ -8,23 +8,8 @@ from typing import Any, ClassVar
 
 from metarl.experiment.options import build
 from metarl.fewshot.episodes import Episodes, EpisodeShape, Kind, Pool, TaskSpec, episode_generator
-from metarl.fewshot.names import import_named
 from metarl.fewshot.preprocessing import Preprocessing
-
-DATA = {
-    "sinusoid": "metarl.fewshot.data.sinusoid:Sinusoid",
-    "glyphs": "metarl.fewshot.data.glyphs:Glyphs",
-    "omniglot": "metarl.fewshot.data.omniglot:Omniglot",
-    "digits": "metarl.fewshot.data.tables:Digits",
-    "iris": "metarl.fewshot.data.tables:Iris",
-    "wine": "metarl.fewshot.data.tables:Wine",
-    "breast-cancer": "metarl.fewshot.data.tables:BreastCancer",
-    "csv": "metarl.fewshot.data.csv_table:CsvTable",
-    "biased": "metarl.fewshot.data.biased:BiasedTables",
-    "miniimagenet": "metarl.fewshot.data.imagenet:MiniImageNet",
-    "tieredimagenet": "metarl.fewshot.data.imagenet:TieredImageNet",
-}
-"""Name → class of data set."""
+from metarl.registry import find_class
 
 SPLITS = ("train", "test")
 
@@ -34,7 +19,7 @@ class DataConfig:
     """Options that every data set has; a subclass adds its own beside the data set."""
 
     root: Path | None = None
-    """Where the files of the data lie, for data that come as files."""
+    """Folder of the data's files, if it comes as files."""
 
 
 class DataSet(abc.ABC):
@@ -49,7 +34,7 @@ class DataSet(abc.ABC):
 
     @abc.abstractmethod
     def episodes(self, split: str, count: int, shape: EpisodeShape, *, seed: int) -> Episodes:
-        """`count` episodes: a pure function of its arguments. Raises `UsageError` where the data do not suffice."""
+        """`count` episodes: a pure function of its arguments. Raises `UsageError` if the data do not suffice."""
 
     def outputs(self, shape: EpisodeShape) -> int:
         """N in classification, the size of a value in regression."""
@@ -60,7 +45,7 @@ class DataSet(abc.ABC):
         return TaskSpec(self.kind, shape, self.preprocessing, self.outputs(shape))
 
     def default_shape(self) -> EpisodeShape:
-        """Episodes that suit the data, where the user does not say."""
+        """Episodes that suit the data, if the user does not say."""
         return EpisodeShape()
 
 
@@ -74,17 +59,21 @@ class LabelledData(DataSet):
         return self.pools[split].episodes(count, shape, self.preprocessing, generator)
 
 
-def data_class(name: str) -> type[DataSet]:
-    """The class of the data set called `name`; raises `UsageError` for an unknown one."""
-    return import_named(DATA, name, "data set")
+def data_class(id: str) -> type[DataSet]:
+    """The class of the data set that `id`, or MODULE:NAME, stands for; raises `UsageError` if there is none."""
+    return find_class("data set", id, DataSet)  # type: ignore[type-abstract]
 
 
-def open_data(name: str, options: Mapping[str, Any] | DataConfig | None = None) -> DataSet:
-    """The data set called `name`, read; raises `UsageError` where its files are missing or damaged."""
-    cls = data_class(name)
-    if not isinstance(options, DataConfig):
-        given = dict(options or {})
-        if isinstance(given.get("root"), str):
-            given["root"] = Path(given["root"])
-        options = build(cls.config_class, given, f"data set {name!r}")
-    return cls(options)
+def data_config(id: str, options: Mapping[str, Any] | DataConfig | None = None) -> DataConfig:
+    """The options of the data set `id`, the rest by default; raises `UsageError` for a wrong one."""
+    if isinstance(options, DataConfig):
+        return options
+    return build(data_class(id).config_class, options or {}, f"data set {id!r}")
+
+
+def open_data(id: str, options: Mapping[str, Any] | DataConfig | None = None) -> DataSet:
+    """The data set `id`, read; raises `UsageError` if its files are missing or damaged.
+
+    >>> open_data("omniglot", {"root": "data/omniglot"})
+    """
+    return data_class(id)(data_config(id, options))

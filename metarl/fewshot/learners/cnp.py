@@ -25,7 +25,7 @@ from metarl.fewshot.episodes import Episodes, Samples, TaskSpec
 from metarl.fewshot.learner import LearnerConfig
 from metarl.fewshot.learners.mapping import MappingConfig, MappingLearner
 from metarl.fewshot.networks import ReluMLP
-from metarl.fewshot.parts import part, with_prefix
+from metarl.fewshot.parameter_names import part, with_prefix
 from metarl.nn.sequence import fan_in_uniform
 from metarl.tasks import check_count
 

@@ -26,7 +26,7 @@ from metarl.adaptation import Parameters, gradient_of, stack
 from metarl.fewshot.episodes import Samples
 from metarl.fewshot.learner import LearnerConfig
 from metarl.fewshot.learners.gradient import GradientConfig, GradientLearner
-from metarl.fewshot.parts import with_prefix
+from metarl.fewshot.parameter_names import with_prefix
 from metarl.randomness import make_generator
 from metarl.tasks import check_count
 

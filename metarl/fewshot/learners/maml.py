@@ -47,8 +47,11 @@ class MAMLConfig(GradientConfig):
         return self.inner_lr if self.late_lr is None or step < self.inner_steps else self.late_lr
 
 
-class MAML(GradientLearner):
-    """Differentiates through adaptation."""
+class MAMLLearner(GradientLearner):
+    """Differentiates through adaptation. (The reinforcement-learning agent is `metarl.agents.maml.MAML`.)
+
+    >>> run = metarl.train(metarl.fewshot.FewShotConfig("maml", "sinusoid", shots=5))
+    """
 
     config_class: ClassVar[type[LearnerConfig]] = MAMLConfig
     config: MAMLConfig
@@ -101,13 +104,13 @@ class MAML(GradientLearner):
         return metrics
 
 
-class FirstOrderMAML(MAML):
+class FirstOrderMAMLLearner(MAMLLearner):
     """MAML with the gradient at the adapted parameters in place of the meta-gradient."""
 
     first_order = True
 
 
-class ANIL(MAML):
+class ANIL(MAMLLearner):
     """MAML that adapts the last layer alone: the body runs once per episode, with the same parameters for all tasks."""
 
     def start(self, num_tasks: int) -> Parameters:

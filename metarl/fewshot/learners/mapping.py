@@ -24,7 +24,7 @@ from metarl.fewshot.episodes import Episodes, Samples
 from metarl.fewshot.learner import Learner, LearnerConfig, Normalisation
 from metarl.fewshot.networks import Network, Statistics, network_for
 from metarl.fewshot.objectives.plain import Objective, Predictor
-from metarl.fewshot.parts import part, with_prefix
+from metarl.fewshot.parameter_names import part, with_prefix
 from metarl.nn.sequence import SequenceCore, State, fan_in_uniform
 from metarl.randomness import make_generator
 from metarl.tasks import check_count

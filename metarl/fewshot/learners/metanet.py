@@ -40,7 +40,7 @@ from metarl.fewshot.learners.l2o import log_and_sign
 from metarl.fewshot.lstm import initial_lstm, lstm_step
 from metarl.fewshot.networks import Network, ReluMLP, Statistics, linear, network_for
 from metarl.fewshot.objectives.plain import Predictor, task_loss
-from metarl.fewshot.parts import part, with_prefix
+from metarl.fewshot.parameter_names import part, with_prefix
 from metarl.randomness import make_generator
 from metarl.tasks import check_count
 

@@ -22,7 +22,7 @@ from metarl.errors import UsageError
 from metarl.fewshot.episodes import Episodes, Samples, TaskSpec
 from metarl.fewshot.learner import LearnerConfig
 from metarl.fewshot.learners.gradient import GradientConfig, GradientLearner, last
-from metarl.fewshot.parts import part, with_prefix
+from metarl.fewshot.parameter_names import part, with_prefix
 from metarl.tasks import check_count
 
 SQUARES = 0.999

@@ -1,0 +1,266 @@
+"""Replay buffers in the run folder: each iteration's rows are appended to files, nothing is copied whole.
+
+`buffers/NAME/header.json` says what a row is: the capacity, and dtype and shape of each field. `FIELD-000003.bin` holds
+the values of one field for `capacity` rows, raw, one row after the other. A checkpoint records how many rows belong to
+it and a CRC-32 of each file that it needs, which goes on as rows are appended. Files that no kept checkpoint needs are
+deleted: the disk holds at most two capacities of rows and those that came since the oldest checkpoint.
+"""
+
+import json
+import math
+import os
+import re
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Shaped
+from torch import Tensor
+
+from metarl.errors import UsageError
+from metarl.experiment.files import write_atomically
+from metarl.replay import ReplayBuffer
+
+_NAME = re.compile(r"\w[\w.-]*")
+_SEGMENT = re.compile(r"(.+)-(\d{6,})\.bin")
+
+
+class BufferFiles:
+    """The files of an agent's buffers, which hold what a checkpoint's `record` says and from then on what is appended.
+
+    What the files hold beyond the record is cut off: a run that was killed may have written it after its checkpoint.
+
+    >>> files = BufferFiles(run, agent.buffers(), {})
+    >>> agent.improve(env, seed=1)
+    >>> files.append()
+    >>> checkpoint = Checkpoint(1, 100, 2.5, *agent.state(), buffers=files.record())
+    """
+
+    def __init__(self, run: Path, buffers: Mapping[str, ReplayBuffer], record: Mapping[str, Any]):
+        self._files = {
+            name: _Files(_folder(run, name), buffer, record.get(name, _EMPTY)) for name, buffer in buffers.items()
+        }
+
+    def append(self) -> None:
+        """Adds the rows that have come into the buffers since the last call."""
+        for files in self._files.values():
+            files.append()
+
+    def record(self) -> dict[str, Any]:
+        """What a checkpoint has to keep: how many rows there are, and the checksums of the last `capacity` of them."""
+        return {name: files.record() for name, files in self._files.items()}
+
+    def sync(self) -> None:
+        """Waits until the disk has what was appended: to be called before a checkpoint that counts on it is written."""
+        for files in self._files.values():
+            files.sync()
+
+    def prune(self, oldest: Mapping[str, Any]) -> None:
+        """Deletes the files that neither the checkpoint with the record `oldest` nor any later one needs."""
+        for name, files in self._files.items():
+            if name in oldest:
+                files.prune(oldest[name]["stored"])
+
+
+def restore_buffers(run: Path, buffers: Mapping[str, ReplayBuffer], record: Mapping[str, Any]) -> None:
+    """Fills `buffers` with the rows that a checkpoint recorded. Changes no file.
+
+    Raises `UsageError` if files are missing, too short, altered, or of other buffers.
+    """
+    if record.keys() != buffers.keys():
+        raise UsageError(f"{run}: its buffers are {_listed(record)}, the agent has {_listed(buffers)}")
+    for name, buffer in buffers.items():
+        buffer.restore(record[name]["count"], _read(_folder(run, name), buffer, record[name]))
+
+
+_EMPTY: dict[str, Any] = {"count": 0, "stored": 0, "checksums": {}}
+
+
+class _Files:
+    """The files of one buffer. `stored` counts the rows written; a segment holds `capacity` of them."""
+
+    def __init__(self, folder: Path, buffer: ReplayBuffer, record: Mapping[str, Any]):
+        self.folder, self.buffer = folder, buffer
+        self.count, self.stored = int(record["count"]), int(record["stored"])
+        self.checksums: dict[str, int] = dict(record["checksums"])
+        self.unsynced: set[Path] = set()
+        self._cut()
+
+    def append(self) -> None:
+        # An iteration may bring more rows than the buffer holds: those that it has lost again are never stored.
+        rows = self.buffer.rows(self.count, self.buffer.count) if self.buffer.count > self.count else {}
+        self.count = self.buffer.count
+        length = len(next(iter(rows.values()))) if rows else 0
+        if not length:
+            return
+        self._check_header(rows)
+        for start, end, segment in _pieces(self.stored, self.stored + length, self.buffer.capacity):
+            for field, value in rows.items():
+                self._write(_segment_name(field, segment), value[start - self.stored : end - self.stored])
+        self.stored += length
+
+    def record(self) -> dict[str, Any]:
+        needed = {segment for _, _, segment in _needed(self.stored, self.count, self.buffer.capacity)}
+        self.checksums = {name: crc for name, crc in self.checksums.items() if _segment_of(name) in needed}
+        return {"count": self.count, "stored": self.stored, "checksums": dict(self.checksums)}
+
+    def sync(self) -> None:
+        for path in self.unsynced:
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+        self.unsynced.clear()
+
+    def prune(self, stored: int) -> None:
+        capacity = self.buffer.capacity
+        for path, segment in _segments(self.folder):
+            if (segment + 1) * capacity <= stored - capacity:
+                path.unlink()
+
+    def _write(self, name: str, rows: Tensor) -> None:
+        data, path = _to_bytes(rows), self.folder / name
+        with path.open("ab") as file:
+            file.write(data)
+        self.checksums[name] = zlib.crc32(data, self.checksums.get(name, 0))
+        self.unsynced.add(path)
+
+    def _check_header(self, rows: Mapping[str, Tensor]) -> None:
+        """Writes what a row is before the first one."""
+        if self.stored:
+            return
+        for field in rows:
+            _check_name("field", field)
+        fields = {name: {"dtype": _dtype_name(v.dtype), "shape": list(v.shape[1:])} for name, v in rows.items()}
+        header = {"capacity": self.buffer.capacity, "fields": fields}
+        write_atomically(self.folder / "header.json", json.dumps(header, indent=2) + "\n")
+
+    def _cut(self) -> None:
+        """Removes what lies beyond the `stored` rows."""
+        sizes = {}
+        if self.stored:
+            header = _read_header(self.folder, self.buffer)
+            sizes = {name: math.prod(shape) * dtype.itemsize for name, (dtype, shape) in header.items()}
+        for path, segment in _segments(self.folder):
+            rows = self.stored - segment * self.buffer.capacity
+            size = sizes.get(_field_of(path.name))
+            if rows <= 0 or size is None:
+                path.unlink()
+            elif rows < self.buffer.capacity:
+                os.truncate(path, rows * size)
+
+
+def _read(folder: Path, buffer: ReplayBuffer, record: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The last rows that belong to `record`, as many as the buffer holds."""
+    count, stored, capacity = record["count"], record["stored"], buffer.capacity
+    if not stored:
+        return {}
+    rows = {}
+    for field, (dtype, shape) in _read_header(folder, buffer).items():
+        size = math.prod(shape) * dtype.itemsize
+        parts = []
+        for start, end, segment in _needed(stored, count, capacity):
+            path = folder / _segment_name(field, segment)
+            data = _read_checked(path, (end - segment * capacity) * size, record["checksums"].get(path.name))
+            parts.append(data[(start - segment * capacity) * size :])
+        rows[field] = _from_bytes(b"".join(parts), dtype, shape)
+    return rows
+
+
+def _read_checked(path: Path, length: int, checksum: int | None) -> bytes:
+    """The first `length` bytes of a file; raises `UsageError` unless they are those that were written."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(length)
+    except OSError as error:
+        raise UsageError(f"buffer file {path} cannot be read: {error.strerror}") from None
+    if len(data) < length:
+        raise UsageError(f"buffer file {path} is damaged: it has {len(data)} of {length} bytes")
+    if zlib.crc32(data) != checksum:
+        raise UsageError(f"buffer file {path} is damaged (wrong checksum)")
+    return data
+
+
+def _read_header(folder: Path, buffer: ReplayBuffer) -> dict[str, tuple[torch.dtype, tuple[int, ...]]]:
+    """Dtype and shape of each field of a row."""
+    path = folder / "header.json"
+    try:
+        header = json.loads(path.read_bytes())
+        capacity = header["capacity"]
+        fields = {
+            str(name): (_dtype(entry["dtype"]), tuple(int(size) for size in entry["shape"]))
+            for name, entry in header["fields"].items()
+        }
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise UsageError(f"{path} is missing or damaged: {error}") from None
+    if capacity != buffer.capacity:
+        raise UsageError(f"{path} is of a buffer of {capacity} rows, the agent's has {buffer.capacity}")
+    return fields
+
+
+def _needed(stored: int, count: int, capacity: int) -> Iterator[tuple[int, int, int]]:
+    """The pieces of the last rows that a buffer which has seen `count` still holds."""
+    yield from _pieces(stored - min(count, capacity), stored, capacity)
+
+
+def _pieces(first: int, last: int, capacity: int) -> Iterator[tuple[int, int, int]]:
+    """Start, end and number of each segment's part of the rows `first` to `last` (exclusive)."""
+    while first < last:
+        segment = first // capacity
+        end = min(last, (segment + 1) * capacity)
+        yield first, end, segment
+        first = end
+
+
+def _segments(folder: Path) -> list[tuple[Path, int]]:
+    """The segment files of a buffer's folder and their numbers."""
+    found = [(path, _SEGMENT.fullmatch(path.name)) for path in sorted(folder.glob("*.bin"))]
+    return [(path, int(match[2])) for path, match in found if match]
+
+
+def _segment_name(field: str, segment: int) -> str:
+    return f"{field}-{segment:06d}.bin"
+
+
+def _field_of(name: str) -> str:
+    return name.rpartition("-")[0]
+
+
+def _segment_of(name: str) -> int:
+    return int(name.rpartition("-")[2].removesuffix(".bin"))
+
+
+def _folder(run: Path, name: str) -> Path:
+    _check_name("buffer", name)
+    return run / "buffers" / name
+
+
+def _check_name(what: str, name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise UsageError(f"{what} {name!r} cannot name a file: use letters, digits, '_', '-' and '.'")
+
+
+def _listed(names: Mapping[str, Any]) -> str:
+    return ", ".join(names) or "none"
+
+
+def _dtype_name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _dtype(name: str) -> torch.dtype:
+    dtype = getattr(torch, name)
+    if not isinstance(dtype, torch.dtype):
+        raise ValueError(f"{name!r} is no dtype")
+    return dtype
+
+
+def _to_bytes(rows: Shaped[Tensor, "n ..."]) -> bytes:
+    flat = rows.detach().cpu().contiguous().flatten()
+    return flat.view(torch.uint8).numpy().tobytes() if flat.numel() else b""
+
+
+def _from_bytes(data: bytes, dtype: torch.dtype, shape: tuple[int, ...]) -> Shaped[Tensor, "n ..."]:
+    if not data:
+        return torch.zeros(0, *shape, dtype=dtype)
+    return torch.frombuffer(bytearray(data), dtype=dtype).reshape(-1, *shape)

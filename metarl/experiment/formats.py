@@ -1,0 +1,28 @@
+"""The format of run folders, and which version of metarl reads which."""
+
+import importlib.metadata
+from typing import Any
+
+from metarl.errors import UsageError
+
+FORMAT = 2
+"""What this version writes and reads."""
+READERS = {1: "0.1"}
+"""Earlier formats and the versions that read them."""
+
+
+def metarl_version() -> str:
+    """The installed version."""
+    return importlib.metadata.version("metarl-kit")
+
+
+def check_format(what: str, found: Any) -> None:
+    """Raises `UsageError`, with the version that reads it, if `what` is of another format than this version's."""
+    if found == FORMAT:
+        return
+    # A damaged file may hold anything, a list included.
+    reader = READERS.get(found) if isinstance(found, int) else None
+    way_out = f"metarl {reader} reads it, this is {metarl_version()}"
+    if reader is None:
+        way_out = f"this is metarl {metarl_version()}, which reads format {FORMAT}"
+    raise UsageError(f"{what} of format {found!r}: {way_out}")

@@ -1,0 +1,50 @@
+"""The test of a few-shot run, at every size of its test episodes, and the file that holds it."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from metarl.experiment.files import write_atomically
+from metarl.experiment.progress import Progress
+from metarl.fewshot.data import DataSet
+from metarl.fewshot.episodes import EpisodeShape
+from metarl.fewshot.evaluation import evaluate
+from metarl.fewshot.learner import Learner
+
+RESULT = "evaluation.json"
+"""The file's name in the run folder."""
+
+
+def measure(
+    learner: Learner,
+    data: DataSet,
+    shapes: Sequence[EpisodeShape],
+    *,
+    episodes: int,
+    split: str = "test",
+    seed: int,
+    show: bool = True,
+) -> dict[str, Any]:
+    """What `evaluate` finds for the first of `shapes`, and for the others as a list, `further`.
+
+    `show` says on stderr how it goes.
+    """
+    results: list[dict[str, Any]] = []
+    total = episodes * len(shapes)
+    with Progress("test", enabled=show) as bar:
+
+        def report(done: int) -> None:
+            done += len(results) * episodes
+            bar.update(done / total, f"test episode {done}/{total}")
+
+        for shape in shapes:
+            results.append(
+                evaluate(learner, data, episodes=episodes, shape=shape, split=split, seed=seed, report=report)
+            )
+    return results[0] | ({"further": results[1:]} if len(results) > 1 else {})
+
+
+def write_result(path: Path, result: Mapping[str, Any]) -> None:
+    """Writes a result as JSON."""
+    write_atomically(path, json.dumps(result, indent=2) + "\n")
