@@ -6,7 +6,7 @@ import torch
 from metarl.errors import UsageError
 from metarl.fewshot.episodes import EpisodeShape, Samples
 from metarl.fewshot.learners.snail import SNAIL, SNAILConfig
-from metarl.fewshot.parts import part
+from metarl.fewshot.parameter_names import part
 from metarl.nn.snail import DenseBlock
 
 
