@@ -1,4 +1,4 @@
-"""An outsider's off-policy agent (`outsider.py`): it trains, is stopped, goes on exactly, and adapts to unseen goals."""
+"""An outsider's off-policy agent: it trains, is stopped, goes on exactly, and adapts to goals never seen."""
 
 from pathlib import Path
 
