@@ -1,4 +1,4 @@
-"""Families whose tasks differ in the goal: a direction, a velocity or a place."""
+"""Families whose tasks differ in the goal: a direction, a velocity or a position."""
 
 import math
 
@@ -9,7 +9,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from metarl.envs.locomotion.family import LocomotionDistribution, check_positive
-from metarl.envs.locomotion.robots import Ant, HalfCheetah, Humanoid, Robot
+from metarl.envs.locomotion.robot import Robot
+from metarl.envs.locomotion.robots import Ant, HalfCheetah, Humanoid
 from metarl.tasks import Tasks, check_split
 
 _SIGN = {"direction": Box(-1.0, 1.0, (), np.float32)}
@@ -27,7 +28,7 @@ class TwoDirections(LocomotionDistribution):
         return Tasks({"direction": torch.tensor([1.0, -1.0])})
 
     @staticmethod
-    def progress(velocity: Float[Tensor, "B k"], place: Float[Tensor, "B k"], task: Tasks) -> Float[Tensor, "B"]:
+    def progress(velocity: Float[Tensor, "B k"], position: Float[Tensor, "B k"], task: Tasks) -> Float[Tensor, "B"]:
         return task.parameters["direction"] * velocity[:, 0]
 
 
@@ -41,7 +42,7 @@ class CircleDirections(LocomotionDistribution):
         return {"angle": 2 * math.pi * torch.rand(num_tasks, generator=generator)}
 
     @staticmethod
-    def progress(velocity: Float[Tensor, "B 2"], place: Float[Tensor, "B 2"], task: Tasks) -> Float[Tensor, "B"]:
+    def progress(velocity: Float[Tensor, "B 2"], position: Float[Tensor, "B 2"], task: Tasks) -> Float[Tensor, "B"]:
         angle = task.parameters["angle"]
         return angle.cos() * velocity[:, 0] + angle.sin() * velocity[:, 1]
 
@@ -60,7 +61,7 @@ class TargetVelocity(LocomotionDistribution):
         return {"velocity": self.max_velocity * torch.rand(num_tasks, generator=generator)}
 
     @staticmethod
-    def progress(velocity: Float[Tensor, "B k"], place: Float[Tensor, "B k"], task: Tasks) -> Float[Tensor, "B"]:
+    def progress(velocity: Float[Tensor, "B k"], position: Float[Tensor, "B k"], task: Tasks) -> Float[Tensor, "B"]:
         return -(velocity[:, 0] - task.parameters["velocity"]).abs()
 
 
@@ -129,15 +130,15 @@ class AntVel(TargetVelocity):
 class AntGoal(LocomotionDistribution):
     """An ant walks to a goal that it is not shown (Rakelly et al. 2019, PEARL, section 6.1; Zintgraf et al. 2020).
 
-    reward = −‖place − goal‖₁ − 0.1 ‖a‖² − 5e-4 ‖contact forces‖². The observation begins with x and y. Only the horizon
-    ends an episode. Task parameter: `goal` (m), at a random angle and a distance of 3 √u, u uniform in [0, 1].
+    reward = −‖position − goal‖₁ − 0.1 ‖a‖² − 5e-4 ‖contact forces‖². The observation begins with x and y. Only the
+    horizon ends an episode. Task parameter: `goal` (m), at a random angle and a distance of 3 √u, u uniform in [0, 1].
     """
 
     terminates = False
     radius = 3.0
 
     def __init__(self, horizon: int = 200):
-        robot = Ant(with_place=True)
+        robot = Ant(with_position=True)
         robot.control_weight = 0.1
         robot.healthy_reward = 0.0
         super().__init__("AntGoal-v0", robot, {"goal": Box(-self.radius, self.radius, (2,), np.float32)}, horizon)
@@ -149,8 +150,8 @@ class AntGoal(LocomotionDistribution):
         return {"goal": goal.clamp(-self.radius, self.radius)}
 
     @staticmethod
-    def progress(velocity: Float[Tensor, "B 2"], place: Float[Tensor, "B 2"], task: Tasks) -> Float[Tensor, "B"]:
-        return -(place - task.parameters["goal"]).abs().sum(-1)
+    def progress(velocity: Float[Tensor, "B 2"], position: Float[Tensor, "B 2"], task: Tasks) -> Float[Tensor, "B"]:
+        return -(position - task.parameters["goal"]).abs().sum(-1)
 
 
 class HumanoidDir(CircleDirections):

@@ -13,12 +13,12 @@ import torch
 from jaxtyping import Float64
 
 from metarl.distribution import TaskDistribution
+from metarl.envs.metaworld.family_options import ACTION_SPACE, FamilyOptions
 from metarl.envs.metaworld.goals import GOALS_PER_TASK, RANDOM_VECTOR_SIZE, draw_goals, padded
-from metarl.envs.metaworld.names import MULTITASK_SETS, SETS, TASKS
 from metarl.envs.metaworld.official import official_distribution
 from metarl.envs.metaworld.package import check_versions
 from metarl.envs.metaworld.protocol import first_to_finish
-from metarl.envs.metaworld.rules import ACTION_SPACE, Rules
+from metarl.envs.metaworld.task_sets import MULTITASK_SETS, SETS, TASKS
 from metarl.envs.metaworld.tasks import definition
 from metarl.errors import UsageError
 from metarl.tasks import Tasks, check_count, check_split
@@ -83,18 +83,20 @@ class MetaWorld(TaskDistribution):
         self.split_names = {"train": tuple(train), "test": tuple(test)}
         self._same_names = self.split_names["train"] == self.split_names["test"]
         names = self.split_names["train"] if self._same_names else (*train, *test)
-        self.rules = Rules(tuple(names), reward, goal_observable, terminate_on_success, one_hot)
-        self.observation_space = self.rules.observation_space
+        self.options = FamilyOptions(tuple(names), reward, goal_observable, terminate_on_success, one_hot)
+        self.observation_space = self.options.observation_space
         self.task_space = {
             "task_index": gym.spaces.Box(0, len(names) - 1, (), np.int64),
             "rand_vec": gym.spaces.Box(-1.0, 1.0, (RANDOM_VECTOR_SIZE,), np.float64),
         }
-        self._official = official_distribution(self)
+        self._official = official_distribution(
+            id, self.options, task_space=self.task_space, horizon=horizon, vectorization=vectorization, workers=workers
+        )
 
     @property
     def names(self) -> tuple[str, ...]:
         """The tasks in the order of `task_index`."""
-        return self.rules.names
+        return self.options.names
 
     def all_tasks(self, split: str) -> Tasks:
         """The goals of each task of `split`, task by task in the package's order."""
@@ -146,9 +148,11 @@ class MetaWorld(TaskDistribution):
     ) -> TaskVectorEnv:
         if backend == "gymnasium":
             return self._official.make_env(num_tasks, envs_per_task, device=device, seed=seed, render_mode=render_mode)
-        from metarl.envs.metaworld.env import MetaWorldEnv
+        from metarl.envs.metaworld.env import MetaWorldEnv  # imports MuJoCo, which a list of families needs not
 
-        return MetaWorldEnv(self, num_tasks, envs_per_task, backend=backend, device=device, render_mode=render_mode)
+        return MetaWorldEnv(
+            self, self.options, num_tasks, envs_per_task, backend=backend, device=device, render_mode=render_mode
+        )
 
 
 @functools.cache

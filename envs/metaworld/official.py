@@ -3,34 +3,38 @@
 import functools
 import pickle
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
 
 from metarl.envs.gymnasium_env import GymnasiumDistribution
 from metarl.envs.gymnasium_worker import read_mujoco, write_mujoco
+from metarl.envs.metaworld.family_options import ACTION_SPACE, FamilyOptions
 from metarl.envs.metaworld.goals import RANDOM_VECTOR_SIZE, task_class
-from metarl.envs.metaworld.rules import ACTION_SPACE, Rules
-
-if TYPE_CHECKING:
-    from metarl.envs.metaworld.family import MetaWorld
 
 
-def official_distribution(family: "MetaWorld") -> GymnasiumDistribution:
-    """`family` on worker processes that run the package's environments."""
-    rules = family.rules
+def official_distribution(
+    id: str,
+    options: FamilyOptions,
+    *,
+    task_space: Mapping[str, gym.spaces.Box],
+    horizon: int,
+    vectorization: str,
+    workers: int | None,
+) -> GymnasiumDistribution:
+    """A family on worker processes that run the package's environments."""
     return GymnasiumDistribution(
-        family.id,
-        functools.partial(OfficialEnv, rules),
-        parameters=family.task_space,
+        id,
+        functools.partial(OfficialEnv, options),
+        parameters=task_space,
         apply=lambda env, task: env.unwrapped.set_task(task["task_index"], task["rand_vec"]),
-        horizon=family.horizon,
-        vectorization=family.vectorization,
-        workers=family.workers,
+        horizon=horizon,
+        vectorization=vectorization,
+        workers=workers,
         has_success=True,
         state=(lambda env: env.unwrapped.read_state(), lambda env, state: env.unwrapped.write_state(state)),
-        spaces=(rules.observation_space, ACTION_SPACE),
+        spaces=(options.observation_space, ACTION_SPACE),
     )
 
 
@@ -44,9 +48,9 @@ class OfficialEnv(gym.Env):
     metadata = {"render_modes": ["rgb_array"], "render_fps": 80}
     action_space = ACTION_SPACE
 
-    def __init__(self, rules: "Rules", render_mode: str | None = None):
-        self.observation_space = rules.observation_space
-        self._rules = rules
+    def __init__(self, options: FamilyOptions, render_mode: str | None = None):
+        self.observation_space = options.observation_space
+        self._options = options
         self._name: str | None = None
         self._rand_vec = np.zeros(RANDOM_VECTOR_SIZE)
         self._env: Any = None
@@ -56,15 +60,15 @@ class OfficialEnv(gym.Env):
     def set_task(self, task_index: int, rand_vec: np.ndarray) -> None:
         from metaworld.types import Task
 
-        name = self._rules.names[task_index]
+        name = self._options.names[task_index]
         self._index = task_index
         if name == self._name and np.array_equal(rand_vec, self._rand_vec):
             return
         if name != self._name:
             self.close()
-            self._env = task_class(name)(render_mode=self.render_mode, reward_function_version=self._rules.reward)
+            self._env = task_class(name)(render_mode=self.render_mode, reward_function_version=self._options.reward)
         size = self._env._random_reset_space.low.size
-        hidden = not self._rules.goal_observable
+        hidden = not self._options.goal_observable
         data = {"rand_vec": rand_vec[:size].copy(), "env_cls": type(self._env), "partially_observable": hidden}
         self._env.set_task(Task(name, pickle.dumps(data)))
         self._name, self._rand_vec, self._placed = name, rand_vec, False
@@ -80,7 +84,7 @@ class OfficialEnv(gym.Env):
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         self._place()
         obs, reward, terminated, truncated, info = self._env.step(action)
-        terminated = terminated or bool(self._rules.terminate_on_success and info["success"])
+        terminated = terminated or bool(self._options.terminate_on_success and info["success"])
         return self._observe(obs), float(reward), terminated, truncated, info
 
     def render(self) -> Any:
@@ -119,9 +123,9 @@ class OfficialEnv(gym.Env):
             self.reset()
 
     def _observe(self, observation: np.ndarray) -> np.ndarray:
-        if not self._rules.one_hot:
+        if not self._options.one_hot:
             return observation
-        return np.concatenate([observation, np.eye(len(self._rules.names))[self._index]])
+        return np.concatenate([observation, np.eye(len(self._options.names))[self._index]])
 
     def _memory_names(self) -> list[str]:
         """The numeric attributes, constants among them. A reset defines them all; None stands for one to come."""

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import mujoco
 import numpy as np
 
-from metarl.envs.metaworld.names import TASKS
 from metarl.envs.metaworld.package import scene_file
+from metarl.envs.metaworld.task_sets import TASKS
 from metarl.envs.metaworld.tasks import definition
 from metarl.envs.metaworld.views import ARM_FRAMES, Layout
 from metarl.envs.physics.scene import Scene, SceneBuilder

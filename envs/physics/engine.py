@@ -96,8 +96,8 @@ class Physics(abc.ABC):
     @abc.abstractmethod
     def _set_models(self, models: list, worlds_per_model: int) -> None: ...
 
-    def undisturbed(self) -> AbstractContextManager[None]:
-        """For `step` and the tensor operations around it: keeps torch from working against the engine."""
+    def cores_reserved(self) -> AbstractContextManager[None]:
+        """For `step` and the tensor operations around it: keeps torch's threads off the cores that the engine uses."""
         return nullcontext()
 
     def close(self) -> None:  # noqa: B027 (an engine without threads has nothing to close)

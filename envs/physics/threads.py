@@ -149,7 +149,7 @@ class ThreadPhysics(Physics):
         self.faults.zero_()
 
     @contextmanager
-    def undisturbed(self) -> Iterator[None]:
+    def cores_reserved(self) -> Iterator[None]:
         """One torch thread: OpenMP's workers spin for a while after each operation, on the cores of our own threads.
 
         With as many of these as cores, a humanoid's step takes up to ten times as long otherwise.

@@ -131,7 +131,7 @@ def test_an_ant_is_rewarded_along_its_angle():
     env.set_tasks(metarl.Tasks({"angle": angles}))
     env.reset(seed=0)
     state = env.get_state()
-    for name in ("qpos", "qvel", "lag"):
+    for name in ("qpos", "qvel", "evaluation_offset"):
         state[name] = state[name][:1].repeat(3, 1)
     env.set_state(state)
     _, reward, *_ = env.step(torch.zeros(3, 8))
@@ -143,7 +143,7 @@ def test_an_ant_is_rewarded_along_its_angle():
 def test_an_ant_at_its_goal_is_rewarded_most():
     family, env = made("AntGoal-v0", metarl.Tasks({"goal": torch.tensor([[0.0, 0.0], [1.0, -2.0]])}))
     state = env.get_state()
-    for name in ("qpos", "qvel", "lag"):
+    for name in ("qpos", "qvel", "evaluation_offset"):
         state[name] = state[name][:1].repeat(2, 1)
     env.set_state(state)
     observation, reward, *_ = env.step(torch.zeros(2, 8))

@@ -12,9 +12,9 @@ import torch
 
 import metarl
 from metarl import Tasks, UsageError, check_distribution
-from metarl.envs.metaworld import package, starts
+from metarl.envs.metaworld import episode_starts, package
 from metarl.envs.metaworld.family import random_space
-from metarl.envs.metaworld.names import SETS
+from metarl.envs.metaworld.task_sets import SETS
 from metarl.envs.metaworld.tasks import definition
 
 INFO = {
@@ -104,10 +104,10 @@ def test_a_task_runs_the_same_in_any_company():
 def test_bits_do_not_depend_on_the_number_of_threads(monkeypatch):
     distribution = mixed()
     tasks, actions = draw(distribution, [0, 2, 4]), actions_for(9, 5)
-    starts._store.cache_clear()
+    episode_starts._store.cache_clear()
     many = run(distribution, tasks, actions, envs_per_task=3)
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0})
-    starts._store.cache_clear()
+    episode_starts._store.cache_clear()
     assert_same(many, run(distribution, tasks, actions, envs_per_task=3))
 
 

@@ -17,7 +17,7 @@ REWARDS = ("v2", "v1")
 
 
 @dataclass(frozen=True)
-class Rules:
+class FamilyOptions:
     """Names of the tasks in the order of `task_index`, and the options of the family."""
 
     names: tuple[str, ...]
