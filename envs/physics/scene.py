@@ -98,7 +98,11 @@ class Scene:
 class SceneBuilder:
     """Loads an MJCF file, adds sensors to it and compiles the result.
 
-    Every body has a name afterwards: those without one are called `body1`, `body2`, … by their number.
+    Every body has a name afterwards: those without one are called `body1`, `body2`, … by their number. Sensors that the
+    file itself defines can be read by their names, each as a group of one.
+
+    >>> scene = SceneBuilder("arm.xml").sense("tip", "site_position", ["tip"]).build()
+    >>> scene.read(physics.sensordata, "tip")[:, 0]  # [W, 3], metres
     """
 
     def __init__(self, source: str | Path):
@@ -115,6 +119,9 @@ class SceneBuilder:
             raise UsageError(f"scene {self.name!r} does not load: {_one_line(error)}") from None
         self._groups: dict[str, list[str]] = {}
         self._touches: dict[str, tuple[str, str]] = {}
+        for sensor in self.spec.sensors:
+            if sensor.name:
+                self._groups[sensor.name] = [sensor.name]
         for number, body in enumerate(self.spec.bodies):
             if not body.name:
                 body.name = f"body{number}"
@@ -165,7 +172,7 @@ class SceneBuilder:
 
     def build(self) -> Scene:
         """The compiled scene; raises `UsageError` where it does not compile."""
-        stripped = self.spec.copy()
+        stripped = self._copy()
         stripped.compiler.discardvisual = True
         model = _compile(stripped, self.name)
         groups = {}
@@ -175,6 +182,16 @@ class SceneBuilder:
             groups[group] = SensorGroup(start, len(names), size)
         touches = {sensor: _touch(model, groups, *pair) for sensor, pair in self._touches.items()}
         return Scene(self.name, model, groups, touches, self.spec)
+
+    def _copy(self) -> mujoco.MjSpec:
+        """A copy of the whole. `MjSpec.copy` silently leaves out what refers to something that is not there."""
+        copy = self.spec.copy()
+        kinds = ("actuators", "equalities", "excludes", "pairs", "sensors", "tendons")
+        lost = [kind for kind in kinds if len(getattr(copy, kind)) < len(getattr(self.spec, kind))]
+        if lost:
+            _compile(self.spec, self.name)  # raises, and names the culprit
+            raise UsageError(f"scene {self.name!r}: some of its {lost[0]} refer to what is not there")
+        return copy
 
     def _check(self, object_type: mujoco.mjtObj, name: str) -> None:
         kind = {_BODY: "body", _XBODY: "body", _SITE: "site", _GEOM: "geom"}[object_type]

@@ -106,6 +106,12 @@ class WarpPhysics(Physics):
             places[name].copy_(state[name])
         self.faults = torch.zeros_like(self.faults)
 
+    def close(self) -> None:
+        """Waits for the steps under way: Warp frees memory without regard to what other streams do with it."""
+        if self._place.is_cuda:
+            torch.cuda.synchronize(self.device)
+        self._graphs.clear()
+
     def _open_views(self) -> None:
         data = self._worlds
         self.qpos, self.qvel = wp.to_torch(data.qpos), wp.to_torch(data.qvel)
