@@ -18,7 +18,11 @@ _ANGLE = {"angle": Box(0.0, np.float32(2 * math.pi), (), np.float32)}
 
 
 class TwoDirections(LocomotionDistribution):
-    """Forward or backward along x: two tasks, the same in both splits. Task parameter: `direction`, 1 or -1."""
+    """Forward or backward along x: two tasks, the same in both splits. Task parameter: `direction`, 1 or -1.
+
+    >>> metarl.make("HalfCheetahDir-v0").all_tasks("test").parameters["direction"]
+    tensor([ 1., -1.])
+    """
 
     def __init__(self, id: str, robot: Robot, horizon: int):
         super().__init__(id, robot, _SIGN, horizon)
@@ -33,7 +37,10 @@ class TwoDirections(LocomotionDistribution):
 
 
 class CircleDirections(LocomotionDistribution):
-    """Any direction in the plane. Task parameter: `angle` in radians from the x axis, uniform in [0, 2π)."""
+    """Any direction in the plane. Task parameter: `angle` in radians from the x axis, uniform in [0, 2π).
+
+    >>> metarl.make("HumanoidDir-v0").task(angle=1.57)
+    """
 
     def __init__(self, id: str, robot: Robot, horizon: int):
         super().__init__(id, robot, _ANGLE, horizon)
@@ -51,6 +58,8 @@ class TargetVelocity(LocomotionDistribution):
     """Velocity along x as near as possible to a target: progress = −|v − target|.
 
     Task parameter: `velocity` (m/s), uniform in [0, `max_velocity`].
+
+    >>> metarl.make("AntVel-v0", max_velocity=2.0).task(velocity=1.5)
     """
 
     def __init__(self, id: str, robot: Robot, horizon: int, max_velocity: float | int):
@@ -69,7 +78,9 @@ class HalfCheetahDir(TwoDirections):
     """A half cheetah runs forward or backward (Finn et al. 2017, MAML, section 5.3).
 
     reward = direction · v_x − 0.1 ‖a‖². Forward it is `HalfCheetah-v5`. Deviation: the paper's cost weight is 0.05
-    (`control_weight`), and its velocity that of the torso's centre of mass.
+    (`control_weight`), and its velocity is that of the torso's centre of mass.
+
+    >>> family = metarl.make("HalfCheetahDir-v0", control_weight=0.05)
     """
 
     def __init__(self, horizon: int = 200, control_weight: float | int = 0.1):
@@ -82,6 +93,8 @@ class HalfCheetahVel(TargetVelocity):
     """A half cheetah runs at a target velocity (Finn et al. 2017, MAML, section 5.3).
 
     reward = −|v_x − velocity| − 0.05 ‖a‖². `max_velocity` (m/s): 2 in MAML, 3 in ProMP, PEARL and VariBAD.
+
+    >>> family = metarl.make("HalfCheetahVel-v0", max_velocity=3.0)
     """
 
     def __init__(self, horizon: int = 200, max_velocity: float | int = 2.0, control_weight: float | int = 0.05):
@@ -94,6 +107,8 @@ class AntDir(TwoDirections):
     """An ant walks forward or backward (Finn et al. 2017, MAML, section 5.3).
 
     reward = direction · v_x + 1 (healthy) − 0.5 ‖a‖² − 5e-4 ‖contact forces‖². Forward it is `Ant-v5`.
+
+    >>> family = metarl.make("AntDir-v0")
     """
 
     def __init__(self, horizon: int = 200):
@@ -104,6 +119,8 @@ class AntCircleDir(CircleDirections):
     """An ant walks in any direction (Rothfuss et al. 2019, ProMP; Zintgraf et al. 2020, VariBAD, use two).
 
     reward = d · v + 1 (healthy) − 0.5 ‖a‖² − 5e-4 ‖contact forces‖², with d the unit vector at `angle`.
+
+    >>> family = metarl.make("AntDir-v0", circle=True)
     """
 
     def __init__(self, horizon: int = 200):
@@ -119,6 +136,8 @@ class AntVel(TargetVelocity):
     """An ant walks at a target velocity (Finn et al. 2017, MAML, section 5.3).
 
     reward = −|v_x − velocity| + 1 (healthy) − 0.1 ‖a‖² − 5e-4 ‖contact forces‖². `max_velocity`: 3 m/s in the paper.
+
+    >>> family = metarl.make("AntVel-v0")
     """
 
     def __init__(self, horizon: int = 200, max_velocity: float | int = 3.0):
@@ -132,6 +151,8 @@ class AntGoal(LocomotionDistribution):
 
     reward = −‖position − goal‖₁ − 0.1 ‖a‖² − 5e-4 ‖contact forces‖². The observation begins with x and y. Only the
     horizon ends an episode. Task parameter: `goal` (m), at a random angle and a distance of 3 √u, u uniform in [0, 1].
+
+    >>> metarl.make("AntGoal-v0").task(goal=[1.0, -2.0])
     """
 
     terminates = False
@@ -159,6 +180,8 @@ class HumanoidDir(CircleDirections):
 
     reward = 1.25 d · v + 5 (healthy) − 0.1 ‖a‖² − min(10, 5e-7 ‖contact forces‖²), with d the unit vector at `angle`.
     At angle 0 it is `Humanoid-v5`.
+
+    >>> family = metarl.make("HumanoidDir-v0", horizon=500)
     """
 
     def __init__(self, horizon: int = 200):

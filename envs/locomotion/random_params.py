@@ -20,9 +20,11 @@ class RandomParameters(LocomotionDistribution):
 
     Rakelly et al. 2019, PEARL, section 6.1, after the `rand_param_envs` package.
 
-    The reward is the original's. Task parameters, factors on the fields of the original model, each number by itself:
+    The reward is the original's. Task parameters are factors on the fields of the original model, one for each number:
     `body_mass` `[bodies]` and `body_inertia` `[bodies, 3]`, 1.5^u; `dof_damping` `[degrees of freedom]` and
     `geom_friction` `[geoms, 3]`, 1.3^u, with u uniform in ±`log_scale_limit`. The world itself is not among the bodies.
+
+    >>> family = metarl.make("HopperRandParams-v0", log_scale_limit=1.0)
     """
 
     def __init__(self, id: str, robot: Robot, horizon: int, log_scale_limit: float | int):
@@ -64,14 +66,20 @@ def _originals(model: mujoco.MjModel) -> dict[str, np.ndarray]:
 
 
 class Walker2dRandParams(RandomParameters):
-    """`RandomParameters` of the walker. With all factors 1 it is `Walker2d-v5`."""
+    """`RandomParameters` of the walker. With all factors 1 it is `Walker2d-v5`.
+
+    >>> family = metarl.make("Walker2dRandParams-v0")
+    """
 
     def __init__(self, horizon: int = 200, log_scale_limit: float | int = 3.0):
         super().__init__("Walker2dRandParams-v0", Walker2d(), horizon, log_scale_limit)
 
 
 class HopperRandParams(RandomParameters):
-    """`RandomParameters` of the hopper. With all factors 1 it is `Hopper-v5`."""
+    """`RandomParameters` of the hopper. With all factors 1 it is `Hopper-v5`.
+
+    >>> family = metarl.make("HopperRandParams-v0")
+    """
 
     def __init__(self, horizon: int = 200, log_scale_limit: float | int = 3.0):
         super().__init__("HopperRandParams-v0", Hopper(), horizon, log_scale_limit)

@@ -45,7 +45,11 @@ class GymnasiumRobot(Robot):
 
 
 class HalfCheetah(GymnasiumRobot):
-    """`HalfCheetah-v5`: observation [position without x (8), velocity (9)]; never unhealthy."""
+    """`HalfCheetah-v5`: observation [position without x (8), velocity (9)]; never unhealthy.
+
+    >>> HalfCheetah().observation_space.shape
+    (17,)
+    """
 
     gymnasium_id = "HalfCheetah-v5"
     mjcf = _ASSETS / "half_cheetah.xml"
@@ -63,7 +67,11 @@ class HalfCheetah(GymnasiumRobot):
 
 
 class Walker2d(GymnasiumRobot):
-    """`Walker2d-v5`: observation [position without x (8), velocity clipped to ±10 (9)]; healthy while upright."""
+    """`Walker2d-v5`: observation [position without x (8), velocity clipped to ±10 (9)]; healthy while upright.
+
+    >>> Walker2d().observation_space.shape
+    (17,)
+    """
 
     gymnasium_id = "Walker2d-v5"
     mjcf = _ASSETS / "walker2d_v5.xml"
@@ -84,7 +92,11 @@ class Walker2d(GymnasiumRobot):
 
 
 class Hopper(Walker2d):
-    """`Hopper-v5`: observation [position without x (5), velocity clipped to ±10 (6)]; healthy while upright."""
+    """`Hopper-v5`: observation [position without x (5), velocity clipped to ±10 (6)]; healthy while upright.
+
+    >>> Hopper().observation_space.shape
+    (11,)
+    """
 
     gymnasium_id = "Hopper-v5"
     mjcf = _ASSETS / "hopper.xml"
@@ -99,6 +111,9 @@ class Ant(GymnasiumRobot):
     """`Ant-v5`: observation [position without x, y (13), velocity (14), contact forces clipped to ±1 (13 · 6)].
 
     Healthy while the torso's height lies in [0.2, 1]. `with_position=True` puts x and y in front of the observation.
+
+    >>> Ant(with_position=True).observation_space.shape
+    (107,)
     """
 
     gymnasium_id = "Ant-v5"
@@ -148,6 +163,9 @@ class Humanoid(GymnasiumRobot):
 
     Observation: [position without x, y (22), velocity (23), `cinert` (13 · 10), `cvel` (13 · 6), actuator forces (17),
     contact forces (13 · 6)]. Deviation under Warp, which has no projected Gauss-Seidel solver: Newton's method instead.
+
+    >>> Humanoid().observation_space.shape
+    (348,)
     """
 
     gymnasium_id = "Humanoid-v5"

@@ -1,4 +1,4 @@
-"""Meta-World's sets of tasks as task distributions: ML1, ML10, ML25, ML45, MT1, MT10, MT50 and sets of one's own."""
+"""Meta-World's task sets as task distributions: ML1, ML10, ML25, ML45, MT1, MT10, MT50 and sets of one's own."""
 
 import functools
 import warnings
@@ -32,19 +32,23 @@ class MetaWorld(TaskDistribution):
     """A set of Meta-World tasks with 50 goals each (Yu et al. 2019, McLean et al. 2025).
 
     Observation `[39]`: hand (3), gripper (1) and objects (14), now and one step before, and the goal (3), zeros unless
-    `goal_observable`; with `one_hot` the task's place among the names follows. Action `[4]`: displacement of the hand
-    (cm) and closing effort of the gripper. Reward: the package's `"v2"` (0 … 10) or `"v1"`. `info["success"]` and the
-    package's other numbers come with every step; `terminate_on_success` ends the episode at the first success.
+    `goal_observable`; with `one_hot`, the one-hot index of the task among the names follows. Action `[4]`: displacement
+    of the hand (cm) and closing effort of the gripper. Reward: the package's `"v2"` (0 … 10) or `"v1"`.
+    `info["success"]` and the package's other numbers come with every step; `terminate_on_success` ends the episode at
+    the first success.
 
-    Task parameters: `task_index`, the task's place among the names of the train split and then of the test split, and
+    Task parameters: `task_index`, the task's index among the names of the train split and then of the test split, and
     `rand_vec` `[6]`, which places fixture, object and goal. `goals_seed` is what `metaworld.ML1(name, seed)` and its
     like take; the goals are theirs, in their order. The benchmarks have 50 goals of each task, few enough to be learned
-    by heart; `goals_per_task` draws more (or fewer) in the same way, as the package's option `num_goals` does. Tasks
+    by heart. `goals_per_task` draws more (or fewer) in the same way, as the package's option `num_goals` does. Tasks
     are sampled evenly from the names.
 
     Backends: `"mujoco"` and `"warp"` step all tasks in batches; `"gymnasium"` runs the package's own environments, with
     `vectorization` and `workers` as `metarl.envs.gymnasium_env` has them. The package counts `basketball-v3` among both
     splits of ML25; so does this family, and warns when test tasks of it are asked for.
+
+    >>> family = metarl.make("ML10-v3", goals_seed=7)
+    >>> tasks = family.sample(20, split="train", seed=0)
     """
 
     backends = ("mujoco", "warp", "gymnasium")
@@ -148,7 +152,7 @@ class MetaWorld(TaskDistribution):
     ) -> TaskVectorEnv:
         if backend == "gymnasium":
             return self._official.make_env(num_tasks, envs_per_task, device=device, seed=seed, render_mode=render_mode)
-        from metarl.envs.metaworld.env import MetaWorldEnv  # imports MuJoCo, which a list of families needs not
+        from metarl.envs.metaworld.env import MetaWorldEnv  # imports MuJoCo, which a list of families does not need
 
         return MetaWorldEnv(
             self, self.options, num_tasks, envs_per_task, backend=backend, device=device, render_mode=render_mode
@@ -163,7 +167,10 @@ def random_space(name: str) -> tuple[Float64[np.ndarray, "6"], Float64[np.ndarra
 
 
 class MultiTask(MetaWorld):
-    """Tasks to be learned together: the test split is the train split, goals included, as the package has no other."""
+    """Tasks to be learned together: the test split is the train split, goals included, as the package has no other.
+
+    >>> family = metarl.make("MT10-v3")
+    """
 
     _test_seed_offset = 0
 
@@ -173,7 +180,7 @@ def custom(
 ) -> MetaWorld:
     """A set of one's own: the names of the tasks to train on and of those held out, and `MetaWorld`'s options.
 
-    Raises `UsageError` for an unknown name or one named twice, for an empty list and where the two overlap.
+    Raises `UsageError` for an unknown name or one named twice, for an empty list and if the two overlap.
     """
     for split, names in (("train", train), ("test", test)):
         if isinstance(names, str) or not names:

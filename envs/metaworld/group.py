@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from metarl.envs.metaworld.definition import Start, TaskDefinition
-from metarl.envs.metaworld.episode_starts import FRAMES, PARTS, EpisodeStart
+from metarl.envs.metaworld.episode_starts import FRAMES, TENSORS, EpisodeStart
 from metarl.envs.metaworld.scenes import task_scene
 from metarl.envs.metaworld.views import View
 from metarl.envs.physics import make_physics
@@ -30,7 +30,7 @@ HAND_STEP = 0.01
 
 
 @dataclass
-class _Part:
+class _TaskWorlds:
     """Neighbouring worlds of one task definition."""
 
     task: TaskDefinition
@@ -64,17 +64,17 @@ class SceneGroup:
     def set_tasks(
         self, members: Sequence[tuple[TaskDefinition, EpisodeStart]], rows: Int[Tensor, "W"], version: str
     ) -> None:
-        """Puts every world at the start of its task; `members` fill the worlds one behind the other."""
+        """Puts every world at the start of its task; `members` fill the worlds one after the other."""
         like = self.physics.qpos
         self.rows = rows.to(like.device)
         self._version = version
         self._qpos, self._qvel, self._mocap_start, mocap_quat, self.first_observation = (
-            torch.cat([getattr(start, name) for _, start in members]).to(like) for name in PARTS
+            torch.cat([getattr(start, name) for _, start in members]).to(like) for name in TENSORS
         )
         self._parts, first = [], 0
         for task, own in members:
             worlds = slice(first, first := first + len(own.qpos))
-            self._parts.append(_Part(task, worlds, own.memory.map(lambda value: value.to(like))))
+            self._parts.append(_TaskWorlds(task, worlds, own.memory.map(lambda value: value.to(like))))
         self._hand_low, self._hand_high = (
             torch.cat([like.new_tensor(getattr(task, name)).expand(len(own.qpos), 3) for task, own in members])
             for name in ("hand_low", "hand_high")
@@ -130,11 +130,11 @@ class SceneGroup:
         self._starting = self._starting | worlds
 
     def get_state(self) -> dict[str, Tensor]:
-        """The engine's state, what rewards remember, and who is at a start; each `[W, ...]`."""
+        """The engine's state, what rewards remember (`memory`) and which worlds are at a start; each `[W, ...]`."""
         memory = [_numbers(part.memory) for part in self._parts]
         width = max(numbers.shape[1] for numbers in memory)
         padded = [torch.nn.functional.pad(numbers, (0, width - numbers.shape[1])) for numbers in memory]
-        # The engine itself hears of the commanded hand at the next step.
+        # The engine itself gets the commanded hand with the next step.
         more = {"mocap_pos": self._mocap_pos.flatten(1).clone(), "memory": torch.cat(padded)}
         return self.physics.get_state() | more | {"starting": self._starting[:, None].to(self._mocap_pos)}
 

@@ -24,9 +24,9 @@ class GroupKey(NamedTuple):
 class GroupStore:
     """Makes scene groups and keeps those that may be asked for again.
 
-    Tasks that shift from one `set_tasks` to the next come back to scenes used before, and making an engine takes some
-    20 ms and tens of megabytes. At most as many spare groups are kept as are in use; beyond that, the least recently
-    used are closed. What a group does depends on the tasks that it is given, not on what it ran before.
+    Tasks that shift from one `set_tasks` to the next come back to scenes used before. An engine takes some 50 ms
+    to make and 15 MB. At most as many spare groups are kept as are in use; beyond that, the least recently used are
+    closed. What a group does depends on the tasks that it is given, not on what it ran before.
 
     >>> store = GroupStore("mujoco", torch.device("cpu"))
     >>> (group,) = store.take([GroupKey("sawyer_reach_v3.xml", 40, 2)])

@@ -86,7 +86,7 @@ def count_first(rounds: Sequence[Round], names: Int[Tensor, "M"], count: int = F
 
 
 def _settled(rounds: Sequence[Round], names: Int[Tensor, "M"]) -> bool:
-    """Whether no episode still to come could be among the first of its name."""
+    """Whether no further episode could be among the first of its name."""
     if not rounds:
         return False
     finish = torch.stack([part.lengths for part in rounds]).cumsum(0)

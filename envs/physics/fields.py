@@ -1,4 +1,4 @@
-"""Randomised dynamics: models that differ in a few numbers, with all that follows from those numbers."""
+"""Randomised dynamics: models that differ in a few numbers, and in the constants that follow from these."""
 
 import copy
 from collections.abc import Mapping
