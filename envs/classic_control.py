@@ -13,6 +13,8 @@ class CartPoleParams(GymnasiumDistribution):
     Observation `[4]`, actions 0 and 1, reward 1 a step, 500 steps. Task parameters: `gravity` (m/s²), `mass` of the
     pole (kg) and `length` (m, half of the pole's as in Gymnasium), each uniform between half and one and a half times
     Gymnasium's value, as floats of 64 bits. The ranges are ours; no paper fixes them.
+
+    >>> metarl.make("CartPoleParams-v0").task(gravity=9.8, mass=0.1, length=0.5)
     """
 
     def __init__(self, horizon: int | None = None, vectorization: str = "sync", workers: int | None = None):
@@ -33,6 +35,8 @@ class PendulumParams(GymnasiumDistribution):
     Observation `[3]`, action `[1]` (torque in ±2), reward as in Gymnasium, 200 steps. Task parameters: `gravity`
     (m/s²), `mass` (kg) and `length` (m) of the rod, each uniform between half and one and a half times Gymnasium's
     value, as floats of 64 bits. The ranges are ours; no paper fixes them.
+
+    >>> metarl.make("PendulumParams-v0").task(gravity=10.0, mass=1.0, length=1.0)
     """
 
     def __init__(self, horizon: int | None = None, vectorization: str = "sync", workers: int | None = None):

@@ -1,7 +1,7 @@
 """What `mjData` calls `cfrc_ext`, `cvel` and `cinert`, computed from sensor readings.
 
-All three are expressed about the centre of mass of the robot, in world coordinates. Sensors have one layout on both
-engines, whereas `mjData` exists for one world at a time.
+All three are about the centre of mass of the robot, in world coordinates. Sensors have one layout on both engines,
+whereas `mjData` exists for one world at a time.
 """
 
 import torch

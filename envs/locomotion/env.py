@@ -1,40 +1,64 @@
-"""Environments of a locomotion family: physics, episodes, resets. The family says what is observed and rewarded."""
+"""Environments of one robot: starts, readings and scores of its episodes."""
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Protocol, runtime_checkable
 
 import mujoco
+import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
-from metarl.envs.locomotion.robots import Reading
-from metarl.envs.locomotion.selection import Selection
-from metarl.envs.physics import SensorTime, make_physics
+from metarl.envs.locomotion.robot import Reading, Robot
+from metarl.envs.physics import Physics, PhysicsEnv, RawStep, Selection, SensorTime, make_physics
+from metarl.envs.physics.camera import Camera
 from metarl.randomness import EnvStreams
 from metarl.tasks import Tasks
-from metarl.vector_env import StepResult, TaskVectorEnv, step_info
-
-if TYPE_CHECKING:
-    from metarl.envs.locomotion.family import LocomotionDistribution
-
-PICTURE_SIZE = 256
+from metarl.vector_env import TaskFamily
 
 
-class LocomotionEnv(TaskVectorEnv):
-    """Steps a `LocomotionDistribution` on either physics engine.
+@runtime_checkable
+class RobotFamily(TaskFamily, Protocol):
+    """What the environment asks of its family; every `LocomotionDistribution` answers.
 
-    `info["fault"]` `[B]` marks environments whose simulation broke down in this step (numbers that are not finite, no
-    room for contacts). Their episode ends there, truncated, with reward 0 and the observation before as its last one;
-    the next episode starts as always. `fault_count` counts them since the environment was made.
-
-    Nothing in `step` waits for a GPU: what depends on a tensor's value is done by masks.
+    >>> isinstance(metarl.make("AntGoal-v0"), RobotFamily)
+    True
     """
 
-    distribution: "LocomotionDistribution"
+    robot: Robot
+
+    def score(
+        self,
+        reading: Reading,
+        observation: Float[Tensor, "B D"],
+        position: Float[Tensor, "B k"],
+        velocity: Float[Tensor, "B k"],
+        action: Float[Tensor, "B A"],
+        task: Tasks,
+    ) -> tuple[Float[Tensor, "B"], Bool[Tensor, "B"]]:
+        """Reward, and whether the episode terminates."""
+        ...
+
+    def model_fields(self, model: mujoco.MjModel, tasks: Tasks) -> dict[str, Tensor]:
+        """Fields of the model that differ between tasks, each `[M, ...]`."""
+        ...
+
+
+class LocomotionEnv(PhysicsEnv):
+    """Steps a `LocomotionDistribution` on either physics engine (`PhysicsEnv` says how).
+
+    State: the engine's (`qpos`, `qvel`, …), the random `streams` that starts are drawn from, and `evaluation_offset`
+    (m). Gymnasium measures an ant's and a humanoid's velocity between the positions at two force evaluations, which
+    are a little behind the states. `evaluation_offset` is the position at the last evaluation minus that of the state.
+
+    >>> env = metarl.make("AntGoal-v0").make_env(num_tasks=20, envs_per_task=4, backend="mujoco")
+    """
+
+    distribution: RobotFamily
 
     def __init__(
         self,
-        distribution: "LocomotionDistribution",
+        distribution: RobotFamily,
         num_tasks: int,
         envs_per_task: int,
         *,
@@ -54,123 +78,50 @@ class LocomotionEnv(TaskVectorEnv):
             backend=backend,
             device=device,
             frames=self._robot.frames,
-            sensor_time=SensorTime.EVALUATION if scene.sensors else SensorTime.NONE,
+            sensor_time=self._robot.sensor_time if scene.model.nsensordata else SensorTime.NONE,
         )
         self._streams = EnvStreams.from_seed(seed, self.num_envs, device)
-        self._elapsed = torch.zeros(self.num_envs, dtype=torch.int64, device=device)
-        self._faults = torch.zeros((), dtype=torch.int64, device=device)
         low, high = self.single_action_space.low, self.single_action_space.high
         self._action_bounds = (torch.as_tensor(low, device=device), torch.as_tensor(high, device=device))
         self._no_control = self.physics.qpos.new_zeros(self.num_envs, len(low))
-        # Where starts are handed to the engine; rows of environments that do not start are never looked at.
+        # Starts are handed to the engine in these; it ignores the rows of environments that do not start.
         self._start_qpos, self._start_qvel = torch.zeros_like(self.physics.qpos), torch.zeros_like(self.physics.qvel)
-        self._no_observations = torch.zeros(self.num_envs, *self.single_observation_space.shape, device=device)
-        self._everywhere = torch.ones(self.num_envs, dtype=torch.bool, device=device)
-        self._place = self._robot.place(self._present_reading()).clone()
-        self._renderer: tuple[mujoco.Renderer, mujoco.MjModel, mujoco.MjData] | None = None
+        self._position = self._robot.position(self._present_reading()).clone()
+        self._camera: Camera | None = None
 
     @property
-    def fault_count(self) -> int:
-        """Simulations that broke down so far; on a GPU reading it waits for the steps under way."""
-        return int(self._faults)
+    def engines(self) -> Sequence[Physics]:
+        return (self.physics,)
 
-    def get_state(self) -> dict[str, Tensor]:
-        """Each `[B, ...]`: the engine's state (`qpos`, `qvel`, …), `elapsed_steps`, random `streams`, and `lag` (m).
-
-        `lag`: Gymnasium measures an ant's and a humanoid's velocity between the places of two force evaluations, which
-        are a little behind the states. `lag` is where the last evaluation was, seen from the state's own place.
-        """
-        readings = self.physics.sensordata.clone()
-        lag = self._place - self._robot.place(self._present_reading())
-        self.physics.sensordata.copy_(readings)
-        own = {"elapsed_steps": self._elapsed.clone(), "streams": self._streams.state.clone(), "lag": lag}
-        return self.physics.get_state() | own
-
-    def set_state(self, state: dict[str, Tensor]) -> None:
-        self.physics.set_state(state)
-        if "elapsed_steps" in state:
-            self._elapsed = state["elapsed_steps"].to(self.device).clone()
-        if "streams" in state:
-            self._streams.state = state["streams"].to(self.device).clone()
-        reading = self._present_reading()
-        self._place = self._robot.place(reading).clone()
-        if "lag" in state:
-            self._place += state["lag"].to(self._place)
-        self._observations = self._robot.observe(reading).float()
-        self._started = True
-
-    def render(self) -> tuple[Any, ...] | None:
-        if self.render_mode is None:
-            return super().render()
-        if self._renderer is None:
-            model = self._robot.scene.rendering_model()
-            self._renderer = (mujoco.Renderer(model, PICTURE_SIZE, PICTURE_SIZE), model, mujoco.MjData(model))
-        renderer, model, data = self._renderer
-        pictures = []
-        for qpos in self.physics.qpos.cpu().numpy():
-            data.qpos[:] = qpos
-            mujoco.mj_forward(model, data)
-            renderer.update_scene(data, camera="track")
-            pictures.append(renderer.render())
-        return tuple(pictures)
-
-    def close_extras(self, **kwargs: Any) -> None:
+    def close_extras(self, **kwargs: object) -> None:
         self.physics.close()
-        if self._renderer is not None:
-            self._renderer[0].close()
+        if self._camera is not None:
+            self._camera.close()
 
     def _set_tasks(self, tasks: Tasks) -> None:
         self._env_tasks = tasks.repeat_interleave(self.envs_per_task)
-        fields = self.distribution.model_fields(tasks)
+        fields = self.distribution.model_fields(self._robot.scene.model, tasks)
         if fields:
             self.physics.set_fields(fields, self.envs_per_task)
 
-    def _reset(self, seed: int | None) -> tuple[Tensor, dict[str, Any]]:
+    def _reset(self, seed: int | None) -> tuple[Tensor, dict[str, object]]:
         if seed is not None:
             self._streams = EnvStreams.from_seed(seed, self.num_envs, self.device)
-        with self.physics.undisturbed():
-            self._observations = self._restart(self._everywhere, self._no_observations)
-        return self._observations, {}
+        return super()._reset(seed)
 
-    def _step(self, actions: Tensor) -> StepResult:
-        with self.physics.undisturbed():
-            return self._advance(actions)
-
-    def _advance(self, actions: Tensor) -> StepResult:
+    def _advance(self, actions: Float[Tensor, "B A"]) -> RawStep:
         action = actions.to(self._no_control.dtype).clamp(*self._action_bounds)
         self.physics.step(action)
         reading = Reading(self.physics.qpos, self.physics.qvel, self.physics.sensordata, action)
-        place = self._robot.place(reading)
-        velocity = (place - self._place) / self.physics.step_seconds
+        position = self._robot.position(reading)
+        velocity = (position - self._position) / self.physics.step_seconds
         observations = self._robot.observe(reading)
-        reward, terminated = self.distribution.judge(reading, observations, place, velocity, action, self._env_tasks)
-        # Whatever a broken simulation says is replaced by what was known before it broke.
-        fault = self.physics.faults.clone()
-        self._faults = self._faults + fault.sum()
-        final_obs = torch.where(fault[:, None], self._observations, observations.float())
-        reward = torch.where(fault, 0.0, reward).float()
-        terminated = terminated & ~fault
-        self._elapsed = self._elapsed + 1
-        truncated = (self._elapsed >= self.distribution.horizon) | fault
-        ended = terminated | truncated
-        self._place = place.clone()
-        self._observations = self._restart(ended, final_obs)
-        return self._observations, reward, terminated, truncated, step_info(final_obs, ended, fault=fault)
+        score = self.distribution.score(reading, observations, position, velocity, action, self._env_tasks)
+        self._position = position.clone()
+        return RawStep(observations.float(), *score, fault=self.physics.faults.clone())
 
-    def _restart(self, ended: Bool[Tensor, "B"], final_obs: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
-        """Starts the next episode where one has ended; returns what is seen then."""
-        chosen = Selection(ended)
-        if chosen.known_empty:
-            return final_obs
-        self._start_episodes(chosen)
-        reading = self._start_reading(chosen)
-        observations = final_obs.clone()
-        chosen.put(observations, self._robot.observe(reading))
-        chosen.put(self._place, self._robot.place(reading))
-        return observations
-
-    def _start_episodes(self, chosen: Selection) -> None:
-        """Puts the chosen environments at a start drawn from their own streams, and only those streams move on."""
+    def _start_episodes(self, chosen: Selection) -> Float[Tensor, "R D"]:
+        """Draws starts from the chosen environments' own streams, and only those streams move on."""
         streams = EnvStreams.resume(chosen.take(self._streams.state))
         qpos, qvel = self._robot.start(streams)
         chosen.put(self._streams.state, streams.state)
@@ -178,19 +129,41 @@ class LocomotionEnv(TaskVectorEnv):
         chosen.put(self._start_qvel, qvel)
         self.physics.reset(chosen.mask, self._start_qpos, self._start_qvel)
         self.physics.forward(chosen.mask)
-        self._elapsed.masked_fill_(chosen.mask, 0)
+        reading = self._start_reading(chosen)
+        chosen.put(self._position, self._robot.position(reading))
+        return self._robot.observe(reading)
 
     def _start_reading(self, chosen: Selection) -> Reading:
-        """The present state of the chosen environments as the start of an episode: no forces have acted yet."""
+        """The present state of the chosen environments as the start of an episode."""
         sensordata = chosen.take(self.physics.sensordata).clone()
-        contacts = self._robot.scene.sensors.get("contacts")
-        if contacts is not None:
-            contacts.read(sensordata).zero_()
+        for group in self._robot.zero_at_start:
+            self._robot.scene.read(sensordata, group).zero_()
         physics = self.physics
         control = chosen.take(self._no_control)
         return Reading(chosen.take(physics.qpos), chosen.take(physics.qvel), sensordata, control)
 
     def _present_reading(self) -> Reading:
-        """The present state everywhere, seen as a start."""
-        self.physics.forward(self._everywhere)
-        return self._start_reading(Selection(self._everywhere))
+        """The present state of all environments as the start of an episode."""
+        self.physics.forward(self._all_envs)
+        return self._start_reading(Selection(self._all_envs))
+
+    def _read_state(self) -> dict[str, Tensor]:
+        readings = self.physics.sensordata.clone()
+        offset = self._position - self._robot.position(self._present_reading())
+        self.physics.sensordata.copy_(readings)
+        return self.physics.get_state() | {"streams": self._streams.state.clone(), "evaluation_offset": offset}
+
+    def _write_state(self, state: Mapping[str, Tensor]) -> Float[Tensor, "B D"]:
+        self.physics.set_state(state)
+        if "streams" in state:
+            self._streams.state = state["streams"].to(self.device).clone()
+        reading = self._present_reading()
+        self._position = self._robot.position(reading).clone()
+        if "evaluation_offset" in state:
+            self._position += state["evaluation_offset"].to(self._position)
+        return self._robot.observe(reading).float()
+
+    def _pictures(self) -> Sequence[UInt8[np.ndarray, "H W 3"]]:
+        if self._camera is None:
+            self._camera = Camera(self._robot.scene, view=self._robot.view)
+        return self._camera.take(self.physics.get_state())

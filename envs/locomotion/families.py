@@ -1,4 +1,4 @@
-"""Families whose tasks differ in the goal: a direction, a velocity or a place."""
+"""Families whose tasks differ in the goal: a direction, a velocity or a position."""
 
 import math
 
@@ -9,7 +9,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from metarl.envs.locomotion.family import LocomotionDistribution, check_positive
-from metarl.envs.locomotion.robots import Ant, HalfCheetah, Humanoid, Robot
+from metarl.envs.locomotion.robot import Robot
+from metarl.envs.locomotion.robots import Ant, HalfCheetah, Humanoid
 from metarl.tasks import Tasks, check_split
 
 _SIGN = {"direction": Box(-1.0, 1.0, (), np.float32)}
@@ -17,7 +18,11 @@ _ANGLE = {"angle": Box(0.0, np.float32(2 * math.pi), (), np.float32)}
 
 
 class TwoDirections(LocomotionDistribution):
-    """Forward or backward along x: two tasks, the same in both splits. Task parameter: `direction`, 1 or -1."""
+    """Forward or backward along x: two tasks, the same in both splits. Task parameter: `direction`, 1 or -1.
+
+    >>> metarl.make("HalfCheetahDir-v0").all_tasks("test").parameters["direction"]
+    tensor([ 1., -1.])
+    """
 
     def __init__(self, id: str, robot: Robot, horizon: int):
         super().__init__(id, robot, _SIGN, horizon)
@@ -27,12 +32,15 @@ class TwoDirections(LocomotionDistribution):
         return Tasks({"direction": torch.tensor([1.0, -1.0])})
 
     @staticmethod
-    def progress(velocity: Float[Tensor, "B k"], place: Float[Tensor, "B k"], task: Tasks) -> Float[Tensor, "B"]:
+    def progress(velocity: Float[Tensor, "B k"], position: Float[Tensor, "B k"], task: Tasks) -> Float[Tensor, "B"]:
         return task.parameters["direction"] * velocity[:, 0]
 
 
 class CircleDirections(LocomotionDistribution):
-    """Any direction in the plane. Task parameter: `angle` in radians from the x axis, uniform in [0, 2π)."""
+    """Any direction in the plane. Task parameter: `angle` in radians from the x axis, uniform in [0, 2π).
+
+    >>> metarl.make("HumanoidDir-v0").task(angle=1.57)
+    """
 
     def __init__(self, id: str, robot: Robot, horizon: int):
         super().__init__(id, robot, _ANGLE, horizon)
@@ -41,7 +49,7 @@ class CircleDirections(LocomotionDistribution):
         return {"angle": 2 * math.pi * torch.rand(num_tasks, generator=generator)}
 
     @staticmethod
-    def progress(velocity: Float[Tensor, "B 2"], place: Float[Tensor, "B 2"], task: Tasks) -> Float[Tensor, "B"]:
+    def progress(velocity: Float[Tensor, "B 2"], position: Float[Tensor, "B 2"], task: Tasks) -> Float[Tensor, "B"]:
         angle = task.parameters["angle"]
         return angle.cos() * velocity[:, 0] + angle.sin() * velocity[:, 1]
 
@@ -50,6 +58,8 @@ class TargetVelocity(LocomotionDistribution):
     """Velocity along x as near as possible to a target: progress = −|v − target|.
 
     Task parameter: `velocity` (m/s), uniform in [0, `max_velocity`].
+
+    >>> metarl.make("AntVel-v0", max_velocity=2.0).task(velocity=1.5)
     """
 
     def __init__(self, id: str, robot: Robot, horizon: int, max_velocity: float | int):
@@ -60,7 +70,7 @@ class TargetVelocity(LocomotionDistribution):
         return {"velocity": self.max_velocity * torch.rand(num_tasks, generator=generator)}
 
     @staticmethod
-    def progress(velocity: Float[Tensor, "B k"], place: Float[Tensor, "B k"], task: Tasks) -> Float[Tensor, "B"]:
+    def progress(velocity: Float[Tensor, "B k"], position: Float[Tensor, "B k"], task: Tasks) -> Float[Tensor, "B"]:
         return -(velocity[:, 0] - task.parameters["velocity"]).abs()
 
 
@@ -68,7 +78,9 @@ class HalfCheetahDir(TwoDirections):
     """A half cheetah runs forward or backward (Finn et al. 2017, MAML, section 5.3).
 
     reward = direction · v_x − 0.1 ‖a‖². Forward it is `HalfCheetah-v5`. Deviation: the paper's cost weight is 0.05
-    (`control_weight`), and its velocity that of the torso's centre of mass.
+    (`control_weight`), and its velocity is that of the torso's centre of mass.
+
+    >>> family = metarl.make("HalfCheetahDir-v0", control_weight=0.05)
     """
 
     def __init__(self, horizon: int = 200, control_weight: float | int = 0.1):
@@ -81,6 +93,8 @@ class HalfCheetahVel(TargetVelocity):
     """A half cheetah runs at a target velocity (Finn et al. 2017, MAML, section 5.3).
 
     reward = −|v_x − velocity| − 0.05 ‖a‖². `max_velocity` (m/s): 2 in MAML, 3 in ProMP, PEARL and VariBAD.
+
+    >>> family = metarl.make("HalfCheetahVel-v0", max_velocity=3.0)
     """
 
     def __init__(self, horizon: int = 200, max_velocity: float | int = 2.0, control_weight: float | int = 0.05):
@@ -93,6 +107,8 @@ class AntDir(TwoDirections):
     """An ant walks forward or backward (Finn et al. 2017, MAML, section 5.3).
 
     reward = direction · v_x + 1 (healthy) − 0.5 ‖a‖² − 5e-4 ‖contact forces‖². Forward it is `Ant-v5`.
+
+    >>> family = metarl.make("AntDir-v0")
     """
 
     def __init__(self, horizon: int = 200):
@@ -103,6 +119,8 @@ class AntCircleDir(CircleDirections):
     """An ant walks in any direction (Rothfuss et al. 2019, ProMP; Zintgraf et al. 2020, VariBAD, use two).
 
     reward = d · v + 1 (healthy) − 0.5 ‖a‖² − 5e-4 ‖contact forces‖², with d the unit vector at `angle`.
+
+    >>> family = metarl.make("AntDir-v0", circle=True)
     """
 
     def __init__(self, horizon: int = 200):
@@ -118,6 +136,8 @@ class AntVel(TargetVelocity):
     """An ant walks at a target velocity (Finn et al. 2017, MAML, section 5.3).
 
     reward = −|v_x − velocity| + 1 (healthy) − 0.1 ‖a‖² − 5e-4 ‖contact forces‖². `max_velocity`: 3 m/s in the paper.
+
+    >>> family = metarl.make("AntVel-v0")
     """
 
     def __init__(self, horizon: int = 200, max_velocity: float | int = 3.0):
@@ -129,15 +149,17 @@ class AntVel(TargetVelocity):
 class AntGoal(LocomotionDistribution):
     """An ant walks to a goal that it is not shown (Rakelly et al. 2019, PEARL, section 6.1; Zintgraf et al. 2020).
 
-    reward = −‖place − goal‖₁ − 0.1 ‖a‖² − 5e-4 ‖contact forces‖². The observation begins with x and y. Only the horizon
-    ends an episode. Task parameter: `goal` (m), at a random angle and a distance of 3 √u, u uniform in [0, 1].
+    reward = −‖position − goal‖₁ − 0.1 ‖a‖² − 5e-4 ‖contact forces‖². The observation begins with x and y. Only the
+    horizon ends an episode. Task parameter: `goal` (m), at a random angle and a distance of 3 √u, u uniform in [0, 1].
+
+    >>> metarl.make("AntGoal-v0").task(goal=[1.0, -2.0])
     """
 
     terminates = False
     radius = 3.0
 
     def __init__(self, horizon: int = 200):
-        robot = Ant(with_place=True)
+        robot = Ant(with_position=True)
         robot.control_weight = 0.1
         robot.healthy_reward = 0.0
         super().__init__("AntGoal-v0", robot, {"goal": Box(-self.radius, self.radius, (2,), np.float32)}, horizon)
@@ -149,8 +171,8 @@ class AntGoal(LocomotionDistribution):
         return {"goal": goal.clamp(-self.radius, self.radius)}
 
     @staticmethod
-    def progress(velocity: Float[Tensor, "B 2"], place: Float[Tensor, "B 2"], task: Tasks) -> Float[Tensor, "B"]:
-        return -(place - task.parameters["goal"]).abs().sum(-1)
+    def progress(velocity: Float[Tensor, "B 2"], position: Float[Tensor, "B 2"], task: Tasks) -> Float[Tensor, "B"]:
+        return -(position - task.parameters["goal"]).abs().sum(-1)
 
 
 class HumanoidDir(CircleDirections):
@@ -158,6 +180,8 @@ class HumanoidDir(CircleDirections):
 
     reward = 1.25 d · v + 5 (healthy) − 0.1 ‖a‖² − min(10, 5e-7 ‖contact forces‖²), with d the unit vector at `angle`.
     At angle 0 it is `Humanoid-v5`.
+
+    >>> family = metarl.make("HumanoidDir-v0", horizon=500)
     """
 
     def __init__(self, horizon: int = 200):

@@ -1,4 +1,4 @@
-"""What makes a Meta-World task: a scene, a space of random vectors, and pure functions of a batch of scenes."""
+"""What a Meta-World task consists of: a scene, a space of random vectors, and pure functions of a batch of scenes."""
 
 import abc
 from collections.abc import Callable, Mapping
@@ -23,7 +23,7 @@ OBJECT_SIZE = 14
 """Numbers in the observation for objects: two of position (3) and orientation (4), zeros where there is no second."""
 
 OBJECT = 9
-"""Where the first joint of a scene's own objects lies in `qpos` and `qvel`: behind the arm's seven and two fingers."""
+"""Index in `qpos` and `qvel` of the first joint of a scene's objects, after seven of the arm and two of the fingers."""
 
 SETTLING_STEPS = 50
 """Steps in which the hand comes to rest."""
@@ -31,26 +31,33 @@ SETTLING_STEPS = 50
 
 @dataclass(frozen=True)
 class Placement:
-    """What is put elsewhere after the hand has settled: index in `qpos` (or `qvel`) → the numbers from there on."""
+    """What moves after the hand has settled: index in `qpos` (or `qvel`) → the numbers from there on.
+
+    >>> Placement(qpos={OBJECT: vector[:, :3]})
+    """
 
     qpos: Mapping[int, Float[Tensor, "R _"]] = field(default_factory=dict)
     qvel: Mapping[int, Float[Tensor, "R _"]] = field(default_factory=dict)
     seen: bool = True
-    """Whether the first observation shows it; where not, as in the package, that of before is shown."""
+    """Whether the first observation shows it. In some tasks of the package it shows the state before."""
 
 
 @dataclass(frozen=True)
 class Start:
-    """What an episode's rewards remember of its start, each `[R, ...]`; positions in metres."""
+    """What an episode's rewards remember of its start, each `[R, ...]`; positions in metres.
+
+    >>> start = Start(target=target, object=block, tcp=settled.tcp, extra={"longest": longest})
+    >>> start["longest"]
+    """
 
     target: Points
-    """Where the object shall be: the goal that the observation shows or hides."""
+    """Where the object has to go: the goal that the observation shows or hides."""
     object: Points
     """Where the object was."""
     tcp: Points
     """Where the tool centre point was."""
     extra: Mapping[str, Float[Tensor, "R ..."]] = field(default_factory=dict)
-    """What else this task remembers, by name."""
+    """Whatever else this task remembers, by name."""
 
     def __getitem__(self, name: str) -> Tensor:
         return self.extra[name]
@@ -63,7 +70,10 @@ class Start:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a step is worth, each `[R]`: the numbers of the package's `info`, whose seventh is the reward itself."""
+    """How a step is scored, each `[R]`: the numbers of the package's `info`, and the reward.
+
+    >>> Outcome.v1(reward, to_target, success=to_target < 0.05)
+    """
 
     reward: Scalars
     success: Marks
@@ -83,7 +93,7 @@ class Outcome:
         near_object: bool = True,
         grasp_success: bool = False,
     ) -> "Outcome":
-        """What reward v1 says of a step: the package fills the other numbers with zeros and judges by them."""
+        """The outcome of a step under reward v1, for which the package fills the other numbers with zeros."""
         zeros = torch.zeros_like(reward)
         return cls(
             reward,
@@ -97,11 +107,13 @@ class Outcome:
 
 
 class TaskDefinition(abc.ABC):
-    """A task of Meta-World, free of any state of its own.
+    """A task of Meta-World, without any state of its own. Its methods work on `R` scenes at once.
 
-    An episode begins so: the fixture goes where the random vector says, the hand settles at `hand_start` for
-    `settling_steps` with the gripper open, `place` moves objects, and `start` notes what rewards will need. `R` scenes
-    at once.
+    An episode begins in four steps: the fixture goes where the random vector says, the hand settles at `hand_start` for
+    `settling_steps` with the gripper open, `place` moves objects, and `start` keeps what rewards will need.
+
+    >>> task = definition("reach-v3")
+    >>> task.evaluate(view, start, action).success
     """
 
     name: ClassVar[str]
@@ -110,37 +122,37 @@ class TaskDefinition(abc.ABC):
     fixture: ClassVar[str | None] = None
     """The body that the random vector places and that stands still from then on."""
     frames: ClassVar[tuple[str, ...]] = ()
-    """What the task looks at beside the arm, as `"kind:name"` (`views.SIZES`)."""
+    """What the task reads besides the arm, as `"kind:name"` (`views.SIZES`)."""
     random_low: ClassVar[tuple[float, ...]]
     random_high: ClassVar[tuple[float, ...]]
     goal_low: ClassVar[Triple]
     goal_high: ClassVar[Triple]
-    """Bounds of the goal where it is observed."""
+    """Bounds of the observed goal."""
     hand_low: ClassVar[Triple] = (-0.5, 0.40, 0.05)
     hand_high: ClassVar[Triple] = (0.5, 1.0, 0.5)
     """Bounds of the commanded hand position."""
     hand_start: ClassVar[Triple] = (0.0, 0.6, 0.2)
     settling_steps: ClassVar[int] = SETTLING_STEPS
-    """Steps before `place`; where there are more than `SETTLING_STEPS`, `settled` is still what is seen after these."""
+    """Steps before `place`. Even if there are more than `SETTLING_STEPS`, `settled` is what is seen after so many."""
 
     def fixture_position(self, vector: Vectors) -> Points:
-        """Where the fixture stands; asked for only where there is one."""
+        """Where the fixture stands; called only if there is one."""
         raise NotImplementedError
 
     def place(self, vector: Vectors, settled: View) -> Placement | None:
         """Where objects go once the hand has settled; None leaves the scene as it is.
 
-        `settled` is what MuJoCo left behind: joints after the last frame, places from just before it.
+        `settled` is what MuJoCo leaves behind: joints after the last frame, positions of bodies just before it.
         """
         return None
 
     @abc.abstractmethod
     def start(self, vector: Vectors, settled: View, placed: View) -> Start:
-        """What the rewards need of the start. `placed` is seen after `place` has moved things."""
+        """What the rewards need to know of the start. `placed` is the view after `place` has moved things."""
 
     @abc.abstractmethod
     def objects(self, view: View) -> list[tuple[Points, Quaternions]]:
-        """One or two observed objects: position and quaternion, in whichever order the package has its numbers."""
+        """One or two observed objects: position and quaternion, its numbers in the order that the package uses here."""
 
     @abc.abstractmethod
     def evaluate(self, view: View, start: Start, action: Actions) -> Outcome:
@@ -151,7 +163,10 @@ class TaskDefinition(abc.ABC):
         """Reward v1 of the step that led to `view`."""
 
     def remember(self, view: View, start: Start, first: Marks) -> Mapping[str, Tensor]:
-        """New values for entries of `start.extra`, before the step is evaluated; `first` `[R]`: of its episode."""
+        """New values for entries of `start.extra`, before the step is evaluated.
+
+        `first` `[R]`: whether the step is the first of its episode.
+        """
         return {}
 
     def observe(self, view: View) -> Float[Tensor, "R 18"]:

@@ -1,45 +1,45 @@
 """Meta-World's tasks in batches: groups of worlds by scene, one batch to the agent."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
-from metarl.envs.metaworld.camera import Camera
+from metarl.envs.metaworld.episode_starts import EpisodeStart, episode_starts
+from metarl.envs.metaworld.family_options import FamilyOptions
 from metarl.envs.metaworld.group import OUTCOMES, SceneGroup
-from metarl.envs.metaworld.starts import episode_starts
+from metarl.envs.metaworld.group_store import GroupKey, GroupStore
 from metarl.envs.metaworld.tasks import definition
-from metarl.envs.physics import Physics
+from metarl.envs.physics import Physics, PhysicsEnv, RawStep, Selection
 from metarl.tasks import Tasks
-from metarl.vector_env import StepResult, TaskVectorEnv, step_info
-
-if TYPE_CHECKING:
-    from metarl.envs.metaworld.family import MetaWorld
+from metarl.vector_env import TaskFamily
 
 
-class MetaWorldEnv(TaskVectorEnv):
-    """Steps a `MetaWorld` distribution on either physics engine.
+class MetaWorldEnv(PhysicsEnv):
+    """Steps a `MetaWorld` distribution on either physics engine (`PhysicsEnv` says how).
 
     Environments whose tasks share a scene are stepped together. One scene has all CPU threads; several are simulated
     side by side, each on its share of the threads. On a GPU every scene has a stream.
 
-    `info`, each `[B]`: `success`, the package's other numbers (`near_object`, `grasp_success`, `grasp_reward`,
-    `in_place_reward`, `obj_to_target` in metres, `unscaled_reward`), and `fault`, which marks environments whose
-    simulation broke down in this step: their episode ends there, truncated, with reward 0 and the observation before.
+    `info`, each `[B]`: `success` and the package's other numbers (`near_object`, `grasp_success`, `grasp_reward`,
+    `in_place_reward`, `obj_to_target` in metres, `unscaled_reward`), beside what every environment reports.
 
     A task is where things are placed: `set_tasks` puts every environment at the start of its task at once, and the time
-    in the episode goes on. Resets depend on the task alone, not on any seed.
-    """
+    in the episode goes on. Resets depend on the task alone, not on any seed. State: the engines', `memory` (what
+    rewards remember), `starting` (whether the next step is an episode's first) and `frame` (what was last observed);
+    scenes differ in the number of joints, so rows are padded with zeros.
 
-    distribution: "MetaWorld"
+    >>> env = metarl.make("ML10-v3").make_env(num_tasks=20, envs_per_task=10, backend="mujoco")
+    """
 
     def __init__(
         self,
-        distribution: "MetaWorld",
+        distribution: TaskFamily,
+        options: FamilyOptions,
         num_tasks: int,
         envs_per_task: int,
         *,
@@ -50,33 +50,120 @@ class MetaWorldEnv(TaskVectorEnv):
         super().__init__(
             distribution, num_tasks, envs_per_task, backend=backend, device=device, render_mode=render_mode
         )
-        self.terminate_on_success = distribution.rules.terminate_on_success
-        self._made: dict[tuple[str, int, int], SceneGroup] = {}
+        self._options = options
+        self.terminate_on_success = options.terminate_on_success
+        self._store = GroupStore(backend, device)
         self._groups: list[SceneGroup] = []
-        self._elapsed = torch.zeros(self.num_envs, dtype=torch.int64, device=device)
-        self._faults = torch.zeros((), dtype=torch.int64, device=device)
         self._frame = torch.zeros(self.num_envs, 18, device=device)
         self._one_hot = torch.zeros(self.num_envs, 0, device=device)
         self._threads = len(os.sched_getaffinity(0)) if backend == "mujoco" else 1  # Warp launches from one thread
         self._simulators = ThreadPoolExecutor(self._threads, initializer=torch.set_num_threads, initargs=(1,))
         self._streams: list[torch.cuda.Stream] = []
-        self._cameras: dict[str, Camera] = {}
 
     @property
-    def fault_count(self) -> int:
-        """Simulations that broke down so far; on a GPU reading it waits for the steps under way."""
-        return int(self._faults)
-
-    @property
-    def engines(self) -> list[Physics]:
-        """What steps the scenes of the present tasks, one engine a scene."""
+    def engines(self) -> Sequence[Physics]:
+        """One engine per scene of the present tasks."""
         return [group.physics for group in self._groups]
 
-    def get_state(self) -> dict[str, Tensor]:
-        """Each `[B, ...]`: the engine's state (`qpos`, `qvel`, …), `memory`, `starting`, `frame`, `elapsed_steps`.
+    def close_extras(self, **kwargs: object) -> None:
+        self._simulators.shutdown()
+        self._store.close()
 
-        Scenes differ in the number of joints: rows are padded with zeros.
-        """
+    def _set_tasks(self, tasks: Tasks) -> None:
+        indices = tasks.parameters["task_index"].tolist()
+        vectors = tasks.parameters["rand_vec"].cpu().double()
+        tasks_by_scene: dict[str, dict[str, list[int]]] = {}
+        for number, index in enumerate(indices):
+            name = self._options.names[index]
+            tasks_by_scene.setdefault(definition(name).scene, {}).setdefault(name, []).append(number)
+        threads = max(1, self._threads // len(tasks_by_scene))
+        keys = [
+            GroupKey(file, self.envs_per_task * sum(map(len, numbers.values())), threads)
+            for file, numbers in tasks_by_scene.items()
+        ]
+        self._groups = self._store.take(keys)
+        for group, numbers in zip(self._groups, tasks_by_scene.values(), strict=True):
+            members = [(definition(name), self._starts(name, vectors[chosen])) for name, chosen in numbers.items()]
+            rows = [self._rows_of(number) for chosen in numbers.values() for number in chosen]
+            group.set_tasks(members, torch.cat(rows), self._options.reward)
+        self._rows = torch.cat([group.rows for group in self._groups])
+        self._order = self._rows.argsort()
+        self._first_frame = self._gather([group.first_observation for group in self._groups])
+        self._goal = self._gather([group.goals for group in self._groups])
+        if not self._options.goal_observable:
+            self._goal.zero_()
+        if self._options.one_hot:
+            index = tasks.parameters["task_index"].repeat_interleave(self.envs_per_task)
+            self._one_hot = torch.nn.functional.one_hot(index, len(self._options.names)).float()
+        self._frame = self._first_frame.clone()
+        self._first_observations = self._observations = self._observe(self._frame, self._frame)
+
+    def _starts(self, name: str, vectors: Float[Tensor, "M V"]) -> EpisodeStart:
+        """The starts of tasks called `name`, one row an environment."""
+        starts = episode_starts(name, vectors[:, : len(definition(name).random_low)])
+        return starts.rows(torch.arange(len(vectors)).repeat_interleave(self.envs_per_task))
+
+    def _rows_of(self, task: int) -> Tensor:
+        """The rows of the batch that run the task of that number."""
+        return task * self.envs_per_task + torch.arange(self.envs_per_task)
+
+    def _advance(self, actions: Float[Tensor, "B 4"]) -> RawStep:
+        outcomes, frame, fault = self._simulate(actions.clamp(-1, 1))
+        observations = self._observe(frame, self._frame)
+        self._frame = frame
+        numbers = dict(zip(OUTCOMES, outcomes.unbind(1), strict=True))
+        reward, success = numbers.pop("reward"), numbers.pop("success") > 0
+        terminated = success if self.terminate_on_success else torch.zeros_like(success)
+        info = {"success": success, "unscaled_reward": reward, **numbers}
+        return RawStep(observations, reward, terminated, fault, info)
+
+    def _simulate(
+        self, actions: Float[Tensor, "B 4"]
+    ) -> tuple[Float[Tensor, "B 7"], Float[Tensor, "B 18"], Bool[Tensor, "B"]]:
+        """One step of every group: outcomes, observed frames, faults."""
+        like = self._groups[0].physics.qpos
+        given = actions[self._rows].to(like.dtype).split([len(group.rows) for group in self._groups])
+        step = self._step_on_streams if self.device.type == "cuda" else self._step_on_threads
+        outcomes, frames = (self._gather(list(parts)) for parts in zip(*step(given), strict=True))
+        faults = torch.cat([group.physics.faults for group in self._groups])[self._order]
+        return outcomes, frames, faults
+
+    def _step_on_threads(self, actions: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
+        """Threads simulate the groups side by side; this one scores each as soon as it is done."""
+        pairs = list(zip(self._groups, actions, strict=True))
+        if len(pairs) == 1:
+            self._groups[0].simulate(actions[0])
+            return [self._groups[0].score(actions[0])]
+        simulated = [self._simulators.submit(group.simulate, own) for group, own in pairs]
+        scored = []
+        for future, (group, own) in zip(simulated, pairs, strict=True):
+            future.result()
+            scored.append(group.score(own))
+        return scored
+
+    def _step_on_streams(self, actions: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
+        """Each stream starts when the present one gets here, and the present one goes on when all have ended."""
+        present = torch.cuda.current_stream(self.device)
+        while len(self._streams) < len(self._groups):
+            self._streams.append(torch.cuda.Stream(self.device))
+        streams = self._streams[: len(self._groups)]
+        scored = []
+        for group, stream, action in zip(self._groups, streams, actions, strict=True):
+            stream.wait_stream(present)
+            with torch.cuda.stream(stream):
+                group.simulate(action)
+                scored.append(group.score(action))
+        for stream in streams:
+            present.wait_stream(stream)
+        return scored
+
+    def _start_episodes(self, chosen: Selection) -> Float[Tensor, "R D"]:
+        for group in self._groups:
+            group.restart(chosen.mask[group.rows])
+        chosen.put(self._frame, chosen.take(self._first_frame))
+        return chosen.take(self._first_observations)
+
+    def _read_state(self) -> dict[str, Tensor]:
         parts = [(group, group.get_state()) for group in self._groups]
         state = {}
         for name in dict.fromkeys(name for _, part in parts for name in part):
@@ -86,148 +173,22 @@ class MetaWorldEnv(TaskVectorEnv):
             state[name] = parts[0][1]["qpos"].new_zeros(self.num_envs, width)
             for group, part in parts:
                 if name in part:
-                    state[name][group.places, : part[name].shape[1]] = part[name]
-        return state | {"frame": self._frame.clone(), "elapsed_steps": self._elapsed.clone()}
+                    state[name][group.rows, : part[name].shape[1]] = part[name]
+        return state | {"frame": self._frame.clone()}
 
-    def set_state(self, state: dict[str, Tensor]) -> None:
+    def _write_state(self, state: Mapping[str, Tensor]) -> Float[Tensor, "B D"]:
         for group in self._groups:
-            group.set_state({name: value[group.places] for name, value in state.items()})
-        if "frame" in state:
-            self._frame = state["frame"].to(self._frame).clone()
-            self._observations = self._observe(self._frame, self._frame)
-        if "elapsed_steps" in state:
-            self._elapsed = state["elapsed_steps"].to(self.device).clone()
-        self._started = True
+            group.set_state({name: value[group.rows] for name, value in state.items()})
+        if "frame" not in state:
+            return self._observations
+        self._frame = state["frame"].to(self._frame).clone()
+        return self._observe(self._frame, self._frame)
 
-    def render(self) -> tuple[Any, ...] | None:
-        if self.render_mode is None:
-            return super().render()
-        pictures: dict[int, Any] = {}
+    def _pictures(self) -> Sequence[UInt8[np.ndarray, "H W 3"]]:
+        pictures: dict[int, UInt8[np.ndarray, "H W 3"]] = {}
         for group in self._groups:
-            name = group.scene.scene.name
-            if name not in self._cameras:
-                self._cameras[name] = Camera(group)
-            pictures |= zip(group.places.tolist(), self._cameras[name].take(group), strict=True)
-        return tuple(pictures[place] for place in range(self.num_envs))
-
-    def close_extras(self, **kwargs: Any) -> None:
-        self._simulators.shutdown()
-        for group in self._made.values():
-            group.physics.close()
-        for camera in self._cameras.values():
-            camera.close()
-
-    def _set_tasks(self, tasks: Tasks) -> None:
-        names = [self.distribution.names[index] for index in tasks.parameters["task_index"].tolist()]
-        vectors = tasks.parameters["rand_vec"].cpu().double()
-        files: dict[str, dict[str, list[int]]] = {}
-        for row, name in enumerate(names):
-            files.setdefault(definition(name).scene, {}).setdefault(name, []).append(row)
-        threads = max(1, self._threads // len(files))
-        self._groups = [self._group(file, rows, vectors, threads) for file, rows in files.items()]
-        self._places = torch.cat([group.places for group in self._groups])
-        self._order = self._places.argsort()
-        self._frame = self._gather([group.first_observation for group in self._groups])
-        self._goal = self._gather([group.goals for group in self._groups])
-        if not self.distribution.rules.goal_observable:
-            self._goal.zero_()
-        if self.distribution.rules.one_hot:
-            index = tasks.parameters["task_index"].repeat_interleave(self.envs_per_task)
-            self._one_hot = torch.nn.functional.one_hot(index, len(self.distribution.names)).float()
-        self._observations = self._observe(self._frame, self._frame)
-
-    def _group(self, file: str, rows: dict[str, list[int]], vectors: Float[Tensor, "M V"], threads: int) -> SceneGroup:
-        members, places = [], []
-        for name, chosen in rows.items():
-            task = definition(name)
-            starts = episode_starts(name, vectors[chosen][:, : len(task.random_low)])
-            members.append((task, starts.rows(torch.arange(len(chosen)).repeat_interleave(self.envs_per_task))))
-            first = torch.tensor(chosen) * self.envs_per_task
-            places.append((first[:, None] + torch.arange(self.envs_per_task)).flatten())
-        worlds = torch.cat(places)
-        key = (file, len(worlds), threads)
-        if key not in self._made:
-            options = {"threads": threads} if self.backend == "mujoco" else {}
-            self._made[key] = SceneGroup(file, len(worlds), backend=self.backend, device=self.device, **options)
-        self._made[key].set_tasks(members, worlds, self.distribution.rules.reward)
-        return self._made[key]
-
-    def _reset(self, seed: int | None) -> tuple[Tensor, dict[str, Any]]:
-        everywhere = torch.ones(self.num_envs, dtype=torch.bool, device=self.device)
-        self._restart(everywhere)
-        return self._observations, {}
-
-    def _step(self, actions: Tensor) -> StepResult:
-        with self._groups[0].physics.undisturbed():
-            return self._advance(actions)
-
-    def _advance(self, actions: Tensor) -> StepResult:
-        outcomes, frame, fault = self._simulate(actions.clamp(-1, 1))
-        # Whatever a broken simulation says is replaced by what was known before it broke.
-        final_obs = torch.where(fault[:, None], self._observations, self._observe(frame, self._frame))
-        outcomes = torch.where(fault[:, None], 0.0, outcomes)
-        info = dict(zip(OUTCOMES, outcomes.unbind(1), strict=True))
-        reward = info["unscaled_reward"] = info.pop("reward")
-        info["success"] = success = info["success"] > 0
-        self._faults = self._faults + fault.sum()
-        self._elapsed = self._elapsed + 1
-        terminated = success if self.terminate_on_success else torch.zeros_like(success)
-        truncated = (self._elapsed >= self.distribution.horizon) | fault
-        self._frame, self._observations = frame, final_obs
-        ended = terminated | truncated
-        if self.device.type != "cpu" or bool(ended.any()):
-            self._restart(ended)
-        info |= step_info(final_obs, ended, fault=fault)
-        return self._observations, reward, terminated, truncated, info
-
-    def _simulate(
-        self, actions: Float[Tensor, "B 4"]
-    ) -> tuple[Float[Tensor, "B 7"], Float[Tensor, "B 18"], Bool[Tensor, "B"]]:
-        """One step of every group: outcomes, observed frames, faults."""
-        like = self._groups[0].physics.qpos
-        given = actions[self._places].to(like.dtype).split([len(group.places) for group in self._groups])
-        step = self._step_on_streams if self.device.type == "cuda" else self._step_on_threads
-        outcomes, frames = (self._gather(list(parts)) for parts in zip(*step(given), strict=True))
-        faults = torch.cat([group.physics.faults for group in self._groups])[self._order]
-        return outcomes, frames, faults
-
-    def _step_on_threads(self, actions: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
-        """Threads simulate the groups side by side; as they come out this one judges them."""
-        pairs = list(zip(self._groups, actions, strict=True))
-        if len(pairs) == 1:
-            self._groups[0].simulate(actions[0])
-            return [self._groups[0].judge(actions[0])]
-        simulated = [self._simulators.submit(group.simulate, own) for group, own in pairs]
-        judged = []
-        for future, (group, own) in zip(simulated, pairs, strict=True):
-            future.result()
-            judged.append(group.judge(own))
-        return judged
-
-    def _step_on_streams(self, actions: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
-        """Each stream starts when the present one gets here, and the present one goes on when all have ended."""
-        present = torch.cuda.current_stream(self.device)
-        while len(self._streams) < len(self._groups):
-            self._streams.append(torch.cuda.Stream(self.device))
-        streams = self._streams[: len(self._groups)]
-        judged = []
-        for group, stream, action in zip(self._groups, streams, actions, strict=True):
-            stream.wait_stream(present)
-            with torch.cuda.stream(stream):
-                group.simulate(action)
-                judged.append(group.judge(action))
-        for stream in streams:
-            present.wait_stream(stream)
-        return judged
-
-    def _restart(self, ended: Bool[Tensor, "B"]) -> None:
-        """Starts the next episode where one has ended."""
-        for group in self._groups:
-            group.restart(ended[group.places])
-        first = self._gather([group.first_observation for group in self._groups])
-        self._frame = torch.where(ended[:, None], first, self._frame)
-        self._observations = torch.where(ended[:, None], self._observe(first, first), self._observations)
-        self._elapsed = self._elapsed.masked_fill(ended, 0)
+            pictures |= zip(group.rows.tolist(), group.pictures(), strict=True)
+        return [pictures[row] for row in range(self.num_envs)]
 
     def _observe(self, now: Float[Tensor, "B 18"], before: Float[Tensor, "B 18"]) -> Float[Tensor, "B D"]:
         return torch.cat([now, before, self._goal, self._one_hot], 1)

@@ -1,4 +1,4 @@
-"""Meta-World's sets of tasks as task distributions: ML1, ML10, ML25, ML45, MT1, MT10, MT50 and sets of one's own."""
+"""Meta-World's task sets as task distributions: ML1, ML10, ML25, ML45, MT1, MT10, MT50 and sets of one's own."""
 
 import functools
 import warnings
@@ -13,12 +13,12 @@ import torch
 from jaxtyping import Float64
 
 from metarl.distribution import TaskDistribution
+from metarl.envs.metaworld.family_options import ACTION_SPACE, FamilyOptions
 from metarl.envs.metaworld.goals import GOALS_PER_TASK, RANDOM_VECTOR_SIZE, draw_goals, padded
-from metarl.envs.metaworld.names import MULTITASK_SETS, SETS, TASKS
 from metarl.envs.metaworld.official import official_distribution
 from metarl.envs.metaworld.package import check_versions
 from metarl.envs.metaworld.protocol import first_to_finish
-from metarl.envs.metaworld.rules import ACTION_SPACE, Rules
+from metarl.envs.metaworld.task_sets import MULTITASK_SETS, SETS, TASKS
 from metarl.envs.metaworld.tasks import definition
 from metarl.errors import UsageError
 from metarl.tasks import Tasks, check_count, check_split
@@ -32,19 +32,23 @@ class MetaWorld(TaskDistribution):
     """A set of Meta-World tasks with 50 goals each (Yu et al. 2019, McLean et al. 2025).
 
     Observation `[39]`: hand (3), gripper (1) and objects (14), now and one step before, and the goal (3), zeros unless
-    `goal_observable`; with `one_hot` the task's place among the names follows. Action `[4]`: displacement of the hand
-    (cm) and closing effort of the gripper. Reward: the package's `"v2"` (0 … 10) or `"v1"`. `info["success"]` and the
-    package's other numbers come with every step; `terminate_on_success` ends the episode at the first success.
+    `goal_observable`; with `one_hot`, the one-hot index of the task among the names follows. Action `[4]`: displacement
+    of the hand (cm) and closing effort of the gripper. Reward: the package's `"v2"` (0 … 10) or `"v1"`.
+    `info["success"]` and the package's other numbers come with every step; `terminate_on_success` ends the episode at
+    the first success.
 
-    Task parameters: `task_index`, the task's place among the names of the train split and then of the test split, and
+    Task parameters: `task_index`, the task's index among the names of the train split and then of the test split, and
     `rand_vec` `[6]`, which places fixture, object and goal. `goals_seed` is what `metaworld.ML1(name, seed)` and its
     like take; the goals are theirs, in their order. The benchmarks have 50 goals of each task, few enough to be learned
-    by heart; `goals_per_task` draws more (or fewer) in the same way, as the package's option `num_goals` does. Tasks
+    by heart. `goals_per_task` draws more (or fewer) in the same way, as the package's option `num_goals` does. Tasks
     are sampled evenly from the names.
 
     Backends: `"mujoco"` and `"warp"` step all tasks in batches; `"gymnasium"` runs the package's own environments, with
     `vectorization` and `workers` as `metarl.envs.gymnasium_env` has them. The package counts `basketball-v3` among both
     splits of ML25; so does this family, and warns when test tasks of it are asked for.
+
+    >>> family = metarl.make("ML10-v3", goals_seed=7)
+    >>> tasks = family.sample(20, split="train", seed=0)
     """
 
     backends = ("mujoco", "warp", "gymnasium")
@@ -83,18 +87,20 @@ class MetaWorld(TaskDistribution):
         self.split_names = {"train": tuple(train), "test": tuple(test)}
         self._same_names = self.split_names["train"] == self.split_names["test"]
         names = self.split_names["train"] if self._same_names else (*train, *test)
-        self.rules = Rules(tuple(names), reward, goal_observable, terminate_on_success, one_hot)
-        self.observation_space = self.rules.observation_space
+        self.options = FamilyOptions(tuple(names), reward, goal_observable, terminate_on_success, one_hot)
+        self.observation_space = self.options.observation_space
         self.task_space = {
             "task_index": gym.spaces.Box(0, len(names) - 1, (), np.int64),
             "rand_vec": gym.spaces.Box(-1.0, 1.0, (RANDOM_VECTOR_SIZE,), np.float64),
         }
-        self._official = official_distribution(self)
+        self._official = official_distribution(
+            id, self.options, task_space=self.task_space, horizon=horizon, vectorization=vectorization, workers=workers
+        )
 
     @property
     def names(self) -> tuple[str, ...]:
         """The tasks in the order of `task_index`."""
-        return self.rules.names
+        return self.options.names
 
     def all_tasks(self, split: str) -> Tasks:
         """The goals of each task of `split`, task by task in the package's order."""
@@ -146,9 +152,11 @@ class MetaWorld(TaskDistribution):
     ) -> TaskVectorEnv:
         if backend == "gymnasium":
             return self._official.make_env(num_tasks, envs_per_task, device=device, seed=seed, render_mode=render_mode)
-        from metarl.envs.metaworld.env import MetaWorldEnv
+        from metarl.envs.metaworld.env import MetaWorldEnv  # imports MuJoCo, which a list of families does not need
 
-        return MetaWorldEnv(self, num_tasks, envs_per_task, backend=backend, device=device, render_mode=render_mode)
+        return MetaWorldEnv(
+            self, self.options, num_tasks, envs_per_task, backend=backend, device=device, render_mode=render_mode
+        )
 
 
 @functools.cache
@@ -159,7 +167,10 @@ def random_space(name: str) -> tuple[Float64[np.ndarray, "6"], Float64[np.ndarra
 
 
 class MultiTask(MetaWorld):
-    """Tasks to be learned together: the test split is the train split, goals included, as the package has no other."""
+    """Tasks to be learned together: the test split is the train split, goals included, as the package has no other.
+
+    >>> family = metarl.make("MT10-v3")
+    """
 
     _test_seed_offset = 0
 
@@ -169,7 +180,7 @@ def custom(
 ) -> MetaWorld:
     """A set of one's own: the names of the tasks to train on and of those held out, and `MetaWorld`'s options.
 
-    Raises `UsageError` for an unknown name or one named twice, for an empty list and where the two overlap.
+    Raises `UsageError` for an unknown name or one named twice, for an empty list and if the two overlap.
     """
     for split, names in (("train", train), ("test", test)):
         if isinstance(names, str) or not names:

@@ -14,7 +14,9 @@ RANDOM_VECTOR_SIZE = 6
 
 def task_class(name: str) -> Any:
     """The package's environment class of the task `name`."""
-    from metaworld.env_dict import ALL_V3_ENVIRONMENTS  # seconds long: only who makes an environment waits for it
+    from metaworld.env_dict import (
+        ALL_V3_ENVIRONMENTS,
+    )  # takes seconds, which only those who need an environment should wait for
 
     return ALL_V3_ENVIRONMENTS[name]
 
@@ -24,7 +26,7 @@ def draw_goals(names: tuple, seed: int, count: int = GOALS_PER_TASK) -> Float64[
     """The `count` random vectors for each of `names` that `metaworld`'s benchmarks draw with `seed`, padded with zeros.
 
     The package draws from NumPy's global generator while it resets its environments, and settles the arm at each reset.
-    Here the numbers come from a generator of the same kind and nothing moves: the arm has no part in the draw.
+    Here the numbers come from a generator of the same kind and nothing moves, because the arm does not affect the draw.
     """
     random = np.random.RandomState(seed)
     goals = []

@@ -1,18 +1,20 @@
-"""The worlds of one scene within a batch: stepped together, judged task by task."""
+"""The worlds of one scene within a batch: stepped together, scored task by task."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from metarl.envs.metaworld.definition import Start, TaskDefinition
+from metarl.envs.metaworld.episode_starts import FRAMES, TENSORS, EpisodeStart
 from metarl.envs.metaworld.scenes import task_scene
-from metarl.envs.metaworld.starts import FRAMES, PARTS, EpisodeStart
 from metarl.envs.metaworld.views import View
 from metarl.envs.physics import make_physics
+from metarl.envs.physics.camera import Camera
 
 OUTCOMES = (
     "reward",
@@ -28,7 +30,7 @@ HAND_STEP = 0.01
 
 
 @dataclass
-class _Part:
+class _TaskWorlds:
     """Neighbouring worlds of one task definition."""
 
     task: TaskDefinition
@@ -37,9 +39,16 @@ class _Part:
 
 
 class SceneGroup:
-    """`W` worlds of one scene, which may run different tasks of it. `places` `[W]`: where in the batch each one is."""
+    """`W` worlds of one scene, which may run different tasks of it.
 
-    places: Int[Tensor, "W"]
+    >>> group = SceneGroup("sawyer_reach_v3.xml", 40, backend="mujoco", device=torch.device("cpu"))
+    >>> group.set_tasks([(definition("reach-v3"), starts)], torch.arange(40), "v2")
+    >>> group.simulate(action)
+    >>> outcomes, observed = group.score(action)
+    """
+
+    rows: Int[Tensor, "W"]
+    """Which row of the batch each world is."""
     first_observation: Float[Tensor, "W 18"]
     """Hand, gripper and objects at the start of an episode."""
 
@@ -48,34 +57,35 @@ class SceneGroup:
         self.physics = make_physics(
             self.scene.scene, num_worlds, backend=backend, device=device, frames=FRAMES, **options
         )
-        self._everywhere = torch.ones(num_worlds, dtype=torch.bool, device=device)
-        self._starting = self._everywhere
+        self._all_worlds = torch.ones(num_worlds, dtype=torch.bool, device=device)
+        self._starting = self._all_worlds
+        self._camera: Camera | None = None
 
     def set_tasks(
-        self, members: Sequence[tuple[TaskDefinition, EpisodeStart]], places: Int[Tensor, "W"], version: str
+        self, members: Sequence[tuple[TaskDefinition, EpisodeStart]], rows: Int[Tensor, "W"], version: str
     ) -> None:
-        """Puts every world at the start of its task; `members` fill the worlds one behind the other."""
+        """Puts every world at the start of its task; `members` fill the worlds one after the other."""
         like = self.physics.qpos
-        self.places = places.to(like.device)
+        self.rows = rows.to(like.device)
         self._version = version
         self._qpos, self._qvel, self._mocap_start, mocap_quat, self.first_observation = (
-            torch.cat([getattr(start, name) for _, start in members]).to(like) for name in PARTS
+            torch.cat([getattr(start, name) for _, start in members]).to(like) for name in TENSORS
         )
         self._parts, first = [], 0
         for task, own in members:
             worlds = slice(first, first := first + len(own.qpos))
-            self._parts.append(_Part(task, worlds, own.memory.map(lambda value: value.to(like))))
+            self._parts.append(_TaskWorlds(task, worlds, own.memory.map(lambda value: value.to(like))))
         self._hand_low, self._hand_high = (
             torch.cat([like.new_tensor(getattr(task, name)).expand(len(own.qpos), 3) for task, own in members])
             for name in ("hand_low", "hand_high")
         )
         self._mocap_pos = self._mocap_start.clone()
         self.physics.set_state({"mocap_pos": self._mocap_pos.flatten(1), "mocap_quat": mocap_quat.flatten(1)})
-        self.restart(self._everywhere)
+        self.restart(self._all_worlds)
 
     @property
     def targets(self) -> Float[Tensor, "W 3"]:
-        """Where each world's goal is."""
+        """Each world's goal (m)."""
         return torch.cat([part.memory.target for part in self._parts])
 
     @property
@@ -98,7 +108,7 @@ class SceneGroup:
         self.physics.step(torch.stack([action[:, 3], -action[:, 3]], 1), self._mocap_pos)
 
     @torch.no_grad()
-    def judge(self, action: Float[Tensor, "W 4"]) -> tuple[Float[Tensor, "W 7"], Float[Tensor, "W 18"]]:
+    def score(self, action: Float[Tensor, "W 4"]) -> tuple[Float[Tensor, "W 7"], Float[Tensor, "W 18"]]:
         """`OUTCOMES` and the observation of the state reached."""
         outcomes, observed = [], []
         for part in self._parts:
@@ -120,11 +130,11 @@ class SceneGroup:
         self._starting = self._starting | worlds
 
     def get_state(self) -> dict[str, Tensor]:
-        """The engine's state, what rewards remember, and who is at a start; each `[W, ...]`."""
+        """The engine's state, what rewards remember (`memory`) and which worlds are at a start; each `[W, ...]`."""
         memory = [_numbers(part.memory) for part in self._parts]
         width = max(numbers.shape[1] for numbers in memory)
         padded = [torch.nn.functional.pad(numbers, (0, width - numbers.shape[1])) for numbers in memory]
-        # The engine itself hears of the commanded hand at the next step.
+        # The engine itself gets the commanded hand with the next step.
         more = {"mocap_pos": self._mocap_pos.flatten(1).clone(), "memory": torch.cat(padded)}
         return self.physics.get_state() | more | {"starting": self._starting[:, None].to(self._mocap_pos)}
 
@@ -139,6 +149,23 @@ class SceneGroup:
         if "memory" in state:
             for part in self._parts:
                 part.memory = _with_numbers(part.memory, state["memory"][part.worlds])
+
+    def pictures(self) -> list[UInt8[np.ndarray, "size size 3"]]:
+        """A picture of each world from the package's camera `corner`, which is mounted upside down.
+
+        A green ball marks the goal, the same for all tasks. The package's own markers are left out: some show a point
+        that is not the task's.
+        """
+        if self._camera is None:
+            self._camera = Camera(self.scene.scene, view="corner", sites=False)
+        taken = self._camera.take(self.physics.get_state(), marks=self.targets)
+        return [picture[::-1, ::-1].copy() for picture in taken]
+
+    def close(self) -> None:
+        """Stops the engine and the camera; the group is of no use afterwards."""
+        self.physics.close()
+        if self._camera is not None:
+            self._camera.close()
 
 
 def _numbers(memory: Start) -> Float[Tensor, "w K"]:

@@ -3,88 +3,95 @@
 import functools
 import pickle
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
 
 from metarl.envs.gymnasium_env import GymnasiumDistribution
 from metarl.envs.gymnasium_worker import read_mujoco, write_mujoco
+from metarl.envs.metaworld.family_options import ACTION_SPACE, FamilyOptions
 from metarl.envs.metaworld.goals import RANDOM_VECTOR_SIZE, task_class
-from metarl.envs.metaworld.rules import ACTION_SPACE, Rules
-
-if TYPE_CHECKING:
-    from metarl.envs.metaworld.family import MetaWorld
 
 
-def official_distribution(family: "MetaWorld") -> GymnasiumDistribution:
-    """`family` on worker processes that run the package's environments."""
-    rules = family.rules
+def official_distribution(
+    id: str,
+    options: FamilyOptions,
+    *,
+    task_space: Mapping[str, gym.spaces.Box],
+    horizon: int,
+    vectorization: str,
+    workers: int | None,
+) -> GymnasiumDistribution:
+    """A family on worker processes that run the package's environments."""
     return GymnasiumDistribution(
-        family.id,
-        functools.partial(OfficialEnv, rules),
-        parameters=family.task_space,
+        id,
+        functools.partial(OfficialEnv, options),
+        parameters=task_space,
         apply=lambda env, task: env.unwrapped.set_task(task["task_index"], task["rand_vec"]),
-        horizon=family.horizon,
-        vectorization=family.vectorization,
-        workers=family.workers,
+        horizon=horizon,
+        vectorization=vectorization,
+        workers=workers,
         has_success=True,
         state=(lambda env: env.unwrapped.read_state(), lambda env, state: env.unwrapped.write_state(state)),
-        spaces=(rules.observation_space, ACTION_SPACE),
+        spaces=(options.observation_space, ACTION_SPACE),
     )
 
 
 class OfficialEnv(gym.Env):
-    """One place of a batch: the package's environment of whatever task it is given.
+    """One environment of a batch: the package's environment of whatever task it is given.
 
     Another task class means another environment. MuJoCo keeps the meshes that it has read, so building one takes some
     10 ms, less than a reset.
+
+    >>> env = OfficialEnv(FamilyOptions(("reach-v3",)))
+    >>> env.set_task(0, rand_vec)
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 80}
     action_space = ACTION_SPACE
 
-    def __init__(self, rules: "Rules", render_mode: str | None = None):
-        self.observation_space = rules.observation_space
-        self._rules = rules
+    def __init__(self, options: FamilyOptions, render_mode: str | None = None):
+        self.observation_space = options.observation_space
+        self._options = options
         self._name: str | None = None
         self._rand_vec = np.zeros(RANDOM_VECTOR_SIZE)
         self._env: Any = None
-        self._placed = False
+        self._is_reset = False
         self.render_mode = render_mode
 
     def set_task(self, task_index: int, rand_vec: np.ndarray) -> None:
         from metaworld.types import Task
 
-        name = self._rules.names[task_index]
+        name = self._options.names[task_index]
         self._index = task_index
         if name == self._name and np.array_equal(rand_vec, self._rand_vec):
             return
         if name != self._name:
             self.close()
-            self._env = task_class(name)(render_mode=self.render_mode, reward_function_version=self._rules.reward)
+            self._env = task_class(name)(render_mode=self.render_mode, reward_function_version=self._options.reward)
         size = self._env._random_reset_space.low.size
-        hidden = not self._rules.goal_observable
+        hidden = not self._options.goal_observable
         data = {"rand_vec": rand_vec[:size].copy(), "env_cls": type(self._env), "partially_observable": hidden}
         self._env.set_task(Task(name, pickle.dumps(data)))
-        self._name, self._rand_vec, self._placed = name, rand_vec, False
+        self._name, self._rand_vec, self._is_reset = name, rand_vec, False
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
         super().reset(seed=seed)
-        self._placed = True
+        self._is_reset = True
         observation, info = self._env.reset()
         return self._observe(observation), info
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        self._place()
+        self._ensure_reset()
         obs, reward, terminated, truncated, info = self._env.step(action)
-        terminated = terminated or bool(self._rules.terminate_on_success and info["success"])
+        terminated = terminated or bool(self._options.terminate_on_success and info["success"])
         return self._observe(obs), float(reward), terminated, truncated, info
 
     def render(self) -> Any:
-        self._place()
+        self._ensure_reset()
         return self._env.render()
 
     def close(self) -> None:
@@ -94,12 +101,12 @@ class OfficialEnv(gym.Env):
 
     def read_state(self) -> dict[str, Any]:
         """MuJoCo's state and `memory`, the numbers that the package's class keeps between steps."""
-        self._place()
+        self._ensure_reset()
         memory = [_numbers(getattr(self._env, name)) for name in self._memory_names()]
         return read_mujoco(self._env) | {"memory": np.concatenate(memory)}
 
     def write_state(self, state: Mapping[str, np.ndarray]) -> None:
-        self._place()
+        self._ensure_reset()
         write_mujoco(self._env, state)
         position = 0
         for name in self._memory_names():
@@ -114,17 +121,17 @@ class OfficialEnv(gym.Env):
             else:
                 setattr(self._env, name, None if np.isnan(values[0]) else type(old or 0.0)(values[0]))
 
-    def _place(self) -> None:
-        if not self._placed:
+    def _ensure_reset(self) -> None:
+        if not self._is_reset:
             self.reset()
 
     def _observe(self, observation: np.ndarray) -> np.ndarray:
-        if not self._rules.one_hot:
+        if not self._options.one_hot:
             return observation
-        return np.concatenate([observation, np.eye(len(self._rules.names))[self._index]])
+        return np.concatenate([observation, np.eye(len(self._options.names))[self._index]])
 
     def _memory_names(self) -> list[str]:
-        """The numeric attributes, constants among them. A reset defines them all; None stands for one to come."""
+        """The numeric attributes, constants among them. A reset defines them all; None is set later."""
         kinds = (bool, int, float, np.generic, np.ndarray, type(None))
         return [
             name

@@ -14,7 +14,7 @@ package, and later ones of the package want a MuJoCo that `mujoco_warp` has no v
 
 @functools.cache
 def check_versions() -> None:
-    """Raises `UsageError` where `metaworld` or `mujoco` is missing or of a version that does not fit."""
+    """Raises `UsageError` if `metaworld` or `mujoco` is missing or of a version that does not fit."""
     for name, (first, last) in _FITTING.items():
         wanted = f"{name}>={first[0]}.{first[1]},<{last[0]}.{last[1]}"
         try:

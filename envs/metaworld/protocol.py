@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from metarl.envs.metaworld.env import MetaWorldEnv
 from metarl.errors import UsageError
 from metarl.protocols import Probe, Scores
 from metarl.randomness import derive_seed
@@ -18,9 +18,22 @@ FIRST_EPISODES = 3
 """How many episodes of each name `metaworld.evaluation.metalearning_evaluation` counts."""
 
 
+@runtime_checkable
+class EndsAtSuccess(Protocol):
+    """An environment that can be told to end episodes at their first success: `MetaWorldEnv` can.
+
+    >>> env.terminate_on_success = True
+    """
+
+    terminate_on_success: bool
+
+
 @dataclass(frozen=True)
 class Round:
-    """One episode in each environment of `M` tasks times `N`."""
+    """One episode in each environment of `M` tasks times `N`.
+
+    >>> Round(episode.lengths, episode.returns, episode.success)
+    """
 
     lengths: Int[Tensor, "M N"]
     returns: Float[Tensor, "M N"]
@@ -38,7 +51,7 @@ def first_to_finish(env: TaskVectorEnv, probe: Probe, seed: int) -> Scores:
 
     Raises `UsageError` for another backend than mujoco and warp.
     """
-    if not isinstance(env, MetaWorldEnv):
+    if not isinstance(env, EndsAtSuccess):
         raise UsageError(f"protocol 'metaworld' needs backend mujoco or warp, not {env.backend}")
     names = env.tasks.parameters["task_index"]
     rounds: list[Round] = []
@@ -73,7 +86,7 @@ def count_first(rounds: Sequence[Round], names: Int[Tensor, "M"], count: int = F
 
 
 def _settled(rounds: Sequence[Round], names: Int[Tensor, "M"]) -> bool:
-    """Whether no episode still to come could be among the first of its name."""
+    """Whether no further episode could be among the first of its name."""
     if not rounds:
         return False
     finish = torch.stack([part.lengths for part in rounds]).cumsum(0)

@@ -114,5 +114,5 @@ def dropped(
 def longest_way(
     object_start: Float[Tensor, "R 3"], target: Float[Tensor, "R 3"], lifted_height: Float[Tensor, "R"]
 ) -> Float[Tensor, "R"]:
-    """The largest placing distance: from the object's place, lifted, to the target, and the lift itself."""
+    """The largest placing distance: from the object's position, lifted, to the target, and the lift itself."""
     return distance(at_height(object_start, lifted_height), target) + lifted_height

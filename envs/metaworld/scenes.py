@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import mujoco
 import numpy as np
 
-from metarl.envs.metaworld.names import TASKS
 from metarl.envs.metaworld.package import scene_file
+from metarl.envs.metaworld.task_sets import TASKS
 from metarl.envs.metaworld.tasks import definition
 from metarl.envs.metaworld.views import ARM_FRAMES, Layout
 from metarl.envs.physics.scene import Scene, SceneBuilder
@@ -26,19 +26,22 @@ _WELD = [0, 0, 0, 0, 0, 0, -1, 0, 0, 0, 5]
 
 @dataclass(frozen=True, eq=False)
 class TaskScene:
-    """A compiled scene that serves all the tasks of its file."""
+    """A compiled scene that serves all the tasks of its file.
+
+    >>> task_scene("sawyer_door_pull.xml").layout.joints["doorjoint"]
+    """
 
     scene: Scene
     layout: Layout
     hand_mocap: int
     """The number of the mocap body that drags the hand."""
     fixture_mocap: int | None
-    """The number of the mocap body that is the fixture, where the scene has one."""
+    """The number of the mocap body that is the fixture, if the scene has one."""
 
 
 @functools.cache
 def task_scene(file: str) -> TaskScene:
-    """The scene of the package's `file`, with sensors for all that its tasks look at."""
+    """The scene of the package's `file`, with sensors for everything that its tasks read."""
     tasks = [task for task in map(definition, TASKS) if task.scene == file]
     fixtures = {task.fixture for task in tasks if task.fixture}
     frames = list(dict.fromkeys([*ARM_FRAMES, *(frame for task in tasks for frame in task.frames)]))
@@ -73,11 +76,11 @@ def _layout(scene: Scene, frames: list[str]) -> Layout:
 
 
 def _make_placeable(spec: mujoco.MjSpec, fixture: str) -> None:
-    """Turns a body that stands still into a mocap body, whose pose is state, and keeps the physics as it was.
+    """Turns a body that stands still into a mocap body, whose pose is state, and keeps the physics the same.
 
-    A body fixed to the world collides with its own moving parts; a mocap body does not, since MuJoCo lets no parent
-    collide with its child unless the parent is the world. The pairs that are lost are given explicitly. On the other
-    hand a mocap body is checked against what is fixed to the world, which cannot move it: that is excluded.
+    A body fixed to the world collides with its own moving parts; a mocap body does not, because MuJoCo lets no parent
+    collide with its child unless the parent is the world. The pairs that are lost are added explicitly. On the other
+    hand, MuJoCo checks a mocap body against what is fixed to the world, which cannot move it: these pairs are excluded.
     """
     body = spec.body(fixture)
     fixed, moving = _attached(body), []

@@ -1,4 +1,4 @@
-"""What a task sees of its scene: places, orientations, joints and touches, by name, for a batch of scenes at once."""
+"""What a task reads of its scene: positions, orientations, joints and touches, by name, for a batch of scenes."""
 
 import functools
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ ARM_FRAMES = (
     "site:rightEndEffector",
     "site:leftEndEffector",
 )
-"""What every task looks at."""
+"""What every task reads."""
 
 HAND_LOW = (-0.525, 0.348, -0.0525)
 HAND_HIGH = (0.525, 1.025, 0.7)
@@ -31,14 +31,17 @@ _WIDEST_GRIP = 0.1  # metres between the claws of the open gripper
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the readings of each frame (`"kind:name"`) lie among a scene's sensor data, and each joint among `qpos`."""
+    """Which sensor data of a scene belong to each frame (`"kind:name"`), and which of `qpos` to each joint.
+
+    >>> Layout.in_order(["body:hand", "geom_quat:handle"], {"doorjoint": 9})
+    """
 
     frames: Mapping[str, slice]
     joints: Mapping[str, int]
 
     @classmethod
     def in_order(cls, frames: Sequence[str], joints: Mapping[str, int]) -> "Layout":
-        """The given frames one behind the other."""
+        """The given frames one after the other."""
         places, start = {}, 0
         for frame in frames:
             size = SIZES[frame.partition(":")[0]]
@@ -49,7 +52,11 @@ class Layout:
 
 @dataclass(frozen=True)
 class View:
-    """`R` scenes of one kind at one moment. Positions in metres, world coordinates; quaternions w, x, y, z."""
+    """`R` scenes of one kind at one moment. Positions in metres, world coordinates; quaternions w, x, y, z.
+
+    >>> view = View(scene.layout, physics.sensordata, physics.qpos)
+    >>> view.body("hand"), view.joint("doorjoint")
+    """
 
     layout: Layout
     sensordata: Float[Tensor, "R S"]
@@ -109,7 +116,7 @@ class View:
 
 
 def constant(like: Tensor, *numbers: float) -> Float[Tensor, "_"]:
-    """The numbers on the device and of the type of `like`. Made once: to send them anew makes a step wait for a GPU."""
+    """The numbers on the device and of the type of `like`. Made once: copying them to a GPU makes a step wait."""
     return _made_once(numbers, like.dtype, like.device)
 
 
@@ -118,16 +125,16 @@ def _made_once(numbers: tuple[float, ...], dtype: torch.dtype, device: torch.dev
     return torch.tensor(numbers, dtype=dtype, device=device)
 
 
-def at_height(place: Float[Tensor, "R _"], height: float | Float[Tensor, "R"]) -> Float[Tensor, "R 3"]:
-    """The x and y of `place` with another z."""
-    z = height[:, None] if isinstance(height, Tensor) else torch.full_like(place[:, :1], height)
-    return torch.cat([place[:, :2], z], 1)
+def at_height(point: Float[Tensor, "R _"], height: float | Float[Tensor, "R"]) -> Float[Tensor, "R 3"]:
+    """The x and y of `point` with another z."""
+    z = height[:, None] if isinstance(height, Tensor) else torch.full_like(point[:, :1], height)
+    return torch.cat([point[:, :2], z], 1)
 
 
 def scalar_last(quaternion: Float[Tensor, "R 4"]) -> Float[Tensor, "R 4"]:
     """(w, x, y, z) → (x, y, z, w) with the largest component positive, as SciPy reads a rotation matrix.
 
-    The package observes some objects in this order and others as MuJoCo stores them.
+    The package observes some objects in this order, others in MuJoCo's.
     """
     largest = quaternion.gather(1, quaternion.abs().argmax(1, keepdim=True))
     return torch.where(largest < 0, -quaternion, quaternion).roll(-1, 1)

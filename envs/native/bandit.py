@@ -15,8 +15,10 @@ class Bandit(NativeDistribution):
     """Multi-armed Bernoulli bandits.
 
     An episode is `pulls` pulls. Action: the arm. Reward: 1 with the arm's probability, else 0. Observation: a
-    constant 0, `[1]`, for all that an agent learns comes from its rewards. Task parameter: `probabilities` `[arms]`,
-    each uniform in [0, 1].
+    constant 0, `[1]`, because everything that an agent learns comes from its rewards. Task parameter: `probabilities`
+    `[arms]`, each uniform in [0, 1].
+
+    >>> metarl.make("Bandit-v0", arms=10, pulls=100)
     """
 
     def __init__(self, arms: int = 5, pulls: int = 10):

@@ -16,7 +16,13 @@ State = dict[str, Tensor]
 
 
 class NativeDistribution(TaskDistribution):
-    """A family described by four pure functions of batched tensors; `NativeEnv` does the rest."""
+    """A family described by four pure functions of batched tensors; `NativeEnv` does the rest.
+
+    A subclass says `_sample` (or `all_tasks`), `initial_state`, `transition` and `observe`.
+    docs/ADDING_A_DISTRIBUTION.md writes one.
+
+    >>> metarl.check_distribution(MyFamily())
+    """
 
     backends = ("torch",)
 
@@ -35,7 +41,7 @@ class NativeDistribution(TaskDistribution):
         """What an agent sees of `state`."""
 
     def success(self, state: State, task: Tasks) -> Bool[Tensor, "B"] | None:
-        """Whether `state`, just reached, is a success; None where the family defines none."""
+        """Whether `state`, just reached, is a success; None if the family defines none."""
         return None
 
     def draw(self, state: State, task: Tasks, index: int) -> Any:
@@ -55,7 +61,10 @@ class NativeDistribution(TaskDistribution):
 
 
 class NativeEnv(TaskVectorEnv):
-    """Steps a `NativeDistribution`: counts time, resets ended environments by masks, keeps their random streams."""
+    """Steps a `NativeDistribution`: counts time, resets ended environments by masks, keeps their random streams.
+
+    >>> env = metarl.make("PointNavigation-v0").make_env(num_tasks=20, envs_per_task=10, device="cuda")
+    """
 
     distribution: NativeDistribution
 

@@ -23,6 +23,8 @@ class PointNavigation(NativeDistribution):
     It starts at the origin. Observation: its position `[2]`. Action: a step `[2]`, each component clipped to ±0.1.
     Reward: minus the squared distance to the goal after the step. The episode terminates within 0.01 of the goal and is
     truncated after `horizon` steps. Task parameter: `goal` `[2]`, uniform in [-0.5, 0.5]².
+
+    >>> metarl.make("PointNavigation-v0").task(goal=[0.3, 0.1])
     """
 
     goal_radius = 0.01
@@ -83,6 +85,8 @@ class SparsePointNavigation(PointNavigation):
     Start, observation and action are those of `PointNavigation`. The goal lies on the upper half of the unit circle.
     Reward: 1 minus the distance inside `goal_radius`, 0 outside; nothing terminates the episode. `info["success"]`:
     inside. Task parameter: `goal` `[2]`. Deviation: goals elsewhere inside the half disc are accepted as tasks, too.
+
+    >>> metarl.make("SparsePointNavigation-v0", goal_radius=0.3)
     """
 
     extent = 1.4

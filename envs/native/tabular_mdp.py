@@ -19,6 +19,8 @@ class TabularMDP(NativeDistribution):
     around the mean of (state, action). Observation: the state, one-hot `[states]`. Task parameters: `transitions`
     `[states, actions, states]`, each row from a flat Dirichlet distribution, and `reward_means` `[states, actions]`
     from N(1, 1).
+
+    >>> metarl.make("TabularMDP-v0", states=10, actions=5)
     """
 
     def __init__(self, states: int = 10, actions: int = 5, horizon: int = 10):
@@ -55,11 +57,11 @@ class TabularMDP(NativeDistribution):
         self, state: State, action: Int[Tensor, "B"], streams: EnvStreams, task: Tasks
     ) -> tuple[State, Float[Tensor, "B"], Bool[Tensor, "B"]]:
         environment = torch.arange(len(action), device=action.device)
-        where, action = state["state"], action.long()
-        cumulative = task.parameters["transitions"][environment, where, action].cumsum(-1)
+        current, action = state["state"], action.long()
+        cumulative = task.parameters["transitions"][environment, current, action].cumsum(-1)
         # Rounding can leave the last entry below 1: clamp so that the draw never falls off the end.
         following = (streams.uniform(1) >= cumulative).sum(-1).clamp(max=self.states - 1)
-        reward = task.parameters["reward_means"][environment, where, action] + streams.normal()
+        reward = task.parameters["reward_means"][environment, current, action] + streams.normal()
         return {"state": following}, reward, torch.zeros_like(reward, dtype=torch.bool)
 
     def observe(self, state: State) -> Float[Tensor, "B D"]:

@@ -1,4 +1,4 @@
-"""How many contacts a scene can have at a time: what memory on a GPU has to be reserved for."""
+"""How many contacts a scene can have at a time, for which a GPU has to reserve memory."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,11 @@ _LEAST = 8
 
 @dataclass(frozen=True)
 class ContactCapacity:
-    """Room that a world needs."""
+    """Room that a world needs.
+
+    >>> capacity = contact_capacity(scene.model)
+    >>> capacity.rows(capacity.contacts)
+    """
 
     contacts: int
     """Contacts at a time."""
@@ -23,14 +27,15 @@ class ContactCapacity:
     """Constraint rows of joint limits, friction losses and equalities."""
 
     def rows(self, contacts: int) -> int:
-        """Constraint rows for `contacts` contacts and all else."""
+        """Constraint rows for `contacts` contacts and everything else."""
         return contacts * self.rows_per_contact + self.other_rows
 
 
 def contact_capacity(model: mujoco.MjModel) -> ContactCapacity:
-    """Every pair of geoms that may collide, each with as many contacts as its shapes allow, but at most 96.
+    """Counts every pair of geoms that may collide, with as many contacts as its shapes allow, but at most 96.
 
-    Beyond that all pairs do not touch at once; a world that needs more is reported as a fault, never silently wrong.
+    In scenes with more, not all pairs touch at once. A world that needs more is reported as a fault, never silently
+    wrong.
     """
     contacts, dimension = 0, 1
     for first in range(model.ngeom):

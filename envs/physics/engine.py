@@ -1,4 +1,4 @@
-"""What a batch of simulated worlds offers, whichever engine steps it."""
+"""The interface of a batch of simulated worlds, whichever engine steps it."""
 
 import abc
 import enum
@@ -16,14 +16,17 @@ from metarl.tasks import check_count
 
 
 class SensorTime(enum.Enum):
-    """Which moment of a step its sensor readings belong to."""
+    """Which moment of a step its sensor readings belong to.
+
+    >>> make_physics(scene, 64, backend="mujoco", sensor_time=SensorTime.END)
+    """
 
     NONE = "none"
-    """No readings are wanted."""
+    """Sensors are not read."""
     EVALUATION = "evaluation"
-    """The last time that the step evaluated the forces: what the C library leaves behind after `mj_step`, and so what
-    Gymnasium's environments read. It precedes the state reached by one frame (Euler) or lies at the last of the four
-    evaluations of the last frame (Runge-Kutta)."""
+    """The last evaluation of the forces in the step: what `mj_step` of the C library leaves behind, and so what
+    Gymnasium's environments read. Under Euler integration it is one frame before the state reached; under Runge-Kutta,
+    it is the last of the four evaluations of the last frame."""
     END = "end"
     """The state that the step reached."""
 
@@ -32,9 +35,14 @@ class Physics(abc.ABC):
     """`W` worlds of one scene, stepped together.
 
     `qpos` `[W, nq]`, `qvel` `[W, nv]` and `sensordata` `[W, S]` are the engine's own memory as tensors on `device`,
-    float64 on CPU threads and float32 under Warp: read them, clone what must outlive the next step, and change them
+    float64 on CPU threads and float32 under Warp. Read them, clone what must outlive the next step, and change them
     only through the methods. `faults` `[W]` marks the worlds that the last step could not finish: numbers that are not
-    finite, or more contacts than there is room for. Their state is void until `reset`, and the others' is untouched.
+    finite, or more contacts than there is room for. Their state is void until `reset`; the other worlds' is untouched.
+
+    >>> physics = make_physics(scene, 64, backend="mujoco", frames=5)
+    >>> physics.reset(torch.ones(64, dtype=torch.bool), qpos, qvel)
+    >>> physics.step(control)
+    >>> physics.qpos  # [64, nq]
     """
 
     scene: Scene
@@ -62,7 +70,7 @@ class Physics(abc.ABC):
     def set_fields(self, fields: Mapping[str, Shaped[Tensor, "K ..."]], worlds_per_row: int) -> None:
         """Gives each group of `worlds_per_row` neighbouring worlds its own values of the named `MjModel` fields.
 
-        `K * worlds_per_row` must be `num_worlds`. Constants that the compiler derives from the fields are derived anew.
+        `K * worlds_per_row` must be `num_worlds`. Constants that the compiler derives from the fields are recomputed.
         Raises `UsageError` for a field that cannot vary or a wrong shape.
         """
         check_fields(self.scene, fields, self.num_worlds, worlds_per_row)
@@ -70,7 +78,7 @@ class Physics(abc.ABC):
 
     @abc.abstractmethod
     def reset(self, worlds: Bool[Tensor, "W"], qpos: Float[Tensor, "W nq"], qvel: Float[Tensor, "W nv"]) -> None:
-        """Puts the chosen worlds into the given state, at rest as regards forces; the others' rows are ignored."""
+        """Puts the chosen worlds into the given state, with zero controls and forces; the other rows are ignored."""
 
     @abc.abstractmethod
     def step(
@@ -79,15 +87,15 @@ class Physics(abc.ABC):
         mocap_pos: Float[Tensor, "W nmocap 3"] | None = None,
         mocap_quat: Float[Tensor, "W nmocap 4"] | None = None,
     ) -> None:
-        """`frames` time steps with constant controls; mocap poses stay as they were where none are given."""
+        """`frames` time steps with constant controls; mocap poses stay as they were if none are given."""
 
     @abc.abstractmethod
     def forward(self, worlds: Bool[Tensor, "W"]) -> None:
-        """Refreshes `sensordata` of the chosen worlds from their present state, and of no others."""
+        """Reads the sensors of the chosen worlds, and of no others, at their present state."""
 
     @abc.abstractmethod
     def get_state(self) -> dict[str, Tensor]:
-        """Copies of all that the next step depends on, each `[W, ...]`: `qpos`, `qvel`, `warmstart`, mocap poses, …"""
+        """Copies of everything that the next step depends on, each `[W, ...]`: `qpos`, `qvel`, `warmstart`, …"""
 
     @abc.abstractmethod
     def set_state(self, state: Mapping[str, Tensor]) -> None:
@@ -96,8 +104,8 @@ class Physics(abc.ABC):
     @abc.abstractmethod
     def _set_models(self, models: list, worlds_per_model: int) -> None: ...
 
-    def undisturbed(self) -> AbstractContextManager[None]:
-        """For `step` and the tensor operations around it: keeps torch from working against the engine."""
+    def cores_reserved(self) -> AbstractContextManager[None]:
+        """For `step` and the tensor operations around it: keeps torch's threads off the cores that the engine uses."""
         return nullcontext()
 
     def close(self) -> None:  # noqa: B027 (an engine without threads has nothing to close)
@@ -116,7 +124,7 @@ def make_physics(
 ) -> Physics:
     """The engine named `backend`: `"mujoco"` (CPU threads) or `"warp"`.
 
-    Options: `threads` (mujoco), `contacts_per_world` (warp). Raises `UsageError` for an unknown backend and where the
+    Options: `threads` (mujoco), `contacts_per_world` (warp). Raises `UsageError` for an unknown backend and if the
     engine lacks what the scene needs.
     """
     device = torch.device(device)

@@ -1,11 +1,12 @@
-"""Randomised dynamics: models that differ in a few numbers, with all that follows from those numbers."""
+"""Randomised dynamics: models that differ in a few numbers, and in the constants that follow from these."""
 
 import copy
 from collections.abc import Mapping
 
 import mujoco
 import numpy as np
-from jaxtyping import Shaped
+import torch
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from metarl.envs.physics.scene import Scene
@@ -63,3 +64,22 @@ def build_models(model: mujoco.MjModel, fields: Mapping[str, Shaped[Tensor, "K .
         mujoco.mj_setConst(variant, data)
         models.append(variant)
     return models
+
+
+def scale_body(model: mujoco.MjModel, body: str, factor: Float[Tensor, "K"]) -> dict[str, Tensor]:
+    """Fields (`Physics.set_fields`) that multiply the mass of a body by `factor`, and with it the moments of inertia.
+
+    That is a body of the same shape and another density. Raises `UsageError` for an unknown body.
+
+    >>> scale_body(scene.model, "torso", torch.tensor([0.5, 2.0]))["body_mass"]  # [2, bodies], kg
+    """
+    number = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_BODY, body)
+    if number < 0:
+        known = ", ".join(model.body(number).name for number in range(1, model.nbody))
+        raise UsageError(f"the model has no body {body!r}: it has {known}")
+    fields = {}
+    for name in ("body_mass", "body_inertia"):
+        rows = torch.as_tensor(np.array(getattr(model, name))).repeat(len(factor), *[1] * getattr(model, name).ndim)
+        rows[:, number] *= factor.cpu().double().view(-1, *[1] * (rows.ndim - 2))
+        fields[name] = rows
+    return fields

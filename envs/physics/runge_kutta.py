@@ -17,7 +17,10 @@ _STAGES = (0.5, 0.5, 1.0)
 
 
 class PositionIntegrator:
-    """`mj_integratePos` for batches: moves positions along velocities, on the sphere for quaternions."""
+    """`mj_integratePos` for batches: moves positions along velocities, on the sphere for quaternions.
+
+    >>> PositionIntegrator(model)(qpos, qvel, 0.01)  # [W, nq]
+    """
 
     def __init__(self, model: mujoco.MjModel):
         scalars, self._quaternions = [], []
@@ -53,8 +56,8 @@ def runge_kutta_frame(
 ) -> tuple[Float[Tensor, "W nq"], Float[Tensor, "W nv"], Float[Tensor, "W nv"]]:
     """Position and velocity after one frame, and the acceleration at its last evaluation.
 
-    `evaluate(qpos, qvel, sense)` gives the acceleration times `seconds`; with `sense` the last one is asked to take
-    readings.
+    `evaluate(qpos, qvel, sense)` gives the acceleration times `seconds`; with `sense`, the last evaluation reads the
+    sensors.
     """
     velocities, gains = [qvel], [evaluate(qpos, qvel, False)]
     for number, share in enumerate(_STAGES, start=1):

@@ -1,4 +1,4 @@
-"""Scenes: an MJCF model, stripped of what only pictures need, with sensors for what tasks observe."""
+"""Scenes: an MJCF model without what only pictures need, with sensors for what tasks observe."""
 
 import re
 from collections.abc import Callable, Sequence
@@ -45,7 +45,10 @@ coordinates, the net force of all contacts of the body, their torque about a poi
 
 @dataclass(frozen=True)
 class SensorGroup:
-    """Sensors of one kind for several objects: neighbours in `sensordata`."""
+    """Sensors of one kind for several objects, next to each other in `sensordata`.
+
+    >>> scene.sensors["contacts"].read(sensordata)  # [W, count, size]
+    """
 
     start: int
     count: int
@@ -57,12 +60,15 @@ class SensorGroup:
 
 @dataclass(frozen=True)
 class Touch:
-    """What tells from a look at two geoms' centres, each a sensor, that they cannot touch."""
+    """Tells from the centres of two geoms, each read by a sensor, that they are too far apart to touch.
+
+    >>> scene.touches["touch/ball/top"].possible(sensordata)  # [W] bool
+    """
 
     first: SensorGroup
     second: SensorGroup
     reach: float
-    """Metres between the centres within which they may."""
+    """Largest distance (m) of the centres at which they may touch."""
 
     def possible(self, sensordata: Float[np.ndarray, "W S"]) -> Bool[np.ndarray, "W"]:
         first, second = (sensordata[:, group.start : group.start + 3] for group in (self.first, self.second))
@@ -72,18 +78,22 @@ class Touch:
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """A compiled simulation model and where its sensors' numbers lie."""
+    """A compiled simulation model, and which of its sensor data belong to which sensor.
+
+    >>> scene = SceneBuilder("arm.xml").build()
+    >>> scene.read(physics.sensordata, "tip")  # [W, 1, 3]
+    """
 
     name: str
     model: mujoco.MjModel
     sensors: dict[str, SensorGroup]
     touches: dict[str, Touch]
-    """By the name of each sensor that `SceneBuilder.sense_contact` has added."""
+    """One for each sensor that `SceneBuilder.sense_contact` has added, by the sensor's name."""
     spec: mujoco.MjSpec
-    """What the model was compiled from, sensors included and pictures too: for rendering and for tests."""
+    """What the model was compiled from, with the sensors and everything that pictures need: for rendering and tests."""
 
     def read(self, sensordata: Float[Tensor, "W S"], group: str) -> Float[Tensor, "W count size"]:
-        """The readings of `group`, one row an object; raises `UsageError` where the scene has no such group."""
+        """The readings of `group`, one row an object; raises `UsageError` if the scene has no such group."""
         if group not in self.sensors:
             raise UsageError(
                 f"scene {self.name!r} has no sensors {group!r}: it has {', '.join(self.sensors) or 'none'}"
@@ -98,11 +108,15 @@ class Scene:
 class SceneBuilder:
     """Loads an MJCF file, adds sensors to it and compiles the result.
 
-    Every body has a name afterwards: those without one are called `body1`, `body2`, … by their number.
+    Every body has a name afterwards: those without one are called `body1`, `body2`, … by their number. Sensors that the
+    file itself defines can be read by their names, each as a group of one.
+
+    >>> scene = SceneBuilder("arm.xml").sense("tip", "site_position", ["tip"]).build()
+    >>> scene.read(physics.sensordata, "tip")[:, 0]  # [W, 3], metres
     """
 
     def __init__(self, source: str | Path):
-        """`source`: the path of an MJCF file, or the XML itself. Raises `UsageError` where it does not load."""
+        """`source`: the path of an MJCF file, or the XML itself. Raises `UsageError` if it does not load."""
         text = str(source)
         inline = text.lstrip().startswith("<")
         self.name = "scene" if inline else Path(text).stem
@@ -115,6 +129,9 @@ class SceneBuilder:
             raise UsageError(f"scene {self.name!r} does not load: {_one_line(error)}") from None
         self._groups: dict[str, list[str]] = {}
         self._touches: dict[str, tuple[str, str]] = {}
+        for sensor in self.spec.sensors:
+            if sensor.name:
+                self._groups[sensor.name] = [sensor.name]
         for number, body in enumerate(self.spec.bodies):
             if not body.name:
                 body.name = f"body{number}"
@@ -164,8 +181,8 @@ class SceneBuilder:
         return self
 
     def build(self) -> Scene:
-        """The compiled scene; raises `UsageError` where it does not compile."""
-        stripped = self.spec.copy()
+        """The compiled scene; raises `UsageError` if it does not compile."""
+        stripped = self._copy()
         stripped.compiler.discardvisual = True
         model = _compile(stripped, self.name)
         groups = {}
@@ -175,6 +192,16 @@ class SceneBuilder:
             groups[group] = SensorGroup(start, len(names), size)
         touches = {sensor: _touch(model, groups, *pair) for sensor, pair in self._touches.items()}
         return Scene(self.name, model, groups, touches, self.spec)
+
+    def _copy(self) -> mujoco.MjSpec:
+        """A copy of the whole. `MjSpec.copy` silently leaves out what refers to something that is not there."""
+        copy = self.spec.copy()
+        kinds = ("actuators", "equalities", "excludes", "pairs", "sensors", "tendons")
+        lost = [kind for kind in kinds if len(getattr(copy, kind)) < len(getattr(self.spec, kind))]
+        if lost:
+            _compile(self.spec, self.name)  # raises, and names the culprit
+            raise UsageError(f"scene {self.name!r}: some of its {lost[0]} refer to what is not there")
+        return copy
 
     def _check(self, object_type: mujoco.mjtObj, name: str) -> None:
         kind = {_BODY: "body", _XBODY: "body", _SITE: "site", _GEOM: "geom"}[object_type]

@@ -22,15 +22,15 @@ from metarl.tasks import check_count
 
 _STATE = mujoco.mjtState
 _DISABLE = mujoco.mjtDisableBit
-# Mocap poses that are not given with the controls fall back to the model's: name them at every call.
+# Mocap poses that are missing from the controls fall back to the model's: name them in every call.
 _CONTROLS = int(_STATE.mjSTATE_CTRL | _STATE.mjSTATE_MOCAP_POS | _STATE.mjSTATE_MOCAP_QUAT)
 _FULL = _STATE.mjSTATE_FULLPHYSICS
-_START = 1.0  # seconds; not 0, where the clock of a world that MuJoCo itself has reset starts
+_START = 1.0  # seconds; not 0, at which MuJoCo starts the clock of a world that it has reset itself
 
 
 @dataclass
 class _Models:
-    """The same model, one entry a world, as the engine's kinds of call need it."""
+    """Variants of the model, one entry a world, for the different calls that the engine makes."""
 
     whole: list[mujoco.MjModel]
     silent: list[mujoco.MjModel]
@@ -38,8 +38,8 @@ class _Models:
     evaluation: list[mujoco.MjModel]
     """Explicit Euler, so that one frame shows the acceleration: (velocity after - velocity before) / time step."""
     silent_evaluation: list[mujoco.MjModel]
-    places: list[mujoco.MjModel]
-    """Without contacts and other constraints, for readings that no force has a part in: a third of the time."""
+    kinematic: list[mujoco.MjModel]
+    """Without contacts and other constraints, for readings that do not depend on forces: a third of the time."""
 
     @classmethod
     def of(cls, models: list[mujoco.MjModel], worlds_per_model: int) -> "_Models":
@@ -54,7 +54,7 @@ class _Models:
 
 @dataclass
 class _Arrays:
-    """The engine's tensors as NumPy sees them: its operations on small arrays take a quarter of the time of torch's."""
+    """The engine's tensors as NumPy arrays, whose operations take a quarter of torch's time if they are small."""
 
     state: np.ndarray
     control: np.ndarray
@@ -68,12 +68,15 @@ class _Arrays:
 class ThreadPhysics(Physics):
     """Worlds as rows of one float64 array `[W, state]`, stepped by C++ threads that share the compiled models.
 
-    A world in which MuJoCo warns (bad numbers, no room for contacts) is frozen by `mujoco.rollout`: it is known by its
-    clock, which lags behind. Trajectories depend neither on the number of threads nor on a world's neighbours.
+    `mujoco.rollout` freezes a world in which MuJoCo warns (bad numbers, no room for contacts): its clock falls behind,
+    and by that it is recognised. Trajectories depend neither on the number of threads nor on a world's neighbours.
 
-    `rollout` keeps no trace of the constraint solver's last solution, from which MuJoCo starts its next search. It is
-    known where frames are taken apart (`runge_kutta`); elsewhere each step starts its search anew, or under Runge-Kutta
-    and Newton's method each evaluation, and the converged solution differs by rounding.
+    `rollout` does not return the constraint solver's last solution, from which MuJoCo starts its next search. It is
+    known only for frames that are taken apart (`runge_kutta`). Otherwise each step starts its search anew (under
+    Runge-Kutta and Newton's method, each evaluation), and the converged solution differs by rounding.
+
+    >>> physics = ThreadPhysics(scene, 64, frames=5, threads=2)
+    >>> physics.step(torch.zeros(64, scene.model.nu))
     """
 
     def __init__(
@@ -91,16 +94,16 @@ class ThreadPhysics(Physics):
         model = scene.model
         self.device = torch.device("cpu")
         self._seconds = float(model.opt.timestep)
-        # One thread is the caller's own, which none has to wake.
+        # With one thread the caller does the work itself, and no thread has to be woken.
         self._pool = mujoco.rollout.Rollout(nthread=threads if threads > 1 else 0)
         self._data = [mujoco.MjData(model) for _ in range(threads)]
         self._integrate = PositionIntegrator(model)
         self._staged_frames = self._count_staged_frames()
-        # The readings at the end of a step are those that one more frame starts with. Where forces have a part only in
-        # whether two geoms touch, a look at the places does, and another one where they are near.
+        # The readings at the end of a step are those that one more frame starts with. If only contact sensors depend on
+        # forces, a kinematic reading is enough, and a second one with forces for the worlds whose geoms are near.
         forces = int((model.sensor_needstage == int(mujoco.mjtStage.mjSTAGE_ACC)).sum())
         self._extra_frame = sensor_time is SensorTime.END and forces > len(scene.touches)
-        self._extra_look = sensor_time is SensorTime.END and not self._extra_frame and model.nsensordata > 0
+        self._extra_reading = sensor_time is SensorTime.END and not self._extra_frame and model.nsensordata > 0
         self._rolled_frames = frames - self._staged_frames + self._extra_frame
         self._allocate(model)
         self._set_models([model], num_worlds)
@@ -120,39 +123,39 @@ class ThreadPhysics(Physics):
         mocap_pos: Float[Tensor, "W nmocap 3"] | None = None,
         mocap_quat: Float[Tensor, "W nmocap 4"] | None = None,
     ) -> None:
-        for part, place in zip((control, mocap_pos, mocap_quat), self._control_parts, strict=True):
+        for part, target in zip((control, mocap_pos, mocap_quat), self._control_parts, strict=True):
             if part is not None:
-                place.copy_(part.flatten(1)[:, None])
+                target.copy_(part.flatten(1)[:, None])
         clock = self._arrays.state[:, 0]
         clock[:] = _START
         if self._rolled_frames:
             self._step_rolled()
         for frame in range(self._staged_frames):
             self._step_staged(sense=frame == self._staged_frames - 1)
-        if self._extra_look:
-            self._look()
+        if self._extra_reading:
+            self._read_sensors()
         finished = np.abs(clock - (_START + self.step_seconds)) < 0.5 * self._seconds
         np.logical_not(finished & np.isfinite(self._arrays.state.sum(1)), out=self._arrays.faults)
 
     def forward(self, worlds: Bool[Tensor, "W"]) -> None:
         if self.scene.model.nsensordata:
-            self._read_whole(worlds.numpy().nonzero()[0])
+            self._read_with_forces(worlds.numpy().nonzero()[0])
 
     def get_state(self) -> dict[str, Tensor]:
         return {name: value.clone() for name, value in self._open_state().items()}
 
     def set_state(self, state: Mapping[str, Tensor]) -> None:
-        places = self._open_state()
-        for name in places.keys() & state.keys():
-            places[name].copy_(state[name])
+        views = self._open_state()
+        for name in views.keys() & state.keys():
+            views[name].copy_(state[name])
         self._control.copy_(self._control[:, :1].clone().expand_as(self._control))
         self.faults.zero_()
 
     @contextmanager
-    def undisturbed(self) -> Iterator[None]:
-        """One torch thread: OpenMP's workers spin for a while after each operation, on the cores of our own threads.
+    def cores_reserved(self) -> Iterator[None]:
+        """One torch thread, because OpenMP's workers spin for a while after each operation, on our threads' cores.
 
-        With as many of these as cores, a humanoid's step takes up to ten times as long otherwise.
+        Without it, and with as many threads as cores, a humanoid's step takes up to ten times as long.
         """
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
@@ -173,8 +176,8 @@ class ThreadPhysics(Physics):
                 f"scene {self.scene.name!r}: no readings at the evaluation under Runge-Kutta with actuator states; "
                 f"use the Euler integrator"
             )
-        # Projected Gauss-Seidel stops before it converges: what it finds depends on where it starts, and only with all
-        # frames taken apart is that known throughout.
+        # Projected Gauss-Seidel stops before it converges, so its result depends on where it starts. That is known only
+        # if all frames are taken apart.
         return self.frames if model.opt.solver == mujoco.mjtSolver.mjSOL_PGS else 1
 
     def _allocate(self, model: mujoco.MjModel) -> None:
@@ -217,7 +220,7 @@ class ThreadPhysics(Physics):
         )
 
     def _open_state(self) -> dict[str, Tensor]:
-        """All that a step depends on, as views."""
+        """Everything that a step depends on, as views."""
         _, mocap_pos, mocap_quat = self._control_parts
         state = {
             "qpos": self.qpos,
@@ -230,7 +233,7 @@ class ThreadPhysics(Physics):
         return {name: value for name, value in state.items() if value.shape[1]}
 
     def _step_rolled(self) -> None:
-        silent = self._staged_frames > 0 or self._extra_look or self.sensor_time is SensorTime.NONE
+        silent = self._staged_frames > 0 or self._extra_reading or self.sensor_time is SensorTime.NONE
         models = self._models.silent if silent else self._models.whole
         warmstart = self._warmstart if self._staged_frames else None
         sensors = None if silent else self._sensors_out
@@ -239,16 +242,16 @@ class ThreadPhysics(Physics):
         if not silent:
             self._arrays.sensordata[:] = self._arrays.sensors_out[:, -1]
 
-    def _look(self) -> None:
+    def _read_sensors(self) -> None:
         """Reads the sensors at the present state."""
         control = self._control[:, :1]
-        self._roll(self._models.places, self._state, control, None, self._stage_out, self._stage_sensors)
+        self._roll(self._models.kinematic, self._state, control, None, self._stage_out, self._stage_sensors)
         self._arrays.sensordata[:] = self._arrays.stage_sensors[:, 0]
         if self.scene.touches:
             near = [touch.possible(self._arrays.sensordata) for touch in self.scene.touches.values()]
-            self._read_whole(np.logical_or.reduce(near).nonzero()[0])
+            self._read_with_forces(np.logical_or.reduce(near).nonzero()[0])
 
-    def _read_whole(self, chosen: np.ndarray) -> None:
+    def _read_with_forces(self, chosen: np.ndarray) -> None:
         """Reads the sensors of the `chosen` worlds at the present state, forces included."""
         if not len(chosen):
             return
@@ -261,7 +264,7 @@ class ThreadPhysics(Physics):
         self._arrays.sensordata[chosen] = sensors[:, 0].numpy()
 
     def _step_staged(self, *, sense: bool) -> None:
-        """One frame in four calls."""
+        """One Runge-Kutta frame, as four calls of one frame each."""
         self._finished = torch.ones_like(self.faults)
         qpos, qvel, self._warmstart[:] = runge_kutta_frame(
             self._evaluate, self._integrate, self.qpos, self.qvel, self._seconds, sense=sense
@@ -294,7 +297,7 @@ class ThreadPhysics(Physics):
         states_out: Float[Tensor, "K frames X"],
         sensors_out: Float[Tensor, "K frames S"] | None,
     ) -> None:
-        with _QUIET:
+        with _SILENCED_WARNINGS:
             self._pool.rollout(
                 models,
                 self._data,
@@ -312,10 +315,11 @@ class ThreadPhysics(Physics):
         self._models = _Models.of(models, worlds_per_model)
 
 
-class _Quiet:
-    """While any engine simulates, MuJoCo's warnings write no log file where the user stands: they show in `faults`.
+class _SilencedWarnings:
+    """Keeps MuJoCo from writing its warnings to a log file in the user's folder; they show in `faults`.
 
-    MuJoCo has one handler for the process, and engines may simulate side by side.
+    MuJoCo has one handler for the whole process, and several engines may simulate at once: the first one in replaces
+    it, the last one out restores it.
     """
 
     def __init__(self) -> None:
@@ -337,26 +341,26 @@ class _Quiet:
                 mujoco.set_mju_user_warning(self._others)
 
 
-_QUIET = _Quiet()
+_SILENCED_WARNINGS = _SilencedWarnings()
 
 
 def _ignore(message: str) -> None:
-    """A warning shows in `faults`."""
+    """Does nothing: `faults` shows the warning."""
 
 
 def _variant(model: mujoco.MjModel, *, explicit: bool, silent: bool, free: bool = False) -> mujoco.MjModel:
-    """A copy of `model` without what only costs time.
+    """A copy of `model` without what costs time and changes nothing.
 
     `explicit`: with the explicit Euler integrator; `silent`: without sensors; `free`: without constraints.
     """
     model = copy.copy(model)
     option = model.opt
     if model.ntree == 1:
-        # One robot is one island: to look for more takes a fifteenth of the time and changes no bit of the result.
+        # One robot is one island: searching for more takes a fifteenth of the time and changes no bit of the result.
         option.disableflags |= _DISABLE.mjDSBL_ISLAND
     if option.integrator == mujoco.mjtIntegrator.mjINT_RK4 and option.solver == mujoco.mjtSolver.mjSOL_NEWTON:
-        # All four evaluations of a frame would start from where the last frame ended. With the walker, the ant and the
-        # hopper that takes 2 to 8 % longer than starting anew, and ends at the same solution.
+        # With a warm start, all four evaluations of a frame start from where the last frame ended. For the walker, the
+        # ant and the hopper that takes 2 to 8 % longer than starting anew, and finds the same solution.
         option.disableflags |= _DISABLE.mjDSBL_WARMSTART
     if explicit:
         option.integrator = mujoco.mjtIntegrator.mjINT_EULER

@@ -28,11 +28,14 @@ _BROKEN = int(mjw.OverflowType.ALL & ~_HARMLESS)
 
 
 class WarpPhysics(Physics):
-    """Worlds as rows of Warp arrays, seen through tensors without copies.
+    """Worlds as rows of Warp arrays, read as tensors without copies.
 
-    All launches go to torch's current stream, so tensor operations and physics are ordered without waiting. A `step` is
-    one graph of all its frames, a `forward` another; both are captured when first needed and again when the model is
-    rebuilt. Room for contacts is reckoned from the scene (`contact_capacity`) unless `contacts_per_world` says.
+    All launches go to torch's current stream, which orders tensor operations and physics without waiting. A `step` is
+    one graph of all its frames, a `forward` another. Both are captured when first needed and again when the model is
+    rebuilt. `contact_capacity` estimates the room for contacts from the scene, unless `contacts_per_world` is given.
+
+    >>> physics = WarpPhysics(scene, 4096, device=torch.device("cuda"), frames=5)
+    >>> physics.step(torch.zeros(4096, scene.model.nu, device="cuda"))
     """
 
     def __init__(
@@ -50,10 +53,10 @@ class WarpPhysics(Physics):
         contacts = capacity.contacts if contacts_per_world is None else contacts_per_world
         check_count("contacts per world", contacts)
         self.device = torch.device(device)
-        self._place = _warp_device(self.device)
+        self._warp_device = _warp_device(self.device)
         self._host_model = _supported(scene.model)
         self._varied = False
-        with wp.ScopedDevice(self._place):
+        with wp.ScopedDevice(self._warp_device):
             try:
                 self._model = mjw.put_model(self._host_model)
                 self._worlds = mjw.make_data(
@@ -101,10 +104,16 @@ class WarpPhysics(Physics):
         return {name: value.clone() for name, value in self._open_state().items()}
 
     def set_state(self, state: Mapping[str, Tensor]) -> None:
-        places = self._open_state()
-        for name in places.keys() & state.keys():
-            places[name].copy_(state[name])
+        views = self._open_state()
+        for name in views.keys() & state.keys():
+            views[name].copy_(state[name])
         self.faults = torch.zeros_like(self.faults)
+
+    def close(self) -> None:
+        """Waits for the steps under way: Warp frees memory without regard to what other streams do with it."""
+        if self._warp_device.is_cuda:
+            torch.cuda.synchronize(self.device)
+        self._graphs.clear()
 
     def _open_views(self) -> None:
         data = self._worlds
@@ -118,7 +127,7 @@ class WarpPhysics(Physics):
         self.faults = torch.zeros(self.num_worlds, dtype=torch.bool, device=self.device)
 
     def _open_state(self) -> dict[str, Tensor]:
-        """All that a step depends on, as views."""
+        """Everything that a step depends on, as views."""
         state = {
             "qpos": self.qpos,
             "qvel": self.qvel,
@@ -130,7 +139,7 @@ class WarpPhysics(Physics):
         return {name: value for name, value in state.items() if value.shape[1]}
 
     def _step(self) -> None:
-        """All frames. Readings are taken in the last one; under Runge-Kutta its last evaluation writes them last."""
+        """All frames. Sensors are read in the last one; under Runge-Kutta, its last evaluation writes them last."""
         flags = self._model.opt.disableflags
         self._model.opt.disableflags = flags | int(_FLAGS.mjDSBL_SENSOR)
         for _ in range(self.frames - 1):
@@ -146,9 +155,9 @@ class WarpPhysics(Physics):
         mjw.forward(self._model, self._worlds)
 
     def _launch(self, name: str, work: Callable[[], None]) -> None:
-        """Does `work`: at once on the CPU device, as a graph on a GPU."""
-        if not self._place.is_cuda:
-            with wp.ScopedDevice(self._place):
+        """Runs `work`: directly on the CPU device, as a graph on a GPU."""
+        if not self._warp_device.is_cuda:
+            with wp.ScopedDevice(self._warp_device):
                 work()
             return
         stream = wp.stream_from_torch(torch.cuda.current_stream(self.device))
@@ -157,7 +166,7 @@ class WarpPhysics(Physics):
         wp.capture_launch(self._graphs[name], stream=stream)
 
     def _capture(self, work: Callable[[], None], stream: wp.Stream) -> wp.Graph:
-        """The graph of `work`; kernels are compiled by a rehearsal first, whose traces are removed."""
+        """The graph of `work`. A first run compiles the kernels; its effects are undone."""
         with wp.ScopedStream(stream):
             state, readings = self.get_state(), self.sensordata.clone()
             work()
@@ -166,15 +175,15 @@ class WarpPhysics(Physics):
             self._overflow.zero_()
             torch.cuda.current_stream(self.device).synchronize()
         # The legacy default stream, torch's own, cannot be captured: use one beside it. The graph runs on any stream.
-        with wp.ScopedStream(wp.Stream(self._place)), wp.ScopedCapture(device=self._place) as capture:
+        with wp.ScopedStream(wp.Stream(self._warp_device)), wp.ScopedCapture(device=self._warp_device) as capture:
             work()
         return capture.graph
 
     def _set_models(self, models: list[mujoco.MjModel], worlds_per_model: int) -> None:
         names = [name for name in VARIABLE_FIELDS + DERIVED_FIELDS if getattr(self._host_model, name).size]
-        with wp.ScopedDevice(self._place):
+        with wp.ScopedDevice(self._warp_device):
             if not self._varied:
-                # Shared fields have one row: make them rows of worlds. Graphs hold addresses, so they are void.
+                # Shared fields have one row: give each world its own. Graphs hold old addresses, so drop them.
                 flags, warn = self._model.opt.disableflags, self._model.opt.warn_overflow
                 self._model = mjw.put_model(self._host_model, dict.fromkeys(names, self.num_worlds))
                 self._model.opt.disableflags, self._model.opt.warn_overflow = flags, warn
@@ -194,7 +203,7 @@ class WarpPhysics(Physics):
 
 
 def _warp_device(device: torch.device) -> wp.Device:
-    wp.config.log_level = wp.LOG_WARNING  # it tells of every kernel it compiles
+    wp.config.log_level = wp.LOG_WARNING  # below that it reports every kernel that it compiles
     wp.init()
     if device.type == "cuda" and not wp.is_cuda_available():
         raise UsageError(f"device {str(device)!r}: Warp finds no CUDA driver; use device 'cpu'")
@@ -202,7 +211,7 @@ def _warp_device(device: torch.device) -> wp.Device:
 
 
 def _supported(model: mujoco.MjModel) -> mujoco.MjModel:
-    """`model` with what `mujoco_warp` lacks replaced by what it has."""
+    """A copy of `model` with options that `mujoco_warp` lacks replaced by options that it has."""
     model = copy.copy(model)
     # It refuses contact margins under either of these.
     model.opt.disableflags |= _FLAGS.mjDSBL_MULTICCD | _FLAGS.mjDSBL_NATIVECCD

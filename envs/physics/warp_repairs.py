@@ -1,4 +1,4 @@
-"""Where `mujoco_warp` departs from MuJoCo and a robot walks differently for it."""
+"""Repairs of `mujoco_warp` where it departs from MuJoCo and a robot walks differently because of it."""
 
 import inspect
 from typing import Any
@@ -32,7 +32,7 @@ def align_capsule_frames() -> None:
 
     `mujoco_warp` 3.15 (like MJX: https://github.com/google-deepmind/mujoco/issues/2774) does so only while the capsule
     is less than 60° steep, and takes a fixed direction beyond. An ant's legs are steeper, and after twenty steps it is
-    0.3 m off. To be called before the first kernel is compiled; does nothing where the function to repair is gone.
+    0.3 m off. Call it before the first kernel is compiled; it does nothing if the function to repair is gone.
     """
     if _plane_capsule is not None:
         # Warp compiles the source of the bare function, whatever has been wrapped around it to check types.

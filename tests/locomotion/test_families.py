@@ -131,7 +131,7 @@ def test_an_ant_is_rewarded_along_its_angle():
     env.set_tasks(metarl.Tasks({"angle": angles}))
     env.reset(seed=0)
     state = env.get_state()
-    for name in ("qpos", "qvel", "lag"):
+    for name in ("qpos", "qvel", "evaluation_offset"):
         state[name] = state[name][:1].repeat(3, 1)
     env.set_state(state)
     _, reward, *_ = env.step(torch.zeros(3, 8))
@@ -143,7 +143,7 @@ def test_an_ant_is_rewarded_along_its_angle():
 def test_an_ant_at_its_goal_is_rewarded_most():
     family, env = made("AntGoal-v0", metarl.Tasks({"goal": torch.tensor([[0.0, 0.0], [1.0, -2.0]])}))
     state = env.get_state()
-    for name in ("qpos", "qvel", "lag"):
+    for name in ("qpos", "qvel", "evaluation_offset"):
         state[name] = state[name][:1].repeat(2, 1)
     env.set_state(state)
     observation, reward, *_ = env.step(torch.zeros(2, 8))
@@ -229,20 +229,23 @@ for id in ("HalfCheetahDir-v0", "HopperRandParams-v0"):
     env.reset(seed=0)
     action = 0.5 * torch.ones(2, *family.action_space.shape)
     sizes = []
-    for _ in range(2):
-        for _ in range(3000):
+    for _ in range(4):
+        for _ in range(1500):
             env.step(action)
         sizes.append(resident())
-    print(sizes[1] - sizes[0])
+    print(min(after - before for before, after in zip(sizes, sizes[1:])))
 """
 
 
 def test_no_memory_is_lost():
-    """Thousands of steps with resets, two kinds of robot; in a process of its own, whose memory no other test frees."""
+    """Thousands of steps with resets, two kinds of robot; in a process of its own, whose memory no other test frees.
+
+    What leaks grows in every stretch of steps; what is allocated late grows in one.
+    """
     answer = subprocess.run([sys.executable, "-c", MEMORY], capture_output=True, text=True, check=True)
     growth = [int(kilobytes) for kilobytes in answer.stdout.split()]
     assert len(growth) == 2
-    assert max(growth) < 2048, "more than 2 MiB"
+    assert max(growth) < 512, "more than 0.5 MiB in 1,500 steps"
 
 
 def test_auto_means_threads_on_the_cpu_and_warp_on_a_gpu():

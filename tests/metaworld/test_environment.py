@@ -1,8 +1,6 @@
 """Meta-World in batches: what one environment does depends on its task and its actions, and on nothing beside it."""
 
-import importlib.metadata
 import os
-import re
 import subprocess
 import sys
 
@@ -12,10 +10,8 @@ import torch
 
 import metarl
 from metarl import Tasks, UsageError, check_distribution
-from metarl.envs.metaworld import package, starts
+from metarl.envs.metaworld import episode_starts
 from metarl.envs.metaworld.family import random_space
-from metarl.envs.metaworld.names import SETS
-from metarl.envs.metaworld.tasks import definition
 
 INFO = {
     "final_obs",
@@ -104,10 +100,10 @@ def test_a_task_runs_the_same_in_any_company():
 def test_bits_do_not_depend_on_the_number_of_threads(monkeypatch):
     distribution = mixed()
     tasks, actions = draw(distribution, [0, 2, 4]), actions_for(9, 5)
-    starts._store.cache_clear()
+    episode_starts._store.cache_clear()
     many = run(distribution, tasks, actions, envs_per_task=3)
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0})
-    starts._store.cache_clear()
+    episode_starts._store.cache_clear()
     assert_same(many, run(distribution, tasks, actions, envs_per_task=3))
 
 
@@ -324,102 +320,6 @@ def test_a_world_that_breaks_down_is_reset_and_counted_and_its_neighbours_do_not
     )
     env.close()
     fresh.close()
-
-
-# Sets ---------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("id", "split", "names"), [("ML10-v3", "train", 10), ("ML10-v3", "test", 5)])
-def test_sampling_covers_every_name_evenly_and_no_goal_twice(id, split, names):
-    distribution = metarl.make(id)
-    for count in (names, 3 * names, 3 * names + 2, 50 * names):
-        tasks = distribution.sample(count, split=split, seed=count)
-        counts = torch.bincount(tasks.parameters["task_index"])
-        counts = counts[counts > 0]
-        assert len(counts) == names
-        assert counts.max() - counts.min() <= 1
-        rows = torch.cat([tasks.parameters["task_index"][:, None].double(), tasks.parameters["rand_vec"]], 1)
-        assert len(rows.unique(dim=0)) == count
-    assert len(distribution.sample(50 * names + 3, split=split, seed=0)) == 50 * names + 3
-
-
-def test_splits_of_a_set_of_ones_own():
-    distribution = mixed()
-    assert distribution.names == (*MIXED, "reach-v3")
-    assert set(distribution.all_tasks("train").parameters["task_index"].tolist()) == set(range(5))
-    assert set(distribution.all_tasks("test").parameters["task_index"].tolist()) == {5}
-    assert metarl.make("ML-custom").split_names == SETS["ML10"]
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"train": ["reach-v2"]}, "unknown Meta-World task 'reach-v2': did you mean .*reach-v3"),
-        ({"train": ["reach-v3"], "test": ["push-v3", "reach-v3"]}, "reach-v3 is in both train and test"),
-        ({"train": ["push-v3", "push-v3"]}, "push-v3 is named twice in train"),
-        ({"train": []}, "train must be a list of Meta-World task names"),
-        ({"test": "reach-v3"}, "test must be a list of Meta-World task names"),
-        ({"reward": "v3"}, "unknown reward 'v3': choose from v2, v1"),
-    ],
-)
-def test_wrong_sets_are_one_clear_line(options, message):
-    with pytest.raises(UsageError, match=message) as caught:
-        metarl.make("ML-custom", **options)
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize("id", ["ML1-reech-v3", "ML1-reach-v2", "MT1-raech-v3"])
-def test_an_unknown_task_names_near_matches(id):
-    with pytest.raises(UsageError, match=rf"unknown environment '{id}'; did you mean .*{id[:3]}-reach-v3"):
-        metarl.make(id)
-
-
-def test_a_definition_that_is_not_there():
-    with pytest.raises(UsageError, match="unknown Meta-World task 'hamer-v3': did you mean hammer-v3"):
-        definition("hamer-v3")
-
-
-# Packages -----------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def versions(monkeypatch):
-    """Lets other versions of packages seem to be installed (None: the package is not)."""
-    installed, real = {}, importlib.metadata.version
-
-    def version(name):
-        if installed.get(name, "") is None:
-            raise importlib.metadata.PackageNotFoundError(name)
-        return installed.get(name) or real(name)
-
-    monkeypatch.setattr(importlib.metadata, "version", version)
-    package.check_versions.cache_clear()
-    yield installed
-    package.check_versions.cache_clear()
-
-
-@pytest.mark.parametrize(
-    ("name", "version", "message"),
-    [
-        ("metaworld", None, "need metaworld: pip install 'metaworld>=3.0,<3.1'"),
-        ("metaworld", "3.1.1", "do not fit metaworld 3.1.1: pip install 'metaworld>=3.0,<3.1'"),
-        ("metaworld", "2.0.0", "do not fit metaworld 2.0.0"),
-        ("mujoco", None, "need mujoco: pip install 'mujoco>=3.10,<3.17'"),
-        ("mujoco", "3.17.0", "do not fit mujoco 3.17.0: pip install 'mujoco>=3.10,<3.17'"),
-        ("mujoco", "3.3.0", "do not fit mujoco 3.3.0"),
-    ],
-)
-def test_packages_that_do_not_fit_are_named_with_those_that_do(versions, name, version, message):
-    versions[name] = version
-    with pytest.raises(UsageError, match=re.escape(message)) as caught:
-        metarl.make("ML1-reach-v3")
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize("version", ["3.10.0", "3.16.2", "3.15.0rc1"])
-def test_versions_that_fit_are_taken(versions, version):
-    versions["mujoco"] = version
-    metarl.make("ML1-reach-v3")
 
 
 # The contract, and what it costs ------------------------------------------------------------------------------------

@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 import torch
 
+from metarl.envs.metaworld.episode_starts import episode_starts
 from metarl.envs.metaworld.family import random_space
-from metarl.envs.metaworld.names import TASKS
 from metarl.envs.metaworld.package import scene_file
 from metarl.envs.metaworld.scenes import task_scene
-from metarl.envs.metaworld.starts import episode_starts
+from metarl.envs.metaworld.task_sets import TASKS
 from metarl.envs.metaworld.tasks import definition
 
 FRAMES = 200

@@ -9,7 +9,7 @@ from torch import Tensor
 
 import metarl
 from metarl import Tasks
-from metarl.envs.metaworld.names import TASKS
+from metarl.envs.metaworld.task_sets import TASKS
 from metarl.envs.metaworld.tasks import definition
 
 

@@ -9,7 +9,7 @@ from official_states import INFO, Moment, begin, make_official, play, quiet_poli
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from metarl.envs.metaworld.definition import Outcome, Start
-from metarl.envs.metaworld.names import TASKS
+from metarl.envs.metaworld.task_sets import TASKS
 from metarl.envs.metaworld.tasks import definition as load
 from metarl.envs.metaworld.views import View
 

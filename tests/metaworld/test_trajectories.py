@@ -18,7 +18,7 @@ from official_states import begin, make_official, play, quiet_policy, random_vec
 import metarl
 from metarl import Tasks
 from metarl.envs.metaworld.goals import padded
-from metarl.envs.metaworld.names import TASKS
+from metarl.envs.metaworld.task_sets import TASKS
 from metarl.envs.metaworld.tasks import definition
 
 STEPS = 100

@@ -15,12 +15,12 @@ from metaworld.sawyer_xyz_env import SawyerXYZEnv
 import metarl
 from metarl import Tasks, UsageError
 from metarl.contract import check_distribution
-from metarl.envs.metaworld import names
+from metarl.envs.metaworld import task_sets
 
 
 def test_names_are_those_of_the_package_in_its_order():
-    assert tuple(env_dict.ALL_V3_ENVIRONMENTS) == names.TASKS
-    for name, splits in names.SETS.items():
+    assert tuple(env_dict.ALL_V3_ENVIRONMENTS) == task_sets.TASKS
+    for name, splits in task_sets.SETS.items():
         official = getattr(env_dict, f"{name}_V3")
         assert splits == {split: tuple(official[split]) for split in ("train", "test")}
 
@@ -96,7 +96,7 @@ def test_goals_of_tasks_to_be_learned_together_are_the_packages(still_arm):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", names.TASKS)
+@pytest.mark.parametrize("name", task_sets.TASKS)
 def test_goals_of_every_task_are_the_packages(name):
     for seed in (0, 11):
         distribution, official = metarl.make(f"ML1-{name}", goals_seed=seed), metaworld.ML1(name, seed=seed)
@@ -106,7 +106,7 @@ def test_goals_of_every_task_are_the_packages(name):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:ML25-v3")
-@pytest.mark.parametrize("set_name", names.SETS)
+@pytest.mark.parametrize("set_name", task_sets.SETS)
 def test_goals_of_every_set_are_the_packages(set_name):
     distribution, official = metarl.make(f"{set_name}-v3"), getattr(metaworld, set_name)(seed=0)
     assert_same_goals(distribution.all_tasks("train"), official.train_tasks, distribution.names)

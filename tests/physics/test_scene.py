@@ -53,10 +53,27 @@ def test_sensor_groups_are_laid_out_by_object():
     }
 
 
+def test_sensors_of_the_file_are_read_by_their_names():
+    sensors = '<sensor><framepos name="skin" objtype="geom" objname="skin"/><clock/></sensor></mujoco>'
+    scene = SceneBuilder(BALL.replace("</mujoco>", sensors)).sense("where", "body_position", ["ball"]).build()
+    assert scene.model.nsensordata == 3 + 1 + 3
+    physics = make_physics(scene, 2, backend="mujoco")
+    physics.step(torch.zeros(2, 0))
+    height = scene.read(physics.sensordata, "skin")[:, 0, 2]
+    assert torch.equal(height, scene.read(physics.sensordata, "where")[:, 0, 2])
+    assert torch.equal(height, physics.qpos[:, 2])
+    physics.close()
+
+
+NOWHERE = '<actuator><motor joint="road"/></actuator></mujoco>'
+"""MuJoCo's copy of a specification leaves this out without a word."""
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [
         (lambda: SceneBuilder(SHAPELESS).build(), ["scene", "compile", "size"]),
+        (lambda: SceneBuilder(BALL.replace("</mujoco>", NOWHERE)).build(), ["scene", "compile", "'road'"]),
         (lambda: SceneBuilder("<mujoco><broken></mujoco>"), ["scene", "load"]),
         (lambda: SceneBuilder("nowhere/robot.xml"), ["nowhere/robot.xml", "not there"]),
         (lambda: SceneBuilder(BALL).sense("a", "body_position", ["bal"]), ["no body 'bal'", "ball"]),

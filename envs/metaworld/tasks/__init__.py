@@ -5,7 +5,7 @@ import functools
 import importlib
 
 from metarl.envs.metaworld.definition import TaskDefinition
-from metarl.envs.metaworld.names import TASKS
+from metarl.envs.metaworld.task_sets import TASKS
 from metarl.errors import UsageError
 
 
@@ -14,7 +14,7 @@ def definition(name: str) -> TaskDefinition:
     """The task called `name`; raises `UsageError` for an unknown one."""
     if name not in TASKS:
         near = difflib.get_close_matches(name, TASKS, n=3)
-        hint = f"did you mean {' or '.join(near)}?" if near else "see metarl.envs.metaworld.names.TASKS"
+        hint = f"did you mean {' or '.join(near)}?" if near else "see metarl.envs.metaworld.task_sets.TASKS"
         raise UsageError(f"unknown Meta-World task {name!r}: {hint}")
     module = importlib.import_module(f"{__name__}.{name.removesuffix('-v3').replace('-', '_')}")
     kinds = [kind for kind in vars(module).values() if isinstance(kind, type) and issubclass(kind, TaskDefinition)]

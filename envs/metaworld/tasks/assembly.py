@@ -26,7 +26,7 @@ LAID_DOWN = (0.707, 0.0, 0.0, 0.707)
 
 
 class Assembly(TaskDefinition):
-    """The random vector is the wrench's place, always the same, and the top of the peg."""
+    """The random vector is the wrench's position, always the same, and the top of the peg."""
 
     name = "assembly-v3"
     scene = "sawyer_assembly_peg.xml"

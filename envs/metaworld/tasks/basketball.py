@@ -25,7 +25,7 @@ LIFT = 0.3
 
 
 class Basketball(TaskDefinition):
-    """The random vector is the ball's place (without the height) and that of the stand; the target is its hoop."""
+    """The random vector is the ball's position (without the height) and that of the stand; the target is its hoop."""
 
     name = "basketball-v3"
     scene = "sawyer_basketball.xml"

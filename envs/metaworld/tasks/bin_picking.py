@@ -28,7 +28,7 @@ LIFT = 0.1
 
 
 class BinPicking(TaskDefinition):
-    """The random vector is the block's place in the first bin (x and y) and four numbers that nothing uses.
+    """The random vector is the block's position in the first bin (x and y) and four numbers that nothing uses.
 
     The reward remembers how far the block was from the target after the first step of the episode.
     """
@@ -104,11 +104,11 @@ class BinPicking(TaskDefinition):
 
 
 def _at_rest(vector: Vectors, settled: View) -> Points:
-    """The block's place at the height where it lies once the scene has settled."""
+    """The block's position at the height where it lies once the scene has settled."""
     return at_height(vector, settled.body("obj")[:, 2])
 
 
 def _above_rims(hand: Points, start: Start) -> Scalars:
-    """1 where the hand is above one of two funnels, over the block's place and over the target; less below them."""
+    """1 where the hand is above one of two funnels, over the block's position and over the target; less below them."""
     floors = [funnel(distance(hand[:, :2], place[:, :2]), 0.03, 0.02, 0.2) for place in (start.object, start.target)]
     return staying_above(torch.minimum(*floors), hand[:, 2], 0.05)

@@ -25,7 +25,7 @@ UPRIGHT = (0.707, 0.0, 0.0, 0.707)
 
 
 class BoxClose(TaskDefinition):
-    """The random vector is the lid's place (without the height) and the target, below which the box is put."""
+    """The random vector is the lid's position (without the height) and the target, below which the box is put."""
 
     name = "box-close-v3"
     scene = "sawyer_box.xml"
@@ -60,7 +60,7 @@ class BoxClose(TaskDefinition):
         lifted = torch.where(handle[:, 2] > 0.04, near + 0.2, near)
         reward = torch.where(success, 10.0, 2 * hamacher(grasp, ready) + 8 * lifted)
         return Outcome(
-            # A lid that is flung over shall earn nothing, success or not.
+            # A lid that is flung over earns nothing, success or not.
             reward=reward * alignment(view.body_quat("top_link"), UPRIGHT, 0.2),
             success=success,
             near_object=ready,

@@ -45,7 +45,7 @@ class ButtonPressTopdown(TaskDefinition):
         return [(button_of(view), view.body_quat("button"))]
 
     def ready(self, gripper: Scalars) -> Scalars:
-        """How far the gripper is as it shall be: closed."""
+        """How far the gripper is closed, as it has to be."""
         return 1 - gripper
 
     def evaluate(self, view: View, start: Start, action: Actions) -> Outcome:

@@ -11,5 +11,5 @@ class ButtonPressTopdownWall(ButtonPressTopdown):
     scene = "sawyer_button_press_topdown_wall.xml"
 
     def ready(self, gripper: Scalars) -> Scalars:
-        """How far the gripper is as it shall be: open, as metaworld 3.1.1 has it; in 3.0 it shall be closed."""
+        """How far the gripper is open, as it has to be in metaworld 3.1.1; in 3.0 it has to be closed."""
         return gripper

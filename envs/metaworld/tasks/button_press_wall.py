@@ -20,7 +20,7 @@ class ButtonPressWall(ButtonPress):
         reach, to_target = distance(button, view.tcp), (start.target[:, 1] - button[:, 1]).abs()
         reaching = tolerance(reach, 0.0, 0.01, distance(button, start.tcp))
         pressing = tolerance(to_target, 0.0, 0.005, start["travel"][:, 1])
-        # On the way the gripper shall be closed, at the button open.
+        # On the way the gripper has to be closed, at the button open.
         approach = 2 * hamacher((1 - gripper) / 2, reaching)
         return Outcome(
             reward=torch.where(reach > 0.07, approach, 2 + 2 * (1 + gripper) + 4 * pressing.square()),

@@ -23,7 +23,7 @@ UNDER_SPOUT = -0.22  # metres in y from the machine's origin to where a mug is f
 
 
 class CoffeePull(TaskDefinition):
-    """The random vector is the mug's place under the spout of the machine, and the goal on the table."""
+    """The random vector is the mug's position under the spout of the machine, and the goal on the table."""
 
     name = "coffee-pull-v3"
     scene = "sawyer_coffee.xml"

@@ -12,7 +12,7 @@ from metarl.envs.metaworld.views import View
 
 
 class CoffeePush(CoffeePull):
-    """The random vector is the mug's place on the table, and the goal under the spout of the machine."""
+    """The random vector is the mug's position on the table, and the goal under the spout of the machine."""
 
     name = "coffee-push-v3"
     random_low, random_high = (-0.1, 0.55, -0.001, -0.05, 0.7, -0.001), (0.1, 0.65, 0.001, 0.05, 0.75, 0.001)

@@ -14,7 +14,7 @@ REACH_RADIUS = 0.005
 
 
 class DialTurn(TaskDefinition):
-    """The random vector places the dial; a mark on its front (-y) shall turn to the target, reached after some 80°."""
+    """The random vector places the dial; a mark on its front (-y) has to turn to the target, reached after some 80°."""
 
     name = "dial-turn-v3"
     scene = "sawyer_dial.xml"
@@ -68,5 +68,5 @@ def mark_of(view: View) -> Points:
 
 
 def handle_by(mark: Points) -> Points:
-    """Where the gripper shall push."""
+    """Where the gripper has to push."""
     return mark + constant(mark, 0.05, 0.02, 0.09)

@@ -13,7 +13,7 @@ LIFT = 0.05
 
 
 class Disassemble(Assembly):
-    """The random vector is the wrench's place, where the peg stands too, and three numbers that nothing uses."""
+    """The random vector is the wrench's position, where the peg stands too, and three numbers that nothing uses."""
 
     name = "disassemble-v3"
     random_low, random_high = (0.0, 0.6, 0.025, -0.1, 0.6, 0.1699), (0.1, 0.75, 0.02501, 0.1, 0.75, 0.1701)

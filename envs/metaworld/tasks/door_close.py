@@ -13,7 +13,7 @@ TARGET_RADIUS = 0.05  # metres
 
 
 class DoorClose(DoorOpen):
-    """The random vector places the door, open at a right angle; the target is the handle's place when it is shut."""
+    """The random vector places the door, open at a right angle; the target is the handle's position when it is shut."""
 
     name = "door-close-v3"
     goal_low, goal_high = (0.2, 0.65, 0.1499), (0.3, 0.75, 0.1501)

@@ -39,7 +39,7 @@ class DoorLock(TaskDefinition):
         lock, gripper = view.site("lockStartLock"), view.gripper
         reach = distance((lock - view.left_pad) * constant(lock, 0.25, 1.0, 0.5))
         to_target = (start.target[:, 2] - lock[:, 2]).abs()
-        # The package's margin means the pad's place at the start, but follows the pad: far from the lock this is 0.1.
+        # The package's margin means the pad's position at the start, but follows the pad: far from the lock it is 0.1.
         reaching = tolerance(reach, 0.0, 0.01, reach)
         locking = tolerance(to_target, 0.0, 0.005, LOCK_LENGTH)
         return Outcome(

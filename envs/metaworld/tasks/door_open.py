@@ -29,7 +29,7 @@ WIDE_OPEN = 2 * math.pi / 3  # rad
 
 
 class DoorOpen(TaskDefinition):
-    """The random vector places the shut door; the target is the handle's place when it is open."""
+    """The random vector places the shut door; the target is the handle's position when it is open."""
 
     name = "door-open-v3"
     scene = "sawyer_door_pull.xml"
@@ -93,7 +93,7 @@ def _success(view: View, start: Start) -> Marks:
 def _ready(hand: Points, handle: Points) -> Scalars:
     """How near the hand is to where it can pull, between handle and door, without running into the handle on its way.
 
-    It shall stay above a floor that rises with the distance in x and y from a point left of the handle.
+    It has to stay above a floor that rises with the distance in x and y from a point left of the handle.
     """
     radius = distance(hand[:, :2], handle[:, :2] - constant(handle, 0.05, 0.0))
     floor = funnel(radius, FUNNEL, 0.04, 0.4)

@@ -15,7 +15,7 @@ from metarl.envs.metaworld.tasks.door_lock import LOCK_LENGTH, SUCCESS, DoorLock
 from metarl.envs.metaworld.views import View, constant
 
 LOCKED = 1.5708  # rad
-SHOULDER = (0.0, 0.055, 0.07)  # metres from the hand (or the tool centre) to what shall push
+SHOULDER = (0.0, 0.055, 0.07)  # metres from the hand (or the tool centre) to what has to push
 WEIGHTS = (0.25, 1.0, 0.5)
 
 

@@ -9,7 +9,7 @@ OPENING = 0.2  # metres from closed to open
 
 
 class DrawerOpen(TaskDefinition):
-    """The random vector places the nightstand; the target is the handle's place 20 cm further out."""
+    """The random vector places the nightstand; the target is the handle's position 20 cm further out."""
 
     name = "drawer-open-v3"
     scene = "sawyer_drawer.xml"

@@ -26,7 +26,7 @@ LIFT = 0.09
 
 
 class Hammer(TaskDefinition):
-    """The random vector is the hammer's place; the target is fixed, and success is the nail's alone."""
+    """The random vector is the hammer's position; the target is fixed, and success is the nail's alone."""
 
     name = "hammer-v3"
     scene = "sawyer_hammer.xml"

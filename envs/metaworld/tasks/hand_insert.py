@@ -21,7 +21,7 @@ TARGET_RADIUS = 0.05
 
 
 class HandInsert(TaskDefinition):
-    """The random vector is the block's place and the target in the hole. Reward v1 asks only for the hand there."""
+    """The random vector is the block's position and the target in the hole. Reward v1 asks only for the hand there."""
 
     name = "hand-insert-v3"
     scene = "sawyer_table_with_hole.xml"
@@ -71,6 +71,6 @@ class HandInsert(TaskDefinition):
         beside, above = distance(miss[:, :2]), miss[:, 2].abs()
         highest = (self.hand_start[2] - target[:, 2]).abs()
         reward = reach_and_move(beside, highest, above)
-        # The package judges by the distance at the start, so that this reward knows no success.
+        # The package compares the distance at the start, so this reward knows no success.
         to_target = distance(start.object, target)
         return Outcome.v1(reward, to_target, success=to_target <= TARGET_RADIUS)

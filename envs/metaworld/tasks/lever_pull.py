@@ -14,7 +14,7 @@ UPRIGHT = math.pi / 2
 
 
 class LeverPull(TaskDefinition):
-    """The random vector places the lever's foot; the target is the place of the lever's end when it points up."""
+    """The random vector places the lever's foot; the target is the position of the lever's end when it points up."""
 
     name = "lever-pull-v3"
     scene = "sawyer_lever_pull.xml"
@@ -58,7 +58,7 @@ class LeverPull(TaskDefinition):
         )
 
     def evaluate_v1(self, view: View, start: Start, action: Actions) -> Outcome:
-        """The package judges success by the distance in metres as if it were the angle, and reports no distance."""
+        """For success, the package takes the distance in metres as if it were the angle; it reports no distance."""
         lever = view.site("leverStart")
         to_target, reach = distance(lever, start.target), distance(lever, view.tcp)
         reward = reach_and_move(reach, LONGEST_WAY, to_target)

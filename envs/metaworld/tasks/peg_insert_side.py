@@ -25,7 +25,7 @@ LIFT = 0.11
 
 
 class PegInsertSide(TaskDefinition):
-    """The random vector is the peg's place and that of the box; the target is the hole, for the peg's head."""
+    """The random vector is the peg's position and that of the box; the target is the hole, for the peg's head."""
 
     name = "peg-insert-side-v3"
     scene = "sawyer_peg_insertion_side.xml"
@@ -49,7 +49,7 @@ class PegInsertSide(TaskDefinition):
         return Placement({OBJECT: vector[:, :3]}, {OBJECT: vector.new_zeros(len(vector), 6)})
 
     def start(self, vector: Vectors, settled: View, placed: View) -> Start:
-        # The package takes the head's place from before the peg is put where the vector says.
+        # The package takes the head's position from before the peg is put where the vector says.
         peg, target, head = vector[:, :3], vector[:, 3:] + vector.new_tensor(HOLE), settled.site("pegHead")
         extra = {
             "way": distance((head - target) * vector.new_tensor(WEIGHTS)),
@@ -97,7 +97,7 @@ class PegInsertSide(TaskDefinition):
         near = reach < 0.1
         picked = (peg[:, 2] >= lifted_height - 0.01) & ~dropped(peg, height, to_target, reach)
         head_to_target = distance(view.site("pegHead"), start.target)
-        # First the head is brought to the hole, then the place of the grip.
+        # First the head is brought to the hole, then the position of the grip.
         way = torch.where(head_to_target <= 0.05, to_target, head_to_target)
         reward = (
             approach(tcp, peg, action, rest_height=start.tcp[:, 2], drop=1.0)

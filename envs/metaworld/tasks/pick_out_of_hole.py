@@ -24,7 +24,7 @@ HOLE_RADIUS = 0.03
 
 
 class PickOutOfHole(TaskDefinition):
-    """The random vector is the puck's place, always the hole's middle, and the goal."""
+    """The random vector is the puck's position, always the hole's middle, and the goal."""
 
     name = "pick-out-of-hole-v3"
     scene = "sawyer_pick_out_of_hole.xml"

@@ -26,7 +26,7 @@ LIFT = 0.04
 
 
 class PickPlace(TaskDefinition):
-    """The random vector is the puck's place and the goal."""
+    """The random vector is the puck's position and the goal."""
 
     name = "pick-place-v3"
     scene = "sawyer_pick_place_v3.xml"

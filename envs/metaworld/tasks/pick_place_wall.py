@@ -8,7 +8,7 @@ from metarl.envs.metaworld.tasks.pick_place import PAD_RADIUS, PUCK_RADIUS, TARG
 from metarl.envs.metaworld.views import View, constant
 
 REACH_RADIUS = 0.01
-MIDPOINT = (0.77, 0.25)  # y, z in metres: above the wall, over which the puck shall go, at the goal's x
+MIDPOINT = (0.77, 0.25)  # y, z in metres: above the wall, over which the puck has to go, at the goal's x
 PAST_WALL = 0.75  # metres in y
 
 

@@ -24,7 +24,7 @@ SUCCESS_RADIUS = 0.07
 
 
 class PlateSlide(TaskDefinition):
-    """The random vector is the puck's nominal place, always the same, and the place of the goal."""
+    """The random vector is the puck's nominal position, always the same, and the position of the goal."""
 
     name = "plate-slide-v3"
     scene = "sawyer_plate_slide.xml"

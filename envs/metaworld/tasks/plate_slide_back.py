@@ -4,7 +4,7 @@ from metarl.envs.metaworld.tasks.plate_slide_side import PlateSlideSide
 
 
 class PlateSlideBack(PlateSlideSide):
-    """The random vector is the puck's nominal place, always the same, and the target.
+    """The random vector is the puck's nominal position, always the same, and the target.
 
     The puck starts 10 cm in front of its nominal place; the goal stays where the scene has it.
     """

@@ -5,9 +5,9 @@ from metarl.envs.metaworld.tasks.plate_slide_side import PlateSlideSide
 
 
 class PlateSlideBackSide(PlateSlideSide):
-    """The random vector is the place of the goal, always the same, and the target.
+    """The random vector is the position of the goal, always the same, and the target.
 
-    The puck starts 10 cm to the right of the goal's place, which the rewards take for the puck's own.
+    The puck starts 10 cm to the right of the goal's position, which the rewards take for the puck's own.
     """
 
     name = "plate-slide-back-side-v3"

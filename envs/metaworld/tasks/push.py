@@ -7,10 +7,12 @@ import torch
 from metarl.envs.metaworld.definition import (
     OBJECT,
     Actions,
+    Marks,
     Outcome,
     Placement,
     Points,
     Quaternions,
+    Scalars,
     Start,
     TaskDefinition,
     Vectors,
@@ -27,7 +29,7 @@ REACH_RADIUS = 0.01
 
 
 class Push(TaskDefinition):
-    """The random vector is the puck's place and the goal; both get the height at which the puck came to rest."""
+    """The random vector is the puck's position and the goal; both get the height at which the puck came to rest."""
 
     name = "push-v3"
     scene = "sawyer_push_v3.xml"
@@ -60,7 +62,7 @@ class Push(TaskDefinition):
             density="high",
         )
         pushing = (reach < 0.02) & (view.gripper > 0)
-        reward = torch.where(pushing, 4 * grasp + 1 + 5 * in_place, 2 * grasp)
+        reward = self.reward(puck, start, grasp, pushing, in_place)
         return Outcome(
             reward=torch.where(to_target < TARGET_RADIUS, 10.0, reward),
             success=to_target <= self.success_radius,
@@ -70,6 +72,10 @@ class Push(TaskDefinition):
             in_place_reward=in_place,
             obj_to_target=to_target,
         )
+
+    def reward(self, puck: Points, start: Start, grasp: Scalars, pushing: Marks, in_place: Scalars) -> Scalars:
+        """Reward v2 of a puck that is not at the target yet."""
+        return torch.where(pushing, 4 * grasp + 1 + 5 * in_place, 2 * grasp)
 
     def evaluate_v1(self, view: View, start: Start, action: Actions) -> Outcome:
         puck = view.body("obj")

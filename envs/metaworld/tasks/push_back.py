@@ -14,7 +14,7 @@ XZ_RADIUS = 0.01
 
 
 class PushBack(Push):
-    """As push-v3 (the block's place and the goal), the other way."""
+    """As push-v3 (the block's position and the goal), the other way."""
 
     name = "push-back-v3"
     scene = "sawyer_push_back_v3.xml"

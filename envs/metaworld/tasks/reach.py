@@ -22,7 +22,7 @@ TARGET_RADIUS = 0.05  # metres
 
 
 class Reach(TaskDefinition):
-    """The random vector is the place of a puck that only lies about, and the goal."""
+    """The random vector is the position of a puck that only lies about, and the goal."""
 
     name = "reach-v3"
     scene = "sawyer_reach_v3.xml"
@@ -51,7 +51,7 @@ class Reach(TaskDefinition):
         return self.outcome(reward, torch.zeros_like(reward), to_target)
 
     def outcome(self, reward: Scalars, in_place: Scalars, to_target: Scalars) -> Outcome:
-        """Nothing is grasped here: the package fills the info's places for that with the distance, and with a one."""
+        """Nothing is grasped here: the package fills those numbers of `info` with the distance, and with a one."""
         success = to_target <= TARGET_RADIUS
         return Outcome(
             reward,

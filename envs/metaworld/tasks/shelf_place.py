@@ -27,7 +27,7 @@ LIFT = 0.04
 
 
 class ShelfPlace(TaskDefinition):
-    """The random vector is the block's place (its height is where it came to rest) and the goal on the shelf."""
+    """The random vector is the block's position (its height is where it came to rest) and the goal on the shelf."""
 
     name = "shelf-place-v3"
     scene = "sawyer_shelf_placing.xml"

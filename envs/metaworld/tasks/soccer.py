@@ -27,7 +27,7 @@ GOAL_DEPTH = 0.1
 
 
 class Soccer(TaskDefinition):
-    """The random vector is the ball's place and that of the goal, which is the target."""
+    """The random vector is the ball's position and that of the goal, which is the target."""
 
     name = "soccer-v3"
     scene = "sawyer_soccer.xml"

@@ -28,7 +28,7 @@ SUCCESS_RADIUS = 0.12
 
 
 class StickPull(TaskDefinition):
-    """The random vector is the stick's place and the goal's x and y; the goal is as high as the lying stick."""
+    """The random vector is the stick's position and the goal's x and y; the goal is as high as the lying stick."""
 
     name = "stick-pull-v3"
     scene = "sawyer_stick_obj.xml"

@@ -27,7 +27,7 @@ TARGET_RADIUS = 0.12
 
 
 class StickPush(TaskDefinition):
-    """The random vector is the stick's place and the goal's x and y; the goal is as high as the thermos's handle."""
+    """The random vector is the stick's position and the goal's x and y; the goal is as high as the thermos's handle."""
 
     name = "stick-push-v3"
     scene = "sawyer_stick_obj.xml"
@@ -105,7 +105,7 @@ def _thermos(view: View) -> Points:
 def carry_v1(view: View, start: Start, action: Actions, stick_start: Points, width: float) -> tuple[Scalars, Scalars]:
     """Reward v1 of both stick tasks, and the distance in it to the target.
 
-    `width`: of the wider bell about the target, m². The package means the thermos's place but reads the observation
+    `width`: of the wider bell about the target, m². The package means the thermos's position but reads the observation
     five numbers too early: the stick's height and the first two of its quaternion.
     """
     stick = view.body("stick")

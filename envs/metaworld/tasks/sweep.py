@@ -26,7 +26,7 @@ PAD_RADIUS = 0.05
 
 
 class Sweep(TaskDefinition):
-    """The random vector is the block's place; the target lies beside the table at the same y."""
+    """The random vector is the block's position; the target lies beside the table at the same y."""
 
     name = "sweep-v3"
     scene = "sawyer_sweep_v3.xml"
@@ -49,7 +49,7 @@ class Sweep(TaskDefinition):
         return [(view.body("obj"), view.body_quat("obj"))]
 
     def aim(self, block: Points, start: Start) -> Points:
-        """Where the block shall be now."""
+        """Where the block has to be now."""
         return start.target
 
     def fallen(self, block: Points, start: Start) -> Marks:

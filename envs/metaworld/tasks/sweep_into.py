@@ -8,7 +8,7 @@ HOLE = (0.0, 0.84, 0.02)  # metres
 
 
 class SweepInto(Sweep):
-    """The random vector is the block's place (x and y) and four numbers that nothing uses: the hole stays."""
+    """The random vector is the block's position (x and y) and four numbers that nothing uses: the hole stays."""
 
     name = "sweep-into-v3"
     scene = "sawyer_table_with_hole.xml"
@@ -37,5 +37,5 @@ class SweepInto(Sweep):
 
 
 def _at_rest(vector: Vectors, settled: View) -> Points:
-    """The block's place at the height where it lies once the scene has settled."""
+    """The block's position at the height where it lies once the scene has settled."""
     return at_height(vector, settled.body("obj")[:, 2])

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from metarl.envs.locomotion.selection import Selection
+from metarl.envs.physics.selection import Selection
 
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
@@ -22,5 +22,5 @@ def test_on_the_cpu_only_chosen_rows_are_taken():
     values = torch.arange(4)
     chosen = Selection(torch.tensor([False, True, False, True]))
     assert chosen.take(values).tolist() == [1, 3]
-    assert not chosen.known_empty
-    assert Selection(torch.zeros(4, dtype=torch.bool)).known_empty
+    assert not chosen.is_empty
+    assert Selection(torch.zeros(4, dtype=torch.bool)).is_empty

@@ -1,4 +1,4 @@
-"""What the tasks of a Meta-World family have in common: who they are, what is observed, what is paid for."""
+"""The options that the tasks of a Meta-World family share, and the spaces that follow from them."""
 
 import functools
 from dataclasses import dataclass
@@ -17,8 +17,12 @@ REWARDS = ("v2", "v1")
 
 
 @dataclass(frozen=True)
-class Rules:
-    """Names of the tasks in the order of `task_index`, and the options of the family."""
+class FamilyOptions:
+    """Names of the tasks in the order of `task_index`, and how they are observed, rewarded and ended.
+
+    >>> FamilyOptions(("reach-v3", "push-v3"), goal_observable=True).observation_space.shape
+    (39,)
+    """
 
     names: tuple[str, ...]
     reward: str = "v2"

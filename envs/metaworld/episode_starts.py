@@ -1,4 +1,4 @@
-"""Where episodes start: the settled hand, the placed objects, what rewards remember: a function of the task alone."""
+"""How episodes start (settled hand, placed objects, what rewards remember): a function of the task alone."""
 
 import functools
 import os
@@ -23,12 +23,16 @@ _HAND_QUATERNION = (1.0, 0.0, 1.0, 0.0)
 _OPEN = (-1.0, 1.0)
 _AT_ONCE = 64  # each needs an `MjData` of its own, 15 MB
 _REMEMBERED = 4096
-PARTS = ("qpos", "qvel", "mocap_pos", "mocap_quat", "observed")
+TENSORS = ("qpos", "qvel", "mocap_pos", "mocap_quat", "observed")
 
 
 @dataclass(frozen=True)
 class EpisodeStart:
-    """The starts of `R` tasks of one definition, float64 on the CPU."""
+    """The starts of `R` tasks of one definition, float64 on the CPU.
+
+    >>> starts = episode_starts("reach-v3", vectors)
+    >>> starts.rows(torch.tensor([0, 0, 1])).qpos  # [3, nq]
+    """
 
     qpos: Float64[Tensor, "R nq"]
     qvel: Float64[Tensor, "R nv"]
@@ -40,12 +44,12 @@ class EpisodeStart:
 
     def rows(self, index: Tensor) -> "EpisodeStart":
         """The starts of the chosen rows, in the order of `index`."""
-        parts = {name: getattr(self, name)[index] for name in PARTS}
+        parts = {name: getattr(self, name)[index] for name in TENSORS}
         return EpisodeStart(**parts, memory=self.memory.map(lambda value: value[index]))
 
 
 def episode_starts(name: str, vectors: Float[Tensor, "R V"]) -> EpisodeStart:
-    """The starts of the tasks that `vectors` make of the task called `name`. Those seen lately are remembered."""
+    """The starts of the tasks that `vectors` make of the task called `name`. Recent ones are remembered."""
     rows = vectors.cpu().double().numpy()
     store = _store(name)
     missing = list({row.tobytes(): row for row in rows if row.tobytes() not in store}.values())
@@ -68,7 +72,7 @@ def _store(name: str) -> dict[bytes, EpisodeStart]:
 def _settle(task: TaskDefinition, vectors: Float64[Tensor, "R V"]) -> EpisodeStart:
     """Lets the hand come to rest above the placed fixtures, then places the objects: the package's reset.
 
-    MuJoCo itself steps each row, warm starts included, since a puck that has just fallen remembers every rounding.
+    MuJoCo itself steps each row, with warm starts, because a puck that has just fallen depends on every rounding.
     """
     scene = task_scene(task.scene)
     model = scene.scene.model
@@ -111,9 +115,9 @@ def _view(scene: TaskScene, worlds: list[mujoco.MjData]) -> View:
 
 
 def join_starts(starts: Sequence[EpisodeStart]) -> EpisodeStart:
-    """Starts of tasks of one definition, one behind the other."""
+    """Starts of tasks of one definition, concatenated."""
     memories = [start.memory for start in starts]
     points = {name: torch.cat([getattr(memory, name) for memory in memories]) for name in ("target", "object", "tcp")}
     extra = {name: torch.cat([memory.extra[name] for memory in memories]) for name in memories[0].extra}
-    parts = {name: torch.cat([getattr(start, name) for start in starts]) for name in PARTS}
+    parts = {name: torch.cat([getattr(start, name) for start in starts]) for name in TENSORS}
     return EpisodeStart(**parts, memory=Start(**points, extra=extra))
