@@ -13,7 +13,7 @@ from torch import Tensor
 from metarl.agent import Agent
 from metarl.distribution import TaskDistribution
 from metarl.errors import UsageError
-from metarl.protocols import Scores
+from metarl.protocols import Protocol, Scores
 from metarl.randomness import derive_seed
 from metarl.registry import make
 from metarl.rollout import Policy
@@ -186,15 +186,9 @@ def evaluate(
         seed=derive_seed("evaluation", seed),
     )
     stages = agent.stages(episodes)
-    scores: list[Scores] = []
     try:
         env.set_tasks(tasks)
-        policy, spent = None, 0
-        for stage, budget in enumerate(stages):
-            seeds = [derive_seed("evaluation", seed, stage, part) for part in ("adapt", "act", "reset")]
-            policy = agent.adapt(env, budget - spent, seed=seeds[0], policy=policy)
-            scores.append(measure(env, functools.partial(_fork, agent, env, policy, seeds[1]), seeds[2]))
-            spent = budget
+        scores = _measure_stages(agent, env, measure, stages, seed)
     finally:
         env.close()
     chosen = scores[0].tasks
@@ -206,6 +200,17 @@ def evaluate(
         tasks=tasks if chosen is None else tasks[chosen.cpu()],
         protocol=protocol,
     )
+
+
+def _measure_stages(agent: Agent, env: TaskVectorEnv, measure: Protocol, stages: list[int], seed: int) -> list[Scores]:
+    """The scores after each number of episodes in `stages`, of a policy that is adapted further from stage to stage."""
+    scores, policy, spent = [], None, 0
+    for stage, budget in enumerate(stages):
+        seeds = [derive_seed("evaluation", seed, stage, part) for part in ("adapt", "act", "reset")]
+        policy = agent.adapt(env, budget - spent, seed=seeds[0], policy=policy)
+        scores.append(measure(env, functools.partial(_fork, agent, env, policy, seeds[1]), seeds[2]))
+        spent = budget
+    return scores
 
 
 def _fork(agent: Agent, env: TaskVectorEnv, policy: Policy, seed: int, number: int) -> Policy:

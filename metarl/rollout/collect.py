@@ -59,15 +59,9 @@ def collect(
         step = actor.act(observations)
         returned, rewards, terminated, truncated, info = env.step(step.actions.flatten(0, 1))
         kept = {name: info[name].unflatten(0, shape) for name in ("success", "fault") if name in info}
-        transition = Transition(
-            observations=observations,
-            actions=step.actions,
-            rewards=rewards.unflatten(0, shape),
-            terminated=terminated.unflatten(0, shape),
-            truncated=truncated.unflatten(0, shape),
-            next_observations=info["final_obs"].unflatten(0, shape),
-            active=None if episodes is None else finished < episodes,
-        )
+        outcome = (value.unflatten(0, shape) for value in (rewards, terminated, truncated, info["final_obs"]))
+        active = None if episodes is None else finished < episodes
+        transition = Transition(observations, step.actions, *outcome, active=active)
         storage.put(transition, step, episode_starts=starts, trial_starts=trial_starts, **kept)
         actor.observe(transition)
         observations, starts, trial_starts = returned.unflatten(0, shape), transition.ended, nowhere
