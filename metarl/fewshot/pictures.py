@@ -79,7 +79,7 @@ def _regression(learner: Learner, episode: Episodes, title: str) -> Figure:
 
 
 def _image_episode(learner: Learner, episode: Episodes, title: str) -> Figure:
-    """A row for each class: its support, then its queries, framed in red and named where they are mistaken."""
+    """A row for each class: its support, then its queries; mistakes are framed in red and name the class guessed."""
     chosen = learner.adapt(episode.support)(episode.query.x)[0].argmax(-1)
     ways = learner.spec.shape.ways
     shots, queries = min(SHOWN, learner.spec.shape.shots), min(SHOWN, learner.spec.shape.queries)
@@ -123,7 +123,7 @@ def _table_episode(learner: Learner, episode: Episodes, title: str) -> Figure:
 
 
 def _embedding(learner: Learner, data: DataSet, seed: int, title: str) -> Figure:
-    """Queries of one episode where the learner compares them, and the mean of each class's support."""
+    """Queries of one episode in the space that the learner compares them in, and the mean of each class's support."""
     shape = learner.spec.shape
     episode = data.episodes("test", 1, EpisodeShape(shape.ways, shape.shots, shape.queries), seed=seed)
     episode = episode.to(learner.device)

@@ -1,12 +1,13 @@
 """metrics.jsonl: rows at regular iterations, cut where a killed run wrote too far."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
 
 from metarl.errors import UsageError
-from metarl.experiment.metrics import MetricsLog, read_metrics
+from metarl.experiment.metrics import MetricsLog, Window, read_metrics
 
 
 def write(path: Path, iterations: list[int], end: str = "") -> None:
@@ -23,6 +24,26 @@ def test_rows_after_the_checkpoint_are_cut_off(tmp_path: Path, every: int, kept:
     with MetricsLog(tmp_path, kept, every) as log:
         log.write({"iteration": following, "loss": float("nan")})
     assert read_metrics(tmp_path, every=every) == [*rows, {"iteration": following, "loss": None}]
+
+
+def test_a_row_is_the_mean_over_its_iterations_wherever_they_were_interrupted():
+    iterations = [{"loss": 0.1, "env_steps": 10, "faults": 2}, {"loss": 0.2, "env_steps": 30, "kl": 0.5, "faults": 1}]
+    window = Window()
+    for metrics in iterations:
+        window = Window(json.loads(json.dumps(window.state(), allow_nan=False)))  # as a checkpoint keeps it
+        window.add(metrics, seconds=0.5)
+    assert window.row(8, 70, 4.0) == {
+        "iteration": 8,
+        "loss": (0.1 + 0.2) / 2,
+        "env_steps": 70,
+        "faults": 1.5,
+        "kl": 0.5,
+        "wall_seconds": 4.0,
+        "steps_per_second": 40.0,
+    }
+    window.add({"loss": float("nan")}, seconds=0.5)
+    again = Window(json.loads(json.dumps(window.state(), allow_nan=False)))
+    assert math.isnan(again.row(9, 70, 4.0)["loss"])
 
 
 @pytest.mark.parametrize(

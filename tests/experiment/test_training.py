@@ -78,6 +78,35 @@ def test_the_built_in_learners_resume_exactly(tmp_path: Path, agent: str, option
     assert_same_run(whole, again)
 
 
+class Regular(hill_climber.HillClimber):
+    """Trains on a list of five tasks and reports which of them it was given."""
+
+    def task_source(self, distribution, *, seed):
+        return metarl.TaskList(distribution.sample(5, seed=seed))
+
+    def improve(self, env, *, seed):
+        goals = env.tasks.parameters["goal"]
+        given = {f"task{id}": float(goal.sum()) for id, goal in zip(env.tasks.ids.tolist(), goals, strict=True)}
+        return super().improve(env, seed=seed) | given
+
+
+def test_an_agent_chooses_its_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(registry._agents, "regular", Regular)
+    whole = metarl.train(config(tmp_path / "whole", agent="regular"), progress=False)
+    seen: dict[str, set[float]] = {}
+    for row in read_metrics(whole):
+        given = {name: value for name, value in row.items() if name.startswith("task")}
+        assert len(given) == 4, "four of five at a time"
+        for name, value in given.items():
+            seen.setdefault(name, set()).add(value)
+    assert [len(seen[f"task{id}"]) for id in range(5)] == [1] * 5, "an id is always the same task"
+    run = shutil.copytree(whole, tmp_path / "run")
+    for path in run.glob("checkpoints/iteration-000012.*"):
+        path.unlink()
+    metarl.resume(run, progress=False)
+    assert_same_run(whole, run)
+
+
 def test_the_first_bound_ends_the_run(tmp_path: Path):
     by_steps = metarl.train(config(tmp_path / "a", iterations=9, steps=700), progress=False)
     assert read_metrics(by_steps)[-1]["env_steps"] == 960, "the first iteration that reaches 700 is the third"

@@ -107,7 +107,7 @@ def test_mistakes_in_a_support_set_are_told(images, rows, shape):
         ([0, 1], "support_x has 3 examples, support_y 2"),
         ([0, 1, 3], r"want labels 0, 1, … N-1, each at least once; got \[0, 1, 3\]"),
         ([-1, 0, 1], "want labels 0, 1"),
-        ([0, 1, 1], "MAML was trained for 3 classes, got 2"),
+        ([0, 1, 1], "MAMLLearner was trained for 3 classes, got 2"),
         ([[0], [1], [2]], "one label for each example"),
     ):
         with pytest.raises(UsageError, match=message):
