@@ -60,8 +60,8 @@ class Columns:
 
     def part(self, columns: Tensor) -> "Columns":
         """The chosen columns."""
-        values = (getattr(self, f.name) for f in fields(Columns))
-        return Columns(*(None if value is None else value[:, columns] for value in values))
+        values = {f.name: getattr(self, f.name) for f in fields(Columns)}
+        return Columns(**{name: None if value is None else value[:, columns] for name, value in values.items()})
 
 
 class PPO:

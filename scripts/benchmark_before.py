@@ -52,6 +52,7 @@ class Worker:
 
     def __init__(self, python: str, threads: int):
         environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
+        self._python = python
         self._process = subprocess.Popen(
             # -P: the folder of the script must not be where modules are looked for.
             [python, "-P", str(WORKER)],
@@ -72,7 +73,7 @@ class Worker:
         except BrokenPipeError:
             answer = ""
         if not answer:
-            raise UsageError(f"{self._process.args[0]} cannot measure {measure!r}: see its own message above")  # type: ignore[index]
+            raise UsageError(f"{self._python} cannot measure {measure!r}: see its own message above")
         return json.loads(answer)
 
     def close(self) -> None:

@@ -22,6 +22,7 @@ from metarl.agent import EnvSpec
 from metarl.agents.maml import MAML, MAMLConfig
 from metarl.agents.meta_objective import MetaObjective
 from metarl.agents.trpo import TrustRegion, trust_region_step
+from metarl.distribution import TaskDistribution
 from metarl.nn.mlp import Parameters
 from metarl.nn.policy import PolicyBatch, StackedPolicy
 from metarl.registry import make
@@ -81,10 +82,10 @@ def run(arguments: Arguments) -> dict[str, Any]:
 
 
 def _measure(arguments: Arguments, fraction: float) -> dict[str, float]:
-    agent, env = _prepare(arguments, curvature_fraction=fraction)
+    agent, distribution, env = _prepare(arguments, curvature_fraction=fraction)
     seconds: list[dict[str, float]] = []
     for repeat in range(arguments.repeats + 1):
-        env.set_tasks(env.distribution.sample(arguments.tasks, seed=repeat))
+        env.set_tasks(distribution.sample(arguments.tasks, seed=repeat))
         watch = dict.fromkeys(PARTS, 0.0)
         with (
             _timed(env, "step", watch, "stepping"),
@@ -100,10 +101,10 @@ def _measure(arguments: Arguments, fraction: float) -> dict[str, float]:
 
 
 def _measure_loop(arguments: Arguments) -> dict[str, float]:
-    agent, env = _prepare(arguments)
+    agent, distribution, env = _prepare(arguments)
     seconds: list[dict[str, float]] = []
     for repeat in range(min(arguments.repeats, 3) + 1):
-        env.set_tasks(env.distribution.sample(arguments.tasks, seed=repeat))
+        env.set_tasks(distribution.sample(arguments.tasks, seed=repeat))
         watch = dict.fromkeys(PARTS, 0.0)
         with _timed(env, "step", watch, "stepping"), _timed(StackedPolicy, "act", watch, "policy"):
             start = time.perf_counter()
@@ -116,11 +117,11 @@ def _measure_loop(arguments: Arguments) -> dict[str, float]:
     return _medians(seconds[1:])
 
 
-def _prepare(arguments: Arguments, **options: Any) -> tuple[MAML, TaskVectorEnv]:
+def _prepare(arguments: Arguments, **options: Any) -> tuple[MAML, TaskDistribution, TaskVectorEnv]:
     distribution = make("PointNavigation-v0")
     config = MAMLConfig(arguments.tasks, arguments.episodes, hidden=arguments.hidden, **options)
     agent = MAML(config, EnvSpec.of(distribution))
-    return agent, distribution.make_env(arguments.tasks, arguments.episodes)
+    return agent, distribution, distribution.make_env(arguments.tasks, arguments.episodes)
 
 
 def loop_over_tasks(region: TrustRegion, objective: MetaObjective, parameters: Parameters) -> Parameters:

@@ -61,9 +61,11 @@ class Policy(Protocol):
 
     def observe(self, transition: Transition) -> None:
         """Hears of what came of the last actions, after every step, the last of an episode included."""
+        return None
 
     def begin_trial(self, mask: Bool[Tensor, "M N"]) -> None:
         """Forgets, for the environments in `mask`, all that it has seen of their task: a new trial begins there."""
+        return None
 
     def fork(self) -> "Policy":
         """An independent copy: what happens to one of the two teaches the other nothing."""
