@@ -1,7 +1,7 @@
 """Proximal policy optimization (Schulman et al. 2017) of an actor-critic over columns of experience."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import torch
 from jaxtyping import Bool, Float, Shaped
@@ -60,8 +60,8 @@ class Columns:
 
     def part(self, columns: Tensor) -> "Columns":
         """The chosen columns."""
-        values = {f.name: getattr(self, f.name) for f in fields(Columns)}
-        return Columns(**{name: None if value is None else value[:, columns] for name, value in values.items()})
+        present = {f.name: getattr(self, f.name) for f in fields(Columns) if getattr(self, f.name) is not None}
+        return replace(self, **{name: value[:, columns] for name, value in present.items()})
 
 
 class PPO:
