@@ -59,9 +59,11 @@ def collect(
         step = actor.act(observations)
         returned, rewards, terminated, truncated, info = env.step(step.actions.flatten(0, 1))
         kept = {name: info[name].unflatten(0, shape) for name in ("success", "fault") if name in info}
-        outcome = [value.unflatten(0, shape) for value in (rewards, terminated, truncated, info["final_obs"])]
+        rewards, terminated, truncated, reached = (
+            value.unflatten(0, shape) for value in (rewards, terminated, truncated, info["final_obs"])
+        )
         active = None if episodes is None else finished < episodes
-        transition = Transition(observations, step.actions, *outcome, active)
+        transition = Transition(observations, step.actions, rewards, terminated, truncated, reached, active)
         storage.put(transition, step, episode_starts=starts, trial_starts=trial_starts, **kept)
         actor.observe(transition)
         observations, starts, trial_starts = returned.unflatten(0, shape), transition.ended, nowhere
