@@ -15,6 +15,7 @@ import metarl
 from metarl.agents.random import RandomPolicy
 from metarl.distribution import TaskDistribution
 from metarl.envs.locomotion.family import LocomotionDistribution
+from metarl.envs.locomotion.robots import GymnasiumRobot
 from metarl.envs.metaworld.family import MetaWorld
 from metarl.randomness import make_generator
 
@@ -186,7 +187,7 @@ def peers_of(family: TaskDistribution, backend: str, device: str, num_envs: int)
     """
     makers = {"envpool": EnvPoolContender, "gymnasium": GymnasiumContender}
     installed = {name: maker for name, maker in makers.items() if importlib.util.find_spec(name) is not None}
-    if isinstance(family, LocomotionDistribution):
+    if isinstance(family, LocomotionDistribution) and isinstance(family.robot, GymnasiumRobot):
         options = {"max_episode_steps": family.horizon}
         if family.robot.falls:
             options["terminate_when_unhealthy"] = family.terminates
