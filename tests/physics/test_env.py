@@ -136,3 +136,23 @@ def test_without_pictures_it_says_so(env):
     with pytest.raises(UsageError, match="cannot be rendered"):
         drawn.render()
     drawn.close()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("id", ["AntGoal-v0", "HopperRandParams-v0", "ML10-v3"])
+def test_no_step_waits_for_the_gpu(id):
+    family = metarl.make(id, horizon=4)
+    env = family.make_env(10, 2, device="cuda")
+    env.set_tasks(family.sample(10, seed=0))
+    env.reset(seed=0)
+    actions = torch.zeros(20, *family.action_space.shape, device="cuda")
+    for _ in range(5):  # compiles, captures graphs, ends an episode
+        env.step(actions)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for _ in range(10):
+            env.step(actions)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert env.get_state()["elapsed_steps"].max() < 4
+    env.close()
