@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 DOCS = Path(__file__).parent
 README = DOCS.parent / "README.md"
 
@@ -119,6 +121,41 @@ def cheetah() -> str:
         body.append([f"metarl, 100 iterations, seed {seed}", *cells])
     steps = [str(step) for step in range(len(body[0]) - 1)]
     return rows(["gradient steps", *steps], [*body, ["MAML paper, at the end of its training", "-50.7", "293.2"]])
+
+
+def short_episodes() -> str:
+    """Returns of both versions on families whose episodes end early, at equal environment steps."""
+    body = []
+    for env in ("CartPoleParams-v0", "HopperRandParams-v0"):
+        for agent in ("maml", "rl2"):
+            found = {
+                version: curves(f"results/short-episodes/{agent}-{env}-{version}-seed*") for version in ("0.1", "0.2")
+            }
+            if not all(found.values()):
+                continue
+            used = np.mean([run[0]["used_fraction"] for run in found["0.2"]])
+            cells = []
+            for statistic in (whole_training, end_of_training):
+                cells += [f"{np.mean([statistic(run) for run in runs]):.0f}" for runs in found.values()]
+            steps = f"{found['0.2'][0][-1]['env_steps'] / 1e6:.1f} M"
+            body.append([f"`{agent}`, `{env}`", steps, f"{used:.0%}", *cells])
+    titles = ["mean return of the training, 0.1", "0.2", "of its last tenth, 0.1", "0.2"]
+    return rows(["", "steps", "used at first, 0.2", *titles], body)
+
+
+def curves(pattern: str) -> list[list[dict[str, Any]]]:
+    """The rows of each metrics.jsonl that matches."""
+    return [[json.loads(line) for line in path.open()] for path in sorted(DOCS.glob(pattern))]
+
+
+def whole_training(run: list[dict[str, Any]]) -> float:
+    """Mean return over all iterations: how early it learned."""
+    return float(np.mean([row["return_mean"] for row in run]))
+
+
+def end_of_training(run: list[dict[str, Any]]) -> float:
+    """Mean return over the last tenth of the iterations."""
+    return float(np.mean([row["return_mean"] for row in run[-max(1, len(run) // 10) :]]))
 
 
 def omniglot() -> str:
@@ -262,6 +299,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "fewshot_speed": fewshot_speed,
     "sizes": sizes,
     "cheetah": cheetah,
+    "short_episodes": short_episodes,
 }
 
 

@@ -144,12 +144,6 @@ def test_every_complete_episode_is_learned_from_and_no_other():
     env.close()
 
 
-def test_most_of_what_short_episodes_cost_is_used():
-    distribution = metarl.make("CartPoleParams-v0")
-    (metrics,) = train(make_agent(distribution), distribution, 1)
-    assert metrics["used_fraction"] >= 0.9
-
-
 def test_an_episode_of_adaptation_is_an_episode_whatever_the_training_was():
     """Trained at 10 steps an episode, adapted at 50: the gradient is that of whole episodes of 50 steps."""
     trained, distribution = (metarl.make("PointNavigation-v0", horizon=horizon) for horizon in (10, 50))

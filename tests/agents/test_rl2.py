@@ -186,14 +186,6 @@ def test_trials_of_short_episodes_are_all_learned_from_but_the_last():
     env.close()
 
 
-def test_most_of_what_short_episodes_cost_is_used():
-    distribution = metarl.make("CartPoleParams-v0")
-    agent = make_agent(distribution, num_tasks=16)
-    assert train(agent, distribution, 1)["used_fraction"] >= 0.9
-    fixed = metarl.make("PointNavigation-v0", horizon=10)
-    assert train(make_agent(fixed), fixed, 1)["used_fraction"] == 1.0
-
-
 def test_the_standard_deviation_learns_at_the_edge_of_its_range():
     """Clamping where it is used would leave no gradient outside, not even the entropy bonus's."""
     distribution = metarl.make("PointNavigation-v0", horizon=5)
