@@ -145,7 +145,7 @@ def short_episodes() -> str:
 
 def curves(pattern: str) -> list[list[dict[str, Any]]]:
     """The rows of each metrics.jsonl that matches."""
-    return [[json.loads(line) for line in path.open()] for path in sorted(DOCS.glob(pattern))]
+    return [[json.loads(line) for line in path.read_text().splitlines()] for path in sorted(DOCS.glob(pattern))]
 
 
 def whole_training(run: list[dict[str, Any]]) -> float:
