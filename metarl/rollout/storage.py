@@ -1,4 +1,4 @@
-"""Where a rollout is written while it runs: memory for all steps at once, and of last observations only what ended."""
+"""Memory for a running rollout: allocated once for all steps, with last observations of ended episodes only."""
 
 import torch
 from jaxtyping import Float
@@ -9,10 +9,17 @@ from metarl.rollout.trajectories import Trajectories
 
 
 class RolloutStorage:
-    """Room for `room` steps, taken when the first one shows sizes and types; doubled if more come.
+    """Memory for `room` steps, allocated at the first step, which shows shapes and dtypes, and doubled if it runs out.
 
-    On the CPU the true last observations are kept only for steps that end an episode. A GPU would have to be waited for
-    to say which these are: there they are kept for every step until the rollout is over.
+    On the CPU the true last observations are kept only for steps that end an episode. On a GPU, finding these steps
+    would make the host wait, so the true next observations of all steps are kept until the rollout is over.
+
+    >>> from metarl.rollout.storage import RolloutStorage
+    >>> storage, x, no = RolloutStorage(room=100), torch.zeros(2, 3, 4), torch.zeros(2, 3, dtype=torch.bool)
+    >>> transition = metarl.Transition(x, x, torch.zeros(2, 3), no, no, x)
+    >>> storage.put(transition, metarl.PolicyStep(x), episode_starts=~no, trial_starts=~no)
+    >>> storage.trajectories(after=x).num_steps
+    1
     """
 
     def __init__(self, room: int):
@@ -23,7 +30,7 @@ class RolloutStorage:
         self._last_observations: list[Tensor] = []
 
     def put(self, transition: Transition, step: PolicyStep, **more: Tensor) -> None:
-        """Copies one step."""
+        """Copies one step into the storage."""
         self._write("observations", transition.observations)
         self._write("actions", step.actions)
         for name in ("rewards", "terminated", "truncated"):
@@ -44,7 +51,7 @@ class RolloutStorage:
         self._steps += 1
 
     def trajectories(self, after: Float[Tensor, "M N D"]) -> Trajectories:
-        """What has been written; `after` is what the environments show now."""
+        """The steps written so far; `after` holds the current observations of the environments."""
         arrays = {name: array[: self._steps] for name, array in self._arrays.items()}
         extras = {name: arrays.pop(f"extras.{name}") for name in sorted(self._extras)}
         if "next_observations" in arrays:
