@@ -6,7 +6,9 @@ class UsageError(ValueError):
 
     The command line prints the message and exits with code 2. Nothing has been written or lost by then.
 
-    >>> metarl.make("PointNavigation-v1")
-    Traceback (most recent call last):
-    metarl.errors.UsageError: unknown environment 'PointNavigation-v1'; did you mean PointNavigation-v0?
+    >>> try:
+    ...     metarl.make("Bandit-v0", arms=0)
+    ... except metarl.UsageError as error:
+    ...     print(error)
+    arms must be a whole number of at least 1, got 0
     """

@@ -12,7 +12,7 @@ class Ranks:
     An agent that computes its sums and means over tasks with `sum` and `mean` makes the same update on R ranks with M/R
     tasks each as on one rank with M tasks. Today there is one rank, and both return their argument.
 
-    >>> Ranks().mean(torch.tensor(3.0))
+    >>> metarl.Ranks().mean(torch.tensor(3.0))
     tensor(3.)
     """
 

@@ -127,7 +127,7 @@ class TaskVectorEnv(gym.vector.VectorEnv, abc.ABC):
         return self._step(self._check_actions(actions))
 
     def get_state(self) -> dict[str, Tensor]:
-        """Everything that a step depends on, each `[B, ...]`: after `set_state` the same actions give the same steps."""
+        """Everything that a step depends on, each `[B, ...]`. Once restored, the same actions give the same steps."""
         raise UsageError(f"{self.distribution.id} under backend {self.backend!r} does not offer its state")
 
     def set_state(self, state: dict[str, Tensor]) -> None:

@@ -36,7 +36,8 @@ class TrainConfig:
     """One training run of an agent. `resolve` checks it and fills in what is left open.
 
     >>> config = metarl.TrainConfig(agent="maml", env="PointNavigation-v0", agent_options={"inner_lr": 0.2})
-    >>> run = metarl.train(config)
+    >>> config.resolve().config.iterations
+    500
     """
 
     agent: str
@@ -71,7 +72,12 @@ class TrainConfig:
 
 
 class AgentExperiment(Experiment):
-    """A `TrainConfig` with its distribution, its agent's class and options, and its device, each worked out once."""
+    """A `TrainConfig` with its distribution, its agent's class and options, and its device, each worked out once.
+
+    >>> experiment = metarl.TrainConfig(agent="maml", env="PointNavigation-v0").resolve()
+    >>> experiment.make_env().num_tasks
+    20
+    """
 
     kind = "agent"
     packages = ("metarl-kit", "torch", "numpy", "gymnasium", "mujoco", "mujoco-warp", "metaworld")
@@ -199,8 +205,10 @@ class AgentTraining(Training):
 class AgentRun(Run):
     """A run folder of `metarl train`, opened.
 
-    >>> run = metarl.load_run("runs/maml")
-    >>> metarl.evaluate(run.agent, run.distribution).summary()
+    >>> config = metarl.TrainConfig(agent="random", env="PointNavigation-v0", iterations=1)
+    >>> run = metarl.load_run(metarl.train(config, progress=False))
+    >>> metarl.evaluate(run.agent, run.distribution, num_tasks=5).episodes_used
+    [0]
     """
 
     experiment: AgentExperiment

@@ -32,10 +32,14 @@ class BufferFiles:
 
     What the files hold beyond the record is cut off: a run that was killed may have written it after its checkpoint.
 
-    >>> files = BufferFiles(run, agent.buffers(), {})
-    >>> agent.improve(env, seed=1)
+    >>> from pathlib import Path
+    >>> from metarl.experiment.buffers import BufferFiles
+    >>> buffer = metarl.ReplayBuffer(capacity=100)
+    >>> files = BufferFiles(Path("run"), {"replay": buffer}, {})
+    >>> buffer.append({"rewards": torch.zeros(5)})
     >>> files.append()
-    >>> checkpoint = Checkpoint(1, 100, 2.5, *agent.state(), buffers=files.record())
+    >>> files.record()["replay"]["count"]
+    5
     """
 
     def __init__(self, run: Path, buffers: Mapping[str, ReplayBuffer], record: Mapping[str, Any]):

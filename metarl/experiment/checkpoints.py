@@ -24,7 +24,14 @@ _NAME = re.compile(r"iteration-(\d+)\.json")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Everything that training needs to go on exactly."""
+    """Everything that training needs to go on exactly.
+
+    >>> from pathlib import Path
+    >>> from metarl.experiment.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+    >>> save_checkpoint(Path("run"), Checkpoint(iteration=3, tensors={"weight": torch.zeros(2)}))
+    >>> load_checkpoint(Path("run")).iteration
+    3
+    """
 
     iteration: int = 0
     """Iterations completed."""

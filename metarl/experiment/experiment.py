@@ -20,7 +20,12 @@ from metarl.experiment.engine import Training
 
 @runtime_checkable
 class Trained(Protocol):
-    """What checkpoints hold: an agent or a few-shot learner."""
+    """What checkpoints hold: an agent or a few-shot learner.
+
+    >>> from metarl.experiment.experiment import Trained
+    >>> isinstance(metarl.TrainConfig(agent="maml", env="PointNavigation-v0").resolve().make(), Trained)
+    True
+    """
 
     def state(self) -> tuple[Mapping[str, Tensor], Mapping[str, Any]]: ...
 
@@ -87,7 +92,12 @@ class Experiment(abc.ABC):
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder, opened; `AgentRun` and `FewShotRun` say what is in it."""
+    """A run folder, opened; `AgentRun` and `FewShotRun` say what is in it.
+
+    >>> config = metarl.TrainConfig(agent="random", env="PointNavigation-v0", iterations=1)
+    >>> metarl.load_run(metarl.train(config, progress=False)).finished
+    True
+    """
 
     path: Path
     experiment: Experiment
@@ -108,7 +118,12 @@ class Run:
 
 @runtime_checkable
 class RunConfig(Protocol):
-    """What `metarl.train` takes: a `TrainConfig` or a `FewShotConfig`."""
+    """What `metarl.train` takes: a `TrainConfig` or a `FewShotConfig`.
+
+    >>> from metarl.experiment.experiment import RunConfig
+    >>> isinstance(metarl.TrainConfig(agent="maml", env="PointNavigation-v0"), RunConfig)
+    True
+    """
 
     @property
     def output(self) -> Path | None: ...

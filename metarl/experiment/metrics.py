@@ -17,6 +17,13 @@ class Window:
     """The metrics of the iterations since the last row: sums, so that a row is their mean.
 
     `state` makes another one that goes on with the same iterations.
+
+    >>> from metarl.experiment.metrics import Window
+    >>> window = Window()
+    >>> window.add({"loss": 1.0}, seconds=0.1)
+    >>> window.add({"loss": 3.0}, seconds=0.1)
+    >>> window.row(iteration=2, env_steps=0, wall_seconds=0.2)
+    {'iteration': 2, 'loss': 2.0, 'wall_seconds': 0.2}
     """
 
     def __init__(self, state: Mapping[str, Any] | None = None):

@@ -92,8 +92,10 @@ def load_run(run: Path | str, *, device: torch.device | str | None = None) -> Ru
     `device` is the run's by default. Replay buffers are left on disk. Raises `UsageError` if the folder is missing,
     damaged or of another version.
 
-    >>> run = metarl.load_run("runs/maml")
+    >>> config = metarl.TrainConfig(agent="random", env="PointNavigation-v0", iterations=1)
+    >>> run = metarl.load_run(metarl.train(config, progress=False))
     >>> run.config.seed, run.checkpoint.iteration
+    (0, 1)
     """
     path = Path(run)
     entries = read_entries(path)
@@ -110,7 +112,8 @@ def load_agent(run: Path | str, *, device: torch.device | str | None = None) -> 
 
     Raises `UsageError` as `load_run` does, and for a few-shot run.
 
-    >>> agent = metarl.load_agent("runs/maml")
+    >>> config = metarl.TrainConfig(agent="random", env="PointNavigation-v0", iterations=1)
+    >>> agent = metarl.load_agent(metarl.train(config, progress=False))
     """
     opened = load_run(run, device=device)
     if not isinstance(opened, AgentRun):

@@ -19,7 +19,9 @@ def train(config: RunConfig | Experiment, *, progress: bool = True) -> Path:
     Everything is checked before the folder is made: `UsageError` leaves nothing behind. Whatever stops the training
     later, Ctrl-C included, leaves a checkpoint. `progress` shows how it goes, on stderr.
 
-    >>> run = metarl.train(metarl.TrainConfig(agent="maml", env="PointNavigation-v0", iterations=100))
+    >>> config = metarl.TrainConfig(agent="random", env="PointNavigation-v0", iterations=1)
+    >>> metarl.train(config, progress=False).name
+    'random-PointNavigation-v0-seed0'
     """
     if isinstance(config, Experiment):
         experiment = config
@@ -38,7 +40,10 @@ def resume(run: Path | str, *, progress: bool = True) -> Path:
 
     A run that is complete is left as it is. Raises `UsageError` for a folder that `load_run` refuses.
 
-    >>> metarl.resume("runs/maml")
+    >>> config = metarl.TrainConfig(agent="random", env="PointNavigation-v0", iterations=1)
+    >>> run = metarl.train(config, progress=False)
+    >>> metarl.resume(run) == run  # complete: nothing is left to do
+    True
     """
     opened = load_run(run)
     path, experiment, checkpoint = opened.path, opened.experiment, opened.checkpoint

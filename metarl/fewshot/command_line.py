@@ -8,6 +8,8 @@ from typing import Any
 def changed_flags(options: Any, default: Any, names: Iterable[str] | None = None) -> Iterator[str]:
     """The words for those fields of the dataclass `options`, all or the named ones, that `default` has otherwise.
 
+    >>> from metarl.fewshot.command_line import changed_flags
+    >>> from metarl.fewshot import EpisodeShape
     >>> list(changed_flags(EpisodeShape(ways=5, shots=2), EpisodeShape(ways=5, shots=1)))
     ['--shots', '2']
     """

@@ -32,7 +32,12 @@ INPUTS = BITS + 2
 
 @dataclass(frozen=True)
 class CopyConfig:
-    """One comparison on the copy task."""
+    """One comparison on the copy task.
+
+    >>> from metarl.fewshot.copy_task import CopyConfig
+    >>> CopyConfig(updates=100).test_lengths
+    (40,)
+    """
 
     updates: int = 10_000
     """Training steps of either network."""
@@ -72,7 +77,13 @@ class CopyConfig:
 
 
 class NTMCopier(nn.Module):
-    """A Neural Turing Machine with one read head."""
+    """A Neural Turing Machine with one read head.
+
+    >>> from metarl.fewshot.copy_task import INPUTS, CopyConfig, NTMCopier
+    >>> network = NTMCopier(CopyConfig(slots=16), torch.Generator())
+    >>> network(torch.zeros(6, 3, INPUTS)).shape
+    torch.Size([6, 3, 8])
+    """
 
     def __init__(self, config: CopyConfig, generator: torch.Generator):
         super().__init__()
@@ -89,7 +100,13 @@ class NTMCopier(nn.Module):
 
 
 class LSTMCopier(nn.Module):
-    """An LSTM."""
+    """An LSTM.
+
+    >>> from metarl.fewshot.copy_task import INPUTS, CopyConfig, LSTMCopier
+    >>> network = LSTMCopier(CopyConfig(), torch.Generator())
+    >>> network(torch.zeros(6, 3, INPUTS)).shape
+    torch.Size([6, 3, 8])
+    """
 
     def __init__(self, config: CopyConfig, generator: torch.Generator):
         super().__init__()

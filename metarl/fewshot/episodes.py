@@ -22,7 +22,13 @@ Kind = Literal["classification", "regression"]
 
 @dataclass(frozen=True)
 class Samples:
-    """Examples of E tasks: the support sets or the query sets of a batch of episodes."""
+    """Examples of E tasks: the support sets or the query sets of a batch of episodes.
+
+    >>> from metarl.fewshot import Samples
+    >>> samples = Samples(torch.zeros(4, 5, 6), torch.arange(5).expand(4, 5))
+    >>> samples[:2].x.shape
+    torch.Size([2, 5, 6])
+    """
 
     x: Float[Tensor, "E n ..."]
     """Inputs as the network sees them."""
@@ -41,7 +47,14 @@ class Samples:
 
 @dataclass(frozen=True)
 class Episodes:
-    """A batch of E tasks."""
+    """A batch of E tasks.
+
+    >>> from metarl.fewshot.data import open_data
+    >>> data = open_data("sinusoid")
+    >>> episodes = data.episodes("train", 4, metarl.fewshot.EpisodeShape(ways=1, shots=5, queries=10), seed=0)
+    >>> len(episodes), episodes.query.x.shape
+    (4, torch.Size([4, 10, 1]))
+    """
 
     support: Samples
     query: Samples
@@ -58,7 +71,11 @@ class Episodes:
 
 @dataclass(frozen=True)
 class EpisodeShape:
-    """N ways, K shots, Q queries per way; regression has one way."""
+    """N ways, K shots, Q queries per way; regression has one way.
+
+    >>> metarl.fewshot.EpisodeShape(ways=20, shots=5).queries
+    15
+    """
 
     ways: int = 5
     shots: int = 1
@@ -71,7 +88,13 @@ class EpisodeShape:
 
 @dataclass(frozen=True)
 class TaskSpec:
-    """What a learner may know of the tasks that it will meet."""
+    """What a learner may know of the tasks that it will meet.
+
+    >>> from metarl.fewshot.data import open_data
+    >>> spec = open_data("biased").spec(metarl.fewshot.EpisodeShape(ways=2))
+    >>> spec.kind, spec.input_shape, spec.outputs
+    ('classification', (6,), 2)
+    """
 
     kind: Kind
     shape: EpisodeShape
@@ -91,6 +114,12 @@ class Pool:
 
     `inputs` `[n, *shape]` uint8 or float32, `labels` `[n]` any integers, `groups` `[n]` from 0 on or None; one label is
     one class. Raises `UsageError` for NaN, labels that are not integers and lengths that differ.
+
+    >>> from metarl.fewshot import EpisodeShape, Pool
+    >>> from metarl.fewshot.preprocessing import Preprocessing
+    >>> pool, shape = Pool(torch.zeros(60, 2), torch.arange(60) // 6), EpisodeShape(ways=5, shots=1, queries=2)
+    >>> pool.episodes(4, shape, Preprocessing((2,)), torch.Generator()).support.x.shape
+    torch.Size([4, 5, 2])
     """
 
     def __init__(

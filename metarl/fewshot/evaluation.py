@@ -34,6 +34,13 @@ def evaluate(
     `shape` is that of the run by default. `ci95` is half the width of the 95 % interval of the mean over episodes,
     1.96 standard errors. `curve` has the score after each step of adaptation, `metrics` what the objective measures.
     `report` hears how many episodes are done.
+
+    >>> from metarl.fewshot.data import open_data
+    >>> from metarl.fewshot.learners.protonet import ProtoNet, ProtoNetConfig
+    >>> data = open_data("biased")
+    >>> learner = ProtoNet(ProtoNetConfig(), data.spec(data.default_shape()))
+    >>> metarl.fewshot.evaluate(learner, data, episodes=10)["normalisation"]
+    'none'
     """
     check_count("episodes", episodes)
     shape = shape or learner.spec.shape

@@ -29,7 +29,11 @@ queries, the support set's statistics only, nothing (no such layers, or averages
 
 @dataclass(frozen=True)
 class LearnerConfig:
-    """Options that every learner has; a subclass adds its own beside the learner."""
+    """Options that every learner has; a subclass adds its own beside the learner.
+
+    >>> metarl.fewshot.LearnerConfig(learning_rate=1e-2).num_tasks
+    4
+    """
 
     iterations: int = 10_000
     """Training steps."""
@@ -64,6 +68,14 @@ class Learner(abc.ABC):
     """A few-shot learner on `device`, initialised from `seed`.
 
     A subclass says in `build` what it is made of. Raises `UsageError` if the learner cannot learn tasks like `spec`.
+
+    >>> from metarl.fewshot.data import open_data
+    >>> from metarl.fewshot.learners.protonet import ProtoNet, ProtoNetConfig
+    >>> data = open_data("biased")
+    >>> learner = ProtoNet(ProtoNetConfig(), data.spec(data.default_shape()), seed=0)
+    >>> metrics = learner.fit(data.episodes("train", 16, learner.training_shape, seed=0), seed=0)
+    >>> learner.predict(torch.zeros(4, 6), [0, 1, 0, 1], torch.zeros(3, 6)).shape
+    torch.Size([3, 2])
     """
 
     config_class: ClassVar[type[LearnerConfig]] = LearnerConfig

@@ -25,7 +25,14 @@ _LINEAR = ("weight", "bias")
 
 @dataclass(frozen=True)
 class Statistics:
-    """Whose mean and variance batch normalisation uses, for each task by itself unless `running` is given."""
+    """Whose mean and variance batch normalisation uses, for each task by itself unless `running` is given.
+
+    >>> from metarl.fewshot.networks import Conv4, Statistics
+    >>> network = Conv4((1, 28, 28), width=8)
+    >>> parameters, running = network.initialize(torch.Generator()), network.initial_statistics()
+    >>> network(parameters, torch.zeros(2, 5, 1, 28, 28), Statistics(running=running)).shape
+    torch.Size([2, 5, 8])
+    """
 
     reference: int | None = None
     """The first so many inputs of each task; all of them where None."""
@@ -41,7 +48,12 @@ DEFAULT = Statistics()
 
 @runtime_checkable
 class Network(Protocol):
-    """A function of parameters and inputs."""
+    """A function of parameters and inputs.
+
+    >>> from metarl.fewshot.networks import Network, ReluMLP
+    >>> isinstance(ReluMLP((2, 64, 3)), Network)
+    True
+    """
 
     outputs: int
     """Size of one output."""
@@ -77,6 +89,12 @@ class ReluMLP:
 
     Layer l has `weight{l}` `[out, in]` and `bias{l}` `[out]`. An encoder's outputs are those of its last layer; it has
     no head.
+
+    >>> from metarl.adaptation import stack
+    >>> from metarl.fewshot.networks import ReluMLP
+    >>> network = ReluMLP((2, 64, 3))
+    >>> network(stack(network.initialize(torch.Generator()), 4), torch.zeros(4, 5, 2)).shape
+    torch.Size([4, 5, 3])
     """
 
     def __init__(self, sizes: Sequence[int], *, has_head: bool = True):
@@ -135,6 +153,11 @@ class Conv4:
     of batch normalisation.
 
     Stacked parameters run as grouped convolutions: the layout `[n, E·C, H, W]` gives each task its own statistics, too.
+
+    >>> from metarl.fewshot.networks import Conv4
+    >>> network = Conv4((1, 28, 28), width=64, outputs=5)
+    >>> network(network.initialize(torch.Generator()), torch.zeros(4, 10, 1, 28, 28)).shape
+    torch.Size([4, 10, 5])
     """
 
     blocks = 4

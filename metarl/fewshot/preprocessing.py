@@ -20,6 +20,10 @@ class Preprocessing:
 
     Images, `shape` (C, H, W), are taken as uint8 from 0 to 255 or as floats from 0 to 1, which is the same divided by
     255; they are resized where their size differs. Vectors, `shape` (D,), are taken as numbers.
+
+    >>> from metarl.fewshot.preprocessing import Preprocessing
+    >>> Preprocessing((2,), scale=(0.5,), shift=(-1.0,)).from_user([[2.0, 4.0]], "support_x")
+    tensor([[0., 1.]])
     """
 
     shape: tuple[int, ...]

@@ -37,7 +37,12 @@ OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
 
 @dataclass(frozen=True)
 class QuadraticsConfig:
-    """One comparison of optimizers."""
+    """One comparison of optimizers.
+
+    >>> from metarl.fewshot.quadratics import QuadraticsConfig
+    >>> QuadraticsConfig(epochs=100).dimensions
+    10
+    """
 
     epochs: int = 1000
     """Batches of functions that the optimizer is trained on."""
@@ -71,7 +76,13 @@ class QuadraticsConfig:
 
 @dataclass(frozen=True)
 class Quadratics:
-    """B functions and where optimisation of each starts."""
+    """B functions and where optimisation of each starts.
+
+    >>> from metarl.fewshot.quadratics import Quadratics
+    >>> functions = Quadratics.draw(128, dimensions=10, generator=torch.Generator())
+    >>> functions.gradient(functions.start).shape
+    torch.Size([128, 10])
+    """
 
     matrix: Float[Tensor, "B D D"]
     """W."""

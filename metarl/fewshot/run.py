@@ -48,8 +48,9 @@ _FLAGS = ("ways", "shots", "queries", "episodes", "test_shots", "test_queries", 
 class FewShotConfig:
     """One few-shot run. `resolve` checks it and fills in what is left open.
 
-    >>> config = FewShotConfig(learner="protonet", data="omniglot", data_options={"root": "data/omniglot"}, shots=5)
-    >>> learner = metarl.fewshot.load(metarl.train(config))
+    >>> config = metarl.fewshot.FewShotConfig(learner="protonet", data="biased", shots=5)
+    >>> config.resolve().spec.shape.queries
+    100
     """
 
     learner: str
@@ -291,8 +292,11 @@ class FewShotTraining(Training):
 class FewShotRun(Run):
     """A run folder of `metarl fewshot`, opened; the data are not read.
 
-    >>> run = metarl.load_run("runs/protonet")
-    >>> metarl.fewshot.evaluate(run.learner, run.experiment.data)["accuracy"]
+    >>> options = {"iterations": 2}
+    >>> config = metarl.fewshot.FewShotConfig("protonet", "biased", learner_options=options, episodes=10)
+    >>> run = metarl.load_run(metarl.train(config, progress=False))
+    >>> metarl.fewshot.evaluate(run.learner, run.experiment.data, episodes=10)["shots"]
+    10
     """
 
     experiment: FewShotExperiment
@@ -309,7 +313,11 @@ def load(run: Path | str, *, device: torch.device | str | None = None) -> Learne
 
     Raises `UsageError` as `metarl.load_run` does, and for a run of an agent.
 
-    >>> metarl.fewshot.load("runs/protonet").predict(support_x, support_y, query_x)
+    >>> options = {"iterations": 2}
+    >>> config = metarl.fewshot.FewShotConfig("protonet", "biased", learner_options=options, episodes=10)
+    >>> learner = metarl.fewshot.load(metarl.train(config, progress=False))
+    >>> learner.predict(torch.zeros(4, 6), [0, 1, 0, 1], torch.zeros(3, 6)).shape
+    torch.Size([3, 2])
     """
     opened = load_run(run, device=device)
     if not isinstance(opened, FewShotRun):

@@ -16,14 +16,25 @@ SPLITS = ("train", "test")
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Options that every data set has; a subclass adds its own beside the data set."""
+    """Options that every data set has; a subclass adds its own beside the data set.
+
+    >>> from pathlib import Path
+    >>> metarl.fewshot.DataConfig(root=Path("data/omniglot")).root.name
+    'omniglot'
+    """
 
     root: Path | None = None
     """Folder of the data's files, if it comes as files."""
 
 
 class DataSet(abc.ABC):
-    """Tasks in two splits, "train" and "test", that share no class (or, in regression, no episode)."""
+    """Tasks in two splits, "train" and "test", that share no class (or, in regression, no episode).
+
+    >>> from metarl.fewshot.data import open_data
+    >>> data = open_data("sinusoid")
+    >>> data.episodes("train", 4, data.default_shape(), seed=0).support.x.shape
+    torch.Size([4, 5, 1])
+    """
 
     config_class: ClassVar[type[DataConfig]] = DataConfig
     kind: ClassVar[Kind] = "classification"
@@ -50,7 +61,17 @@ class DataSet(abc.ABC):
 
 
 class LabelledData(DataSet):
-    """Classification: one pool of examples for each split. A subclass sets `pools` and `preprocessing`."""
+    """Classification: one pool of examples for each split. A subclass sets `pools` and `preprocessing`.
+
+    >>> from metarl.fewshot import DataConfig, EpisodeShape, Pool
+    >>> from metarl.fewshot.data import LabelledData
+    >>> from metarl.fewshot.preprocessing import Preprocessing
+    >>> class Points(LabelledData):
+    ...     preprocessing = Preprocessing((2,))
+    ...     pools = {split: Pool(torch.zeros(60, 2), torch.arange(60) // 6) for split in ("train", "test")}
+    >>> Points(DataConfig()).episodes("test", 4, EpisodeShape(ways=5, shots=1, queries=2), seed=0).query.x.shape
+    torch.Size([4, 10, 2])
+    """
 
     pools: Mapping[str, Pool]
 
@@ -74,6 +95,8 @@ def data_config(id: str, options: Mapping[str, Any] | DataConfig | None = None) 
 def open_data(id: str, options: Mapping[str, Any] | DataConfig | None = None) -> DataSet:
     """The data set `id`, read; raises `UsageError` if its files are missing or damaged.
 
-    >>> open_data("omniglot", {"root": "data/omniglot"})
+    >>> from metarl.fewshot.data import open_data
+    >>> open_data("biased", {"merit": 3, "proxies": 1}).preprocessing.shape
+    (4,)
     """
     return data_class(id)(data_config(id, options))

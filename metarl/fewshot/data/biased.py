@@ -27,7 +27,12 @@ from metarl.tasks import check_count
 
 @dataclass(frozen=True)
 class BiasedConfig(DataConfig):
-    """Options of the biased tables."""
+    """Options of the biased tables.
+
+    >>> from metarl.fewshot.data.biased import BiasedConfig
+    >>> BiasedConfig(bias=0.5).leak
+    2.0
+    """
 
     bias: float = 0.35
     """How much larger group 1's share of favourable labels is, from 0 to 1."""
@@ -51,7 +56,13 @@ class BiasedConfig(DataConfig):
 
 
 class BiasedTables(DataSet):
-    """Two classes and two groups; label 1 is favourable in every episode. Train and test are different draws."""
+    """Two classes and two groups; label 1 is favourable in every episode. Train and test are different draws.
+
+    >>> from metarl.fewshot.data import open_data
+    >>> data = open_data("biased", {"bias": 0.5})
+    >>> data.episodes("train", 4, data.default_shape(), seed=0).support.groups.shape
+    torch.Size([4, 20])
+    """
 
     config_class = BiasedConfig
     config: BiasedConfig

@@ -29,7 +29,12 @@ MIN_ROWS = 4
 
 @dataclass(frozen=True)
 class CsvConfig(DataConfig):
-    """Options of a CSV file."""
+    """Options of a CSV file.
+
+    >>> from metarl.fewshot.data.csv_table import CsvConfig
+    >>> CsvConfig(csv="patients.csv", label="outcome").split_by
+    'rows'
+    """
 
     csv: str | None = None
     """The file; its first line names the columns."""
@@ -46,7 +51,15 @@ class CsvConfig(DataConfig):
 
 
 class CsvTable(Table):
-    """`encode` turns further rows of the same columns into the raw inputs that `Learner.predict` takes."""
+    """`encode` turns further rows of the same columns into the raw inputs that `Learner.predict` takes.
+
+    >>> from pathlib import Path
+    >>> from metarl.fewshot.data import open_data
+    >>> rows = [f"{age},{outcome}" for age in range(20, 40) for outcome in ("well", "ill")]
+    >>> _ = Path("patients.csv").write_text("\\n".join(["age,outcome", *rows]))
+    >>> open_data("csv", {"csv": "patients.csv", "label": "outcome"}).classes
+    ['ill', 'well']
+    """
 
     config_class = CsvConfig
     config: CsvConfig

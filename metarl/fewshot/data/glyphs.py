@@ -39,7 +39,12 @@ _CANVAS = 2 * SIZE
 
 @dataclass(frozen=True)
 class GlyphsConfig(DataConfig):
-    """Options of the synthetic characters."""
+    """Options of the synthetic characters.
+
+    >>> from metarl.fewshot.data.glyphs import GlyphsConfig
+    >>> GlyphsConfig(drawings=5).drawings
+    5
+    """
 
     drawings: int = 20
     """Distorted images of each letter."""
@@ -49,7 +54,14 @@ class GlyphsConfig(DataConfig):
 
 
 class Glyphs(LabelledData):
-    """Black on white, uint8 `[n, 1, 28, 28]`; a network sees ink as 1 and paper as 0."""
+    """Black on white, uint8 `[n, 1, 28, 28]`; a network sees ink as 1 and paper as 0.
+
+    >>> from metarl.fewshot.data import open_data
+    >>> data = open_data("glyphs", {"drawings": 2})
+    >>> shape = metarl.fewshot.EpisodeShape(ways=5, shots=1, queries=1)
+    >>> data.episodes("train", 4, shape, seed=0).support.x.shape
+    torch.Size([4, 5, 1, 28, 28])
+    """
 
     config_class = GlyphsConfig
 

@@ -54,7 +54,12 @@ _FORMAT = 1
 
 @dataclass(frozen=True)
 class ImageNetConfig(DataConfig):
-    """Options of both; `root` is the folder with one of the layouts."""
+    """Options of both; `root` is the folder with one of the layouts.
+
+    >>> from metarl.fewshot.data.imagenet import ImageNetConfig
+    >>> ImageNetConfig(validation=True).validation
+    True
+    """
 
     validation: bool = False
     """Test on the validation classes. They are never trained on."""
@@ -79,7 +84,13 @@ class Listing:
 
 
 class MiniImageNet(LabelledData):
-    """uint8 `[n, 3, 84, 84]`; a network sees channels of about zero mean and unit variance."""
+    """uint8 `[n, 3, 84, 84]`; a network sees channels of about zero mean and unit variance.
+
+    >>> from metarl.fewshot.data import open_data
+    >>> data = open_data("miniimagenet", {"root": "data/miniimagenet"})
+    >>> data.episodes("test", 4, data.default_shape(), seed=0).support.x.shape
+    torch.Size([4, 5, 3, 84, 84])
+    """
 
     config_class = ImageNetConfig
     name: ClassVar[str] = "miniimagenet"
@@ -162,7 +173,13 @@ class MiniImageNet(LabelledData):
 
 
 class TieredImageNet(MiniImageNet):
-    """As miniImageNet; its classes are the specific ones."""
+    """As miniImageNet; its classes are the specific ones.
+
+    >>> from metarl.fewshot.data import open_data
+    >>> data = open_data("tieredimagenet", {"root": "data/tieredimagenet"})
+    >>> len(data.pools["test"].classes)
+    160
+    """
 
     name = "tieredimagenet"
     pickles = ("{}_images_png.pkl", "{}_labels.pkl")

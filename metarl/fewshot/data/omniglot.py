@@ -52,7 +52,12 @@ SIZE = 28
 
 @dataclass(frozen=True)
 class OmniglotConfig(DataConfig):
-    """Options of Omniglot; `root` is the folder with images_background and images_evaluation or their zips."""
+    """Options of Omniglot; `root` is the folder with images_background and images_evaluation or their zips.
+
+    >>> from metarl.fewshot.data.omniglot import OmniglotConfig
+    >>> OmniglotConfig(rotations=False).validation
+    False
+    """
 
     rotations: bool = True
     """Take each character turned by 90, 180 and 270 degrees for three more classes."""
@@ -61,7 +66,13 @@ class OmniglotConfig(DataConfig):
 
 
 class Omniglot(LabelledData):
-    """Black on white, uint8 `[n, 1, 28, 28]`, as published but smaller; a network sees ink as 1 and paper as 0."""
+    """Black on white, uint8 `[n, 1, 28, 28]`, as published but smaller; a network sees ink as 1 and paper as 0.
+
+    >>> from metarl.fewshot.data import open_data
+    >>> data = open_data("omniglot", {"root": "data/omniglot"})
+    >>> data.episodes("test", 4, data.default_shape(), seed=0).support.x.shape
+    torch.Size([4, 5, 1, 28, 28])
+    """
 
     config_class = OmniglotConfig
 

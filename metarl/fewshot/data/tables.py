@@ -25,7 +25,12 @@ SHOTS, QUERIES = 5, 15
 
 
 class Table(LabelledData):
-    """Rows of numbers in two pools; a subclass sets `pools` and `preprocessing`."""
+    """Rows of numbers in two pools; a subclass sets `pools` and `preprocessing`.
+
+    >>> from metarl.fewshot.data import open_data
+    >>> open_data("wine").default_shape()  # needs scikit-learn
+    EpisodeShape(ways=3, shots=5, queries=9)
+    """
 
     def default_shape(self) -> EpisodeShape:
         """Up to 5 ways, 5 shots and 15 queries, as the smaller pool allows."""
@@ -40,6 +45,12 @@ class OrderedPool(Pool):
     """A pool whose classes keep their order: where all of them are drawn, label j of every episode is class j.
 
     For labels that mean something, as the favourable one of two does.
+
+    >>> from metarl.fewshot.data.tables import OrderedPool
+    >>> pool = OrderedPool(torch.arange(10.0)[:, None], torch.arange(10) // 5)
+    >>> drawn = pool.draw(4, metarl.fewshot.EpisodeShape(ways=2, shots=1, queries=2), torch.Generator())
+    >>> bool((drawn[:, 0] < 5).all())  # label 0 is class 0 in every episode
+    True
     """
 
     def draw(self, count: int, shape: EpisodeShape, generator: torch.Generator) -> Int[Tensor, "E N n"]:
@@ -85,7 +96,12 @@ def split_pools(
 
 
 class BundledTable(Table):
-    """A table that scikit-learn ships, split by rows."""
+    """A table that scikit-learn ships, split by rows.
+
+    >>> from metarl.fewshot.data import open_data
+    >>> sorted(open_data("iris").pools)  # needs scikit-learn
+    ['test', 'train']
+    """
 
     name: str
 
@@ -100,25 +116,45 @@ class BundledTable(Table):
 
 
 class Iris(BundledTable):
-    """150 flowers of 3 species, 4 measures (Fisher 1936)."""
+    """150 flowers of 3 species, 4 measures (Fisher 1936).
+
+    >>> from metarl.fewshot.data import open_data
+    >>> open_data("iris").preprocessing.shape  # needs scikit-learn
+    (4,)
+    """
 
     name = "iris"
 
 
 class Wine(BundledTable):
-    """178 wines of 3 growers, 13 measures."""
+    """178 wines of 3 growers, 13 measures.
+
+    >>> from metarl.fewshot.data import open_data
+    >>> open_data("wine").preprocessing.shape  # needs scikit-learn
+    (13,)
+    """
 
     name = "wine"
 
 
 class BreastCancer(BundledTable):
-    """569 tumours, malignant or benign, 30 measures."""
+    """569 tumours, malignant or benign, 30 measures.
+
+    >>> from metarl.fewshot.data import open_data
+    >>> open_data("breast-cancer").preprocessing.shape  # needs scikit-learn
+    (30,)
+    """
 
     name = "breast-cancer"
 
 
 class Digits(Table):
-    """1,797 hand-written digits, 64 numbers from 0 to 16 each, which a network sees from 0 to 1."""
+    """1,797 hand-written digits, 64 numbers from 0 to 16 each, which a network sees from 0 to 1.
+
+    >>> from metarl.fewshot.data import open_data
+    >>> open_data("digits").pools["test"].classes  # needs scikit-learn
+    tensor([5, 6, 7, 8, 9])
+    """
 
     def __init__(self, config: DataConfig):
         super().__init__(config)

@@ -32,7 +32,12 @@ from metarl.tasks import check_count
 
 @dataclass(frozen=True)
 class CNPConfig(MappingConfig):
-    """Options of conditional neural processes; `hidden` are the units of h and g, on images, too."""
+    """Options of conditional neural processes; `hidden` are the units of h and g, on images, too.
+
+    >>> from metarl.fewshot.learners.cnp import CNPConfig
+    >>> CNPConfig(representation=64).min_std
+    0.1
+    """
 
     hidden: tuple[int, ...] = (128, 128)
     """Units of the fully connected layers."""
@@ -49,7 +54,14 @@ class CNPConfig(MappingConfig):
 
 
 class ConditionalNeuralProcess(MappingLearner):
-    """A mean of embedded examples, and a network that reads it beside the query."""
+    """A mean of embedded examples, and a network that reads it beside the query.
+
+    >>> from metarl.fewshot.data import open_data
+    >>> from metarl.fewshot.learners.cnp import ConditionalNeuralProcess, CNPConfig
+    >>> learner = ConditionalNeuralProcess(CNPConfig(), open_data("biased").spec(metarl.fewshot.EpisodeShape(ways=2)))
+    >>> learner.predict(torch.zeros(4, 6), [0, 1, 0, 1], torch.zeros(3, 6)).shape
+    torch.Size([3, 2])
+    """
 
     config_class: ClassVar[type[LearnerConfig]] = CNPConfig
     config: CNPConfig

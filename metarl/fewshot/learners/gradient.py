@@ -28,7 +28,12 @@ MAX_CHUNK = 8
 
 @dataclass(frozen=True)
 class GradientConfig(LearnerConfig):
-    """Options of learners that adapt by gradient steps."""
+    """Options of learners that adapt by gradient steps.
+
+    >>> from metarl.fewshot.learners.gradient import GradientConfig
+    >>> GradientConfig(inner_lr=0.1).test_steps
+    3
+    """
 
     inner_lr: float = 0.4
     """Step size of adaptation (α)."""
@@ -48,7 +53,13 @@ class GradientConfig(LearnerConfig):
 
 
 class GradientLearner(Learner, abc.ABC):
-    """A network whose parameters are an initialisation."""
+    """A network whose parameters are an initialisation.
+
+    >>> from metarl.fewshot.learners.gradient import GradientLearner
+    >>> from metarl.fewshot.learners.reptile import Reptile
+    >>> issubclass(Reptile, GradientLearner)
+    True
+    """
 
     config_class: ClassVar[type[LearnerConfig]] = GradientConfig
     config: GradientConfig

@@ -36,7 +36,13 @@ _PREFIX = "optimizer."
 
 
 class OptimizerState(NamedTuple):
-    """What the optimizer remembers of C coordinates."""
+    """What the optimizer remembers of C coordinates.
+
+    >>> from metarl.fewshot.learners.l2o import LearnedOptimizer
+    >>> state = LearnedOptimizer(units=20, scale=0.1, generator=torch.Generator()).initial(coordinates=7)
+    >>> state.detach().hidden[0].shape
+    torch.Size([7, 20])
+    """
 
     hidden: tuple[Float[Tensor, "C U"], Float[Tensor, "C U"]]
     """h of each layer."""
@@ -49,7 +55,14 @@ class OptimizerState(NamedTuple):
 
 
 class LearnedOptimizer(nn.Module):
-    """The coordinate-wise LSTM; `scale` is a."""
+    """The coordinate-wise LSTM; `scale` is a.
+
+    >>> from metarl.fewshot.learners.l2o import LearnedOptimizer
+    >>> optimizer = LearnedOptimizer(units=20, scale=0.1, generator=torch.Generator())
+    >>> update, state = optimizer(torch.ones(7), optimizer.initial(coordinates=7))
+    >>> update.shape
+    torch.Size([7])
+    """
 
     def __init__(self, units: int, scale: float, generator: torch.Generator):
         super().__init__()
@@ -83,7 +96,12 @@ def log_and_sign(gradient: Float[Tensor, "..."], magnitude: float = MAGNITUDE) -
 
 @dataclass(frozen=True)
 class L2OConfig(GradientConfig):
-    """Options of the learned optimizer."""
+    """Options of the learned optimizer.
+
+    >>> from metarl.fewshot.learners.l2o import L2OConfig
+    >>> L2OConfig(optimizer_size=10).inner_steps
+    5
+    """
 
     inner_lr: float = 0.1
     """What the LSTM's output is multiplied by (a)."""
@@ -102,7 +120,14 @@ class L2OConfig(GradientConfig):
 
 
 class L2O(GradientLearner):
-    """Adapts a network by a learned optimizer, from a learned start."""
+    """Adapts a network by a learned optimizer, from a learned start.
+
+    >>> from metarl.fewshot.data import open_data
+    >>> from metarl.fewshot.learners.l2o import L2O, L2OConfig
+    >>> learner = L2O(L2OConfig(), open_data("biased").spec(metarl.fewshot.EpisodeShape(ways=2)))
+    >>> learner.predict(torch.zeros(4, 6), [0, 1, 0, 1], torch.zeros(3, 6)).shape
+    torch.Size([3, 2])
+    """
 
     config_class: ClassVar[type[LearnerConfig]] = L2OConfig
     config: L2OConfig

@@ -37,7 +37,12 @@ Outputs = Callable[[Parameters], Float[Tensor, "E S O"]]
 
 @dataclass(frozen=True)
 class MAMLConfig(GradientConfig):
-    """Options of MAML and its relatives."""
+    """Options of MAML and its relatives.
+
+    >>> from metarl.fewshot.learners.maml import MAMLConfig
+    >>> MAMLConfig(inner_lr=0.1, inner_steps=5, late_lr=0.05).step_size(5)
+    0.05
+    """
 
     late_lr: float | None = None
     """Step size of the steps beyond those of training; α where not given."""
@@ -50,7 +55,11 @@ class MAMLConfig(GradientConfig):
 class MAMLLearner(GradientLearner):
     """Differentiates through adaptation. (The reinforcement-learning agent is `metarl.agents.maml.MAML`.)
 
-    >>> run = metarl.train(metarl.fewshot.FewShotConfig("maml", "sinusoid", shots=5))
+    >>> from metarl.fewshot.data import open_data
+    >>> from metarl.fewshot.learners.maml import MAMLLearner, MAMLConfig
+    >>> learner = MAMLLearner(MAMLConfig(inner_lr=0.1), open_data("biased").spec(metarl.fewshot.EpisodeShape(ways=2)))
+    >>> learner.predict(torch.zeros(4, 6), [0, 1, 0, 1], torch.zeros(3, 6)).shape
+    torch.Size([3, 2])
     """
 
     config_class: ClassVar[type[LearnerConfig]] = MAMLConfig
@@ -105,13 +114,28 @@ class MAMLLearner(GradientLearner):
 
 
 class FirstOrderMAMLLearner(MAMLLearner):
-    """MAML with the gradient at the adapted parameters in place of the meta-gradient."""
+    """MAML with the gradient at the adapted parameters in place of the meta-gradient.
+
+    >>> from metarl.fewshot.data import open_data
+    >>> from metarl.fewshot.learners.maml import FirstOrderMAMLLearner, MAMLConfig
+    >>> spec = open_data("biased").spec(metarl.fewshot.EpisodeShape(ways=2))
+    >>> learner = FirstOrderMAMLLearner(MAMLConfig(inner_lr=0.1), spec)
+    >>> learner.predict(torch.zeros(4, 6), [0, 1, 0, 1], torch.zeros(3, 6)).shape
+    torch.Size([3, 2])
+    """
 
     first_order = True
 
 
 class ANIL(MAMLLearner):
-    """MAML that adapts the last layer alone: the body runs once per episode, with the same parameters for all tasks."""
+    """MAML that adapts the last layer alone: the body runs once per episode, with the same parameters for all tasks.
+
+    >>> from metarl.fewshot.data import open_data
+    >>> from metarl.fewshot.learners.maml import ANIL, MAMLConfig
+    >>> learner = ANIL(MAMLConfig(inner_lr=0.1), open_data("biased").spec(metarl.fewshot.EpisodeShape(ways=2)))
+    >>> learner.predict(torch.zeros(4, 6), [0, 1, 0, 1], torch.zeros(3, 6)).shape
+    torch.Size([3, 2])
+    """
 
     def start(self, num_tasks: int) -> Parameters:
         return stack({name: self.parameters[name] for name in self.network.head_names()}, num_tasks)

@@ -46,7 +46,12 @@ STRENGTH_START = 3.0
 
 @dataclass(frozen=True)
 class MANNConfig(MemoryConfig):
-    """Options of MANN."""
+    """Options of MANN.
+
+    >>> from metarl.fewshot.learners.mann import MANNConfig
+    >>> MANNConfig(slots=64).read_heads
+    4
+    """
 
     usage_decay: float = 0.99
     """How much of a slot's usage is left a step later (γ)."""
@@ -58,7 +63,13 @@ class MANNConfig(MemoryConfig):
 
 
 class LRUAState(NamedTuple):
-    """What B sequences carry from step to step."""
+    """What B sequences carry from step to step.
+
+    >>> from metarl.fewshot.learners.mann import LRUACell
+    >>> cell = LRUACell("lstm", inputs=6, units=32, heads=2, slots=16, size=8, usage_decay=0.99)
+    >>> cell.initial(3).memory.shape
+    torch.Size([3, 16, 8])
+    """
 
     hidden: Float[Tensor, "B H"]
     cell: Float[Tensor, "B H"]
@@ -72,7 +83,14 @@ class LRUAState(NamedTuple):
 
 
 class LRUACell(MemoryCell):
-    """Reads by content, writes to where it has read or to what was used least."""
+    """Reads by content, writes to where it has read or to what was used least.
+
+    >>> from metarl.fewshot.learners.mann import LRUACell
+    >>> cell = LRUACell("lstm", inputs=6, units=32, heads=2, slots=16, size=8, usage_decay=0.99)
+    >>> outputs, state = cell(torch.zeros(5, 3, 6), cell.initial(3))
+    >>> outputs.shape  # 32 units and 2 reads of size 8
+    torch.Size([5, 3, 48])
+    """
 
     def __init__(
         self, kind: ControllerKind, inputs: int, units: int, heads: int, slots: int, size: int, usage_decay: float
@@ -127,7 +145,14 @@ def least_used(usage: Float[Tensor, "B M"], count: int) -> Float[Tensor, "B R M"
 
 
 class MANN(MemoryLearner):
-    """Memory-augmented neural network."""
+    """Memory-augmented neural network.
+
+    >>> from metarl.fewshot.data import open_data
+    >>> from metarl.fewshot.learners.mann import MANN, MANNConfig
+    >>> learner = MANN(MANNConfig(slots=16), open_data("biased").spec(metarl.fewshot.EpisodeShape(ways=2)))
+    >>> learner.predict(torch.zeros(4, 6), [0, 1, 0, 1], torch.zeros(3, 6)).shape
+    torch.Size([3, 2])
+    """
 
     config_class: ClassVar[type[LearnerConfig]] = MANNConfig
     config: MANNConfig

@@ -34,7 +34,12 @@ _ENCODER, _MAP, _CORE = "encoder.", "map.", "core."
 
 @dataclass(frozen=True)
 class MappingConfig(LearnerConfig):
-    """Options of mapping models."""
+    """Options of mapping models.
+
+    >>> from metarl.fewshot.learners.mapping import MappingConfig
+    >>> MappingConfig(embedding=32).readings
+    4
+    """
 
     embedding: int = 64
     """Numbers that an image is embedded in."""
@@ -50,7 +55,13 @@ class MappingConfig(LearnerConfig):
 
 
 class MappingLearner(Learner, abc.ABC):
-    """An encoder of inputs (none for vectors) and a map, whose parameters `map_parameters` draws."""
+    """An encoder of inputs (none for vectors) and a map, whose parameters `map_parameters` draws.
+
+    >>> from metarl.fewshot.learners.mapping import MappingLearner
+    >>> from metarl.fewshot.learners.cnp import ConditionalNeuralProcess
+    >>> issubclass(ConditionalNeuralProcess, MappingLearner)
+    True
+    """
 
     config_class: ClassVar[type[LearnerConfig]] = MappingConfig
     config: MappingConfig
@@ -147,8 +158,10 @@ class SequenceMapping(MappingLearner):
     Each query is read from the same state s_S, so that none sees another. The map's parameters are those of the core,
     and `weight` `[T, O]` and `bias` `[T]` of the readout.
 
-    >>> learner = RecurrentMapping(RNNConfig(), data.spec(EpisodeShape(ways=5, shots=1, queries=15)))
-    >>> scores = learner.adapt(episodes.support)(episodes.query.x)  # [E, Q, N]
+    >>> from metarl.fewshot.learners.mapping import SequenceMapping
+    >>> from metarl.fewshot.learners.rnn import RecurrentMapping
+    >>> issubclass(RecurrentMapping, SequenceMapping)
+    True
     """
 
     @abc.abstractmethod

@@ -38,7 +38,12 @@ from metarl.tasks import check_count
 
 @dataclass(frozen=True)
 class MatchingConfig(LearnerConfig):
-    """Options of matching networks."""
+    """Options of matching networks.
+
+    >>> from metarl.fewshot.learners.matching import MatchingConfig
+    >>> MatchingConfig(full_context=True).processing_steps
+    5
+    """
 
     full_context: bool = False
     """Embed every example in the light of the whole support set (FCE)."""
@@ -57,7 +62,15 @@ class MatchingConfig(LearnerConfig):
 
 
 class Matching(Learner):
-    """The labels of the support, weighted by attention."""
+    """The labels of the support, weighted by attention.
+
+    >>> from metarl.fewshot.data import open_data
+    >>> from metarl.fewshot.learners.matching import Matching, MatchingConfig
+    >>> spec = open_data("biased").spec(metarl.fewshot.EpisodeShape(ways=2))
+    >>> learner = Matching(MatchingConfig(full_context=True), spec)
+    >>> learner.predict(torch.zeros(4, 6), [0, 1, 0, 1], torch.zeros(3, 6)).shape
+    torch.Size([3, 2])
+    """
 
     config_class: ClassVar[type[LearnerConfig]] = MatchingConfig
     config: MatchingConfig

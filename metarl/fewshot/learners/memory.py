@@ -47,7 +47,12 @@ NORM_EPSILON = 1e-8
 
 @dataclass(frozen=True)
 class MemoryConfig(LearnerConfig):
-    """Options of networks with an external memory; the defaults are those of Santoro et al., section 4.1."""
+    """Options of networks with an external memory; the defaults are those of Santoro et al., section 4.1.
+
+    >>> from metarl.fewshot.learners.memory import MemoryConfig
+    >>> MemoryConfig(controller="feed-forward").controller_size
+    200
+    """
 
     num_tasks: int = 16
     """Sequences per step (E)."""
@@ -98,6 +103,14 @@ class GradientAfterLoop(torch.autograd.Function):
 
     `vectors` is the list that the loop puts its v_t `[B, V]` in. Autograd would add up T matrices for that gradient,
     which takes a fifth of a training step; here it is one product.
+
+    >>> from metarl.fewshot.learners.memory import GradientAfterLoop
+    >>> vectors, weight = [], torch.zeros(4, 2, requires_grad=True)
+    >>> sums = GradientAfterLoop.apply(torch.zeros(3, 1, 4, requires_grad=True), weight, vectors)
+    >>> vectors += [torch.ones(1, 2)] * 3  # what a loop of 3 steps multiplies by the weight
+    >>> sums.sum().backward()
+    >>> weight.grad[0]
+    tensor([3., 3.])
     """
 
     @staticmethod
@@ -112,7 +125,13 @@ class GradientAfterLoop(torch.autograd.Function):
 
 
 class Controller(nn.Module):
-    """h_t of the input and of what was read the step before: an LSTM, or one tanh layer, which remembers nothing."""
+    """h_t of the input and of what was read the step before: an LSTM, or one tanh layer, which remembers nothing.
+
+    >>> from metarl.fewshot.learners.memory import Controller
+    >>> controller = Controller("lstm", inputs=6, reads=2 * 8, units=32)
+    >>> inputs, zeros = controller.begin(torch.zeros(5, 3, 6)), torch.zeros(3, 32)
+    >>> hidden, cell = controller(inputs[0], torch.zeros(3, 2, 8), zeros, zeros)
+    """
 
     def __init__(self, kind: ControllerKind, inputs: int, reads: int, units: int):
         super().__init__()
@@ -147,7 +166,13 @@ class Controller(nn.Module):
 
 
 class MemoryCell(nn.Module, abc.ABC):
-    """A controller with a memory. `outputs` is the size of what `advance` says, [h_t, r_t]."""
+    """A controller with a memory. `outputs` is the size of what `advance` says, [h_t, r_t].
+
+    >>> from metarl.fewshot.learners.memory import MemoryCell
+    >>> from metarl.fewshot.learners.ntm import NTMCell
+    >>> issubclass(NTMCell, MemoryCell)
+    True
+    """
 
     controller: Controller
     outputs: int
@@ -177,7 +202,13 @@ class MemoryCell(nn.Module, abc.ABC):
 
 
 class MemoryLearner(Learner, abc.ABC):
-    """Reads the support set, label by label, and answers each query from the state that it is in after that."""
+    """Reads the support set, label by label, and answers each query from the state that it is in after that.
+
+    >>> from metarl.fewshot.learners.memory import MemoryLearner
+    >>> from metarl.fewshot.learners.mann import MANN
+    >>> issubclass(MANN, MemoryLearner)
+    True
+    """
 
     config_class: ClassVar[type[LearnerConfig]] = MemoryConfig
     config: MemoryConfig

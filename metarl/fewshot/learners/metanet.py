@@ -58,7 +58,13 @@ NETWORKS = ("base", "meta")
 
 @dataclass(frozen=True)
 class Memory:
-    """What is kept of E support sets of S examples."""
+    """What is kept of E support sets of S examples.
+
+    >>> from metarl.fewshot.learners.metanet import Memory
+    >>> fast, values = {"weight0": torch.zeros(2, 64, 6)}, {"weight0": torch.zeros(2, 10, 64, 6)}
+    >>> Memory(fast, values, keys=torch.zeros(2, 10, 64)).keys.shape
+    torch.Size([2, 10, 64])
+    """
 
     fast: Parameters
     """Q*, of u's hidden layer: `weight0` `[E, out, in]` and `bias0` `[E, out]`."""
@@ -70,7 +76,12 @@ class Memory:
 
 @dataclass(frozen=True)
 class MetaNetConfig(LearnerConfig):
-    """Options of meta networks."""
+    """Options of meta networks.
+
+    >>> from metarl.fewshot.learners.metanet import MetaNetConfig
+    >>> MetaNetConfig(units=32).width
+    32
+    """
 
     width: int = 32
     """Filters of each convolution (images)."""
@@ -87,7 +98,14 @@ class MetaNetConfig(LearnerConfig):
 
 
 class MetaNet(Learner):
-    """Fast weights from gradients, found again by similarity."""
+    """Fast weights from gradients, found again by similarity.
+
+    >>> from metarl.fewshot.data import open_data
+    >>> from metarl.fewshot.learners.metanet import MetaNet, MetaNetConfig
+    >>> learner = MetaNet(MetaNetConfig(), open_data("biased").spec(metarl.fewshot.EpisodeShape(ways=2)))
+    >>> learner.predict(torch.zeros(4, 6), [0, 1, 0, 1], torch.zeros(3, 6)).shape
+    torch.Size([3, 2])
+    """
 
     config_class: ClassVar[type[LearnerConfig]] = MetaNetConfig
     config: MetaNetConfig

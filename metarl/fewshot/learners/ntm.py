@@ -43,11 +43,22 @@ TINY = 1e-12
 
 @dataclass(frozen=True)
 class NTMConfig(MemoryConfig):
-    """Options of the Neural Turing Machine."""
+    """Options of the Neural Turing Machine.
+
+    >>> from metarl.fewshot.learners.ntm import NTMConfig
+    >>> NTMConfig(slots=64).slot_size
+    40
+    """
 
 
 class NTMState(NamedTuple):
-    """What B sequences carry from step to step."""
+    """What B sequences carry from step to step.
+
+    >>> from metarl.fewshot.learners.ntm import NTMCell
+    >>> cell = NTMCell("lstm", inputs=6, units=32, heads=2, slots=16, size=8)
+    >>> cell.initial(3).read_weights.shape
+    torch.Size([3, 2, 16])
+    """
 
     hidden: Float[Tensor, "B H"]
     cell: Float[Tensor, "B H"]
@@ -59,7 +70,14 @@ class NTMState(NamedTuple):
 
 
 class NTMCell(MemoryCell):
-    """One write head and `heads` read heads."""
+    """One write head and `heads` read heads.
+
+    >>> from metarl.fewshot.learners.ntm import NTMCell
+    >>> cell = NTMCell("lstm", inputs=6, units=32, heads=2, slots=16, size=8)
+    >>> outputs, state = cell(torch.zeros(5, 3, 6), cell.initial(3))
+    >>> outputs.shape  # 32 units and 2 reads of size 8
+    torch.Size([5, 3, 48])
+    """
 
     def __init__(self, kind: ControllerKind, inputs: int, units: int, heads: int, slots: int, size: int):
         super().__init__()
@@ -109,7 +127,14 @@ class NTMCell(MemoryCell):
 
 
 class NTM(MemoryLearner):
-    """Neural Turing Machine as a few-shot learner."""
+    """Neural Turing Machine as a few-shot learner.
+
+    >>> from metarl.fewshot.data import open_data
+    >>> from metarl.fewshot.learners.ntm import NTM, NTMConfig
+    >>> learner = NTM(NTMConfig(slots=16), open_data("biased").spec(metarl.fewshot.EpisodeShape(ways=2)))
+    >>> learner.predict(torch.zeros(4, 6), [0, 1, 0, 1], torch.zeros(3, 6)).shape
+    torch.Size([3, 2])
+    """
 
     config_class: ClassVar[type[LearnerConfig]] = NTMConfig
     config: NTMConfig

@@ -24,11 +24,23 @@ from metarl.randomness import make_generator
 
 @dataclass(frozen=True)
 class ProtoNetConfig(LearnerConfig):
-    """Options of prototypical networks."""
+    """Options of prototypical networks.
+
+    >>> from metarl.fewshot.learners.protonet import ProtoNetConfig
+    >>> ProtoNetConfig(train_ways=60).iterations
+    10000
+    """
 
 
 class ProtoNet(Learner):
-    """The class of the nearest mean embedding."""
+    """The class of the nearest mean embedding.
+
+    >>> from metarl.fewshot.data import open_data
+    >>> from metarl.fewshot.learners.protonet import ProtoNet, ProtoNetConfig
+    >>> learner = ProtoNet(ProtoNetConfig(), open_data("biased").spec(metarl.fewshot.EpisodeShape(ways=2)))
+    >>> learner.predict(torch.zeros(4, 6), [0, 1, 0, 1], torch.zeros(3, 6)).shape
+    torch.Size([3, 2])
+    """
 
     config_class: ClassVar[type[LearnerConfig]] = ProtoNetConfig
     kinds = ("classification",)

@@ -33,7 +33,12 @@ _SQUARE, _STEPS = "square.", "steps"
 
 @dataclass(frozen=True)
 class ReptileConfig(GradientConfig):
-    """Options of Reptile."""
+    """Options of Reptile.
+
+    >>> from metarl.fewshot.learners.reptile import ReptileConfig
+    >>> ReptileConfig(inner_batch=5).test_steps
+    50
+    """
 
     inner_lr: float = 1e-3
     """Step size of the inner Adam."""
@@ -54,7 +59,14 @@ class ReptileConfig(GradientConfig):
 
 
 class Reptile(GradientLearner):
-    """Moves the initialisation towards where adaptation leads; needs no gradient through it."""
+    """Moves the initialisation towards where adaptation leads; needs no gradient through it.
+
+    >>> from metarl.fewshot.data import open_data
+    >>> from metarl.fewshot.learners.reptile import Reptile, ReptileConfig
+    >>> learner = Reptile(ReptileConfig(test_steps=5), open_data("biased").spec(metarl.fewshot.EpisodeShape(ways=2)))
+    >>> learner.predict(torch.zeros(4, 6), [0, 1, 0, 1], torch.zeros(3, 6)).shape
+    torch.Size([3, 2])
+    """
 
     config_class: ClassVar[type[LearnerConfig]] = ReptileConfig
     config: ReptileConfig

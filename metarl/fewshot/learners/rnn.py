@@ -22,7 +22,12 @@ CELLS = {"lstm": LSTM, "gru": GRU}
 
 @dataclass(frozen=True)
 class RNNConfig(MappingConfig):
-    """Options of the recurrent mapping model."""
+    """Options of the recurrent mapping model.
+
+    >>> from metarl.fewshot.learners.rnn import RNNConfig
+    >>> RNNConfig(cell="gru").units
+    256
+    """
 
     cell: Literal["lstm", "gru"] = "lstm"
     """Kind of recurrent cell."""
@@ -37,8 +42,11 @@ class RNNConfig(MappingConfig):
 class RecurrentMapping(SequenceMapping):
     """One layer of LSTM or GRU.
 
-    >>> learner = RecurrentMapping(RNNConfig(cell="gru"), data.spec(EpisodeShape(ways=5, shots=1, queries=15)))
-    >>> probabilities = learner.predict(support_x, support_y, query_x)  # [Q, N]
+    >>> from metarl.fewshot.data import open_data
+    >>> from metarl.fewshot.learners.rnn import RecurrentMapping, RNNConfig
+    >>> learner = RecurrentMapping(RNNConfig(cell="gru"), open_data("biased").spec(metarl.fewshot.EpisodeShape(ways=2)))
+    >>> learner.predict(torch.zeros(4, 6), [0, 1, 0, 1], torch.zeros(3, 6)).shape
+    torch.Size([3, 2])
     """
 
     config_class: ClassVar[type[LearnerConfig]] = RNNConfig

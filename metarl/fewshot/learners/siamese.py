@@ -35,7 +35,12 @@ and the slope, which Adam could only raise bit by bit, does not hold the embeddi
 
 @dataclass(frozen=True)
 class SiameseConfig(LearnerConfig):
-    """Options of siamese networks."""
+    """Options of siamese networks.
+
+    >>> from metarl.fewshot.learners.siamese import SiameseConfig
+    >>> SiameseConfig(by="mean").embedding
+    256
+    """
 
     embedding: int = 256
     """Size of the embedding that the twins compare."""
@@ -48,7 +53,14 @@ class SiameseConfig(LearnerConfig):
 
 
 class Siamese(Learner):
-    """The class of the support example that is most likely of the query's class."""
+    """The class of the support example that is most likely of the query's class.
+
+    >>> from metarl.fewshot.data import open_data
+    >>> from metarl.fewshot.learners.siamese import Siamese, SiameseConfig
+    >>> learner = Siamese(SiameseConfig(by="mean"), open_data("biased").spec(metarl.fewshot.EpisodeShape(ways=2)))
+    >>> learner.predict(torch.zeros(4, 6), [0, 1, 0, 1], torch.zeros(3, 6)).shape
+    torch.Size([3, 2])
+    """
 
     config_class: ClassVar[type[LearnerConfig]] = SiameseConfig
     config: SiameseConfig

@@ -21,7 +21,12 @@ from metarl.tasks import check_count
 
 @dataclass(frozen=True)
 class SNAILConfig(MappingConfig):
-    """Options of SNAIL."""
+    """Options of SNAIL.
+
+    >>> from metarl.fewshot.learners.snail import SNAILConfig
+    >>> SNAILConfig(filters=32).keys
+    32
+    """
 
     filters: int = 64
     """Filters of each dense block; 128 in the paper."""
@@ -38,8 +43,11 @@ class SNAILConfig(MappingConfig):
 class SNAIL(SequenceMapping):
     """A Simple Neural AttentIve Learner.
 
-    >>> learner = SNAIL(SNAILConfig(filters=32), data.spec(EpisodeShape(ways=5, shots=1, queries=15)))
-    >>> probabilities = learner.predict(support_x, support_y, query_x)  # [Q, N]
+    >>> from metarl.fewshot.data import open_data
+    >>> from metarl.fewshot.learners.snail import SNAIL, SNAILConfig
+    >>> learner = SNAIL(SNAILConfig(filters=32), open_data("biased").spec(metarl.fewshot.EpisodeShape(ways=2)))
+    >>> learner.predict(torch.zeros(4, 6), [0, 1, 0, 1], torch.zeros(3, 6)).shape
+    torch.Size([3, 2])
     """
 
     config_class: ClassVar[type[LearnerConfig]] = SNAILConfig

@@ -40,7 +40,12 @@ Surrogate = Literal["difference", "covariance"]
 
 @dataclass(frozen=True)
 class FairnessConfig(ObjectiveConfig):
-    """Options of group fairness; both penalties 0 train plainly and measure all the same."""
+    """Options of group fairness; both penalties 0 train plainly and measure all the same.
+
+    >>> from metarl.fewshot.objectives.fairness import FairnessConfig
+    >>> FairnessConfig(criterion="equal-opportunity").penalty_outside
+    10.0
+    """
 
     criterion: Criterion = "demographic-parity"
     """What the penalties ask for; the metrics tell of all three."""
@@ -65,7 +70,15 @@ class FairnessConfig(ObjectiveConfig):
 
 
 class Fairness(Objective):
-    """Cross-entropy and a penalty on unlike treatment of groups; needs data with groups."""
+    """Cross-entropy and a penalty on unlike treatment of groups; needs data with groups.
+
+    >>> from metarl.fewshot.data import open_data
+    >>> from metarl.fewshot.objectives.fairness import Fairness, FairnessConfig
+    >>> data = open_data("biased")
+    >>> objective = Fairness(FairnessConfig(), data.spec(data.default_shape()))
+    >>> objective.check(data.episodes("train", 1, data.default_shape(), seed=0))
+    {'empty_groups': 0.0}
+    """
 
     config_class = FairnessConfig
     config: FairnessConfig

@@ -17,11 +17,25 @@ probabilities, or values `[E, n, O]` in regression. Differentiable by parameters
 
 @dataclass(frozen=True)
 class ObjectiveConfig:
-    """Options of the plain objective: none. A subclass adds its own beside the objective."""
+    """Options of the plain objective: none. A subclass adds its own beside the objective.
+
+    >>> from metarl.fewshot.objectives.plain import ObjectiveConfig
+    >>> ObjectiveConfig()
+    ObjectiveConfig()
+    """
 
 
 class Objective:
-    """Cross-entropy in classification, the mean squared error in regression; accuracy or squared error measured."""
+    """Cross-entropy in classification, the mean squared error in regression; accuracy or squared error measured.
+
+    >>> from metarl.fewshot import Samples
+    >>> from metarl.fewshot.data import open_data
+    >>> from metarl.fewshot.objectives.plain import Objective, ObjectiveConfig
+    >>> data = open_data("biased")
+    >>> objective = Objective(ObjectiveConfig(), data.spec(data.default_shape()))
+    >>> objective.support_loss(torch.zeros(1, 2, 2), Samples(torch.zeros(1, 2, 6), torch.tensor([[0, 1]])))
+    tensor([0.6931])
+    """
 
     config_class: ClassVar[type[ObjectiveConfig]] = ObjectiveConfig
 

@@ -25,7 +25,12 @@ from metarl.tasks import check_count
 
 @dataclass(frozen=True)
 class AdversarialConfig(ObjectiveConfig):
-    """Options of adversarial querying; `attack_steps` 0 trains plainly and measures all the same."""
+    """Options of adversarial querying; `attack_steps` 0 trains plainly and measures all the same.
+
+    >>> from metarl.fewshot.objectives.robust import AdversarialConfig
+    >>> AdversarialConfig(eps=4 / 255).attack_steps
+    7
+    """
 
     eps: float = 8 / 255
     """Radius of the ball: for images in raw values, where black is 0 and white is 1; for vectors as the network sees
@@ -57,7 +62,14 @@ class AdversarialConfig(ObjectiveConfig):
 
 
 class Adversarial(Objective):
-    """The loss on attacked queries; natural and adversarial accuracy (or mse)."""
+    """The loss on attacked queries; natural and adversarial accuracy (or mse).
+
+    >>> from metarl.fewshot.data import open_data
+    >>> from metarl.fewshot.objectives.robust import Adversarial, AdversarialConfig
+    >>> data = open_data("biased")
+    >>> Adversarial(AdversarialConfig(eps=0.5), data.spec(data.default_shape())).ball.radius
+    tensor(0.5000)
+    """
 
     config_class = AdversarialConfig
     config: AdversarialConfig
@@ -111,7 +123,13 @@ class Adversarial(Objective):
 
 @dataclass(frozen=True)
 class Ball:
-    """‖x − x_0‖_∞ ≤ radius, and low ≤ x ≤ high, all as the network sees inputs: `[*shape]` or one value each."""
+    """‖x − x_0‖_∞ ≤ radius, and low ≤ x ≤ high, all as the network sees inputs: `[*shape]` or one value each.
+
+    >>> from metarl.fewshot.objectives.robust import Ball
+    >>> ball = Ball(torch.tensor(0.1), low=torch.tensor(0.0), high=torch.tensor(1.0))
+    >>> ball.project(torch.tensor([[0.7, 0.3]]), centre=torch.tensor([[0.5, 0.3]]))
+    tensor([[0.6000, 0.3000]])
+    """
 
     radius: Float[Tensor, "..."]
     low: Float[Tensor, "..."]
