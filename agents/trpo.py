@@ -14,9 +14,10 @@ Vector = Float[Tensor, "P"]
 class TrustRegion:
     """Options of a trust-region step.
 
-    >>> from metarl.agents.trpo import TrustRegion
-    >>> TrustRegion(max_kl=0.02).backtracks
-    15
+    Example:
+        >>> from metarl.agents.trpo import TrustRegion
+        >>> TrustRegion(max_kl=0.02).backtracks
+        15
     """
 
     max_kl: float = 0.01

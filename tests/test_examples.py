@@ -11,6 +11,7 @@ import torch
 
 import metarl
 from metarl import registry
+from metarl.scripts.cli import main
 
 ROOT = Path(__file__).parent.parent
 SOURCES = {
@@ -25,6 +26,7 @@ NEED_FILES = {
     f"metarl.fewshot.data.{name}" for name in ("imagenet.MiniImageNet", "imagenet.TieredImageNet", "omniglot.Omniglot")
 }
 """Examples that read data sets which have to be downloaded."""
+SLOW = {"metarl.fewshot.data.glyphs.Glyphs"}
 WITHOUT = {
     f"metarl.{name}"
     for name in (
@@ -71,7 +73,10 @@ def a_folder_and_a_registry_to_write_to(tmp_path: Path, monkeypatch: pytest.Monk
         ids.update(before[kind])
 
 
-@pytest.mark.parametrize("name", sorted(EXAMPLES.keys() - NEED_FILES))
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in sorted(EXAMPLES.keys() - NEED_FILES)],
+)
 def test_an_example_says_what_comes_out(name: str):
     output: list[str] = []
     result = doctest.DocTestRunner(verbose=False).run(EXAMPLES[name], out=output.append)
@@ -89,4 +94,13 @@ def test_every_public_class_has_an_example():
     assert len(classes) > 100
     without = classes - EXAMPLES.keys()
     assert without == WITHOUT
-    assert EXAMPLES.keys() >= NEED_FILES
+    assert EXAMPLES.keys() >= NEED_FILES | SLOW
+
+
+def test_help_shows_no_examples(capsys: pytest.CaptureFixture):
+    """The docstring of a nested options class is part of --help: its example stands under a heading `Example:`."""
+    with pytest.raises(SystemExit):
+        main(["train", "maml", "--env", "PointNavigation-v0", "--help"])
+    help_text = capsys.readouterr().out
+    assert "Options of a trust-region step." in help_text
+    assert ">>>" not in help_text

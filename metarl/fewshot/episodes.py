@@ -1,8 +1,8 @@
-"""Episodes: batches of small tasks, each a support set to learn from and a query set to be judged on.
+"""Episodes: batches of small tasks, each with a support set to learn from and a query set to be tested on.
 
-E episodes of N ways, K shots, and Q queries per way: support `[E, N·K, ...]`, query `[E, N·Q, ...]`. Within an episode
-the order of both is random and so is the class behind each label, so nothing can be read off a position. Regression has
-N = 1.
+E episodes of N ways, K shots, and Q queries per way: support `[E, N·K, ...]`, query `[E, N·Q, ...]`. Within an episode,
+the order of both sets is random, and so is the class behind each label, so positions carry no information. Regression
+has N = 1.
 """
 
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ class Samples:
     y: Shaped[Tensor, "E n *O"]
     """Labels, int64 `[E, n]` from 0 to N−1; in regression values `[E, n, O]`."""
     groups: Int[Tensor, "E n"] | None = None
-    """The protected group of each example, from 0 on, where the data know it."""
+    """The protected group of each example, counted from 0; None if the data have none."""
 
     def __getitem__(self, tasks: slice) -> "Samples":
         return Samples(self.x[tasks], self.y[tasks], None if self.groups is None else self.groups[tasks])
@@ -110,10 +110,10 @@ class TaskSpec:
 
 
 class Pool:
-    """Labelled examples that episodes are drawn from: one tensor, sorted by class, and where each class begins.
+    """Labelled examples to draw episodes from: one tensor, sorted by class, with the start of each class.
 
-    `inputs` `[n, *shape]` uint8 or float32, `labels` `[n]` any integers, `groups` `[n]` from 0 on or None; one label is
-    one class. Raises `UsageError` for NaN, labels that are not integers and lengths that differ.
+    `inputs` `[n, *shape]` are uint8 or float32, `labels` `[n]` any integers, one per class, and `groups` `[n]` counted
+    from 0, or None. Raises `UsageError` for NaN, labels that are not integers and lengths that differ.
 
     >>> from metarl.fewshot import EpisodeShape, Pool
     >>> from metarl.fewshot.preprocessing import Preprocessing
@@ -147,7 +147,7 @@ class Pool:
         self.starts = self.counts.cumsum(0) - self.counts
 
     def check(self, shape: EpisodeShape) -> None:
-        """Raises `UsageError` where there are too few classes or examples for episodes of `shape`."""
+        """Raises `UsageError` if there are too few classes or examples for episodes of `shape`."""
         if shape.ways > len(self.classes):
             raise UsageError(f"{shape.ways} ways asked for, but {self.name} has {len(self.classes)} classes")
         need = shape.shots + shape.queries
@@ -158,11 +158,11 @@ class Pool:
             )
 
     def draw(self, count: int, shape: EpisodeShape, generator: torch.Generator) -> Int[Tensor, "E N per_class"]:
-        """Where the examples of `count` episodes lie in `inputs`: N classes each, none twice, and K + Q of each class.
+        """Draws the indices into `inputs` of `count` episodes: N distinct classes each, and K + Q examples per class.
 
-        The j-th class drawn is class j of the episode: labels are permuted anew in every one.
+        The j-th class drawn gets the label j, so every episode permutes the labels anew.
         """
-        # The first N of a random order; in float64 ties, which would be broken differently elsewhere, do not occur.
+        # The first N of a random order. float64 has no ties, which platforms would break differently.
         keys = torch.rand(count, len(self.classes), generator=generator, dtype=torch.float64)
         classes = keys.topk(shape.ways).indices
         counts = self.counts[classes]
@@ -174,7 +174,7 @@ class Pool:
     def episodes(
         self, count: int, shape: EpisodeShape, preprocessing: Preprocessing, generator: torch.Generator
     ) -> Episodes:
-        """`count` episodes; one gather serves them all."""
+        """Draws `count` episodes, with one gather for all."""
         self.check(shape)
         drawn = self.draw(count, shape, generator)
         labels = torch.arange(shape.ways)[:, None].expand(shape.ways, shape.shots + shape.queries).expand_as(drawn)
@@ -193,5 +193,5 @@ class Pool:
 
 
 def episode_generator(*parts: int | str) -> torch.Generator:
-    """The generator that episodes are drawn with: on the CPU, so that a seed means the same episodes everywhere."""
+    """The generator of episodes, on the CPU, so that a seed gives the same episodes on every device."""
     return make_generator("episodes", *parts)
