@@ -1,8 +1,8 @@
 """Supervised few-shot learning: episodes, data, learners and objectives, with the inner loop of MAML-RL.
 
-    run = metarl.train(metarl.fewshot.FewShotConfig("protonet", "glyphs"))
-    learner = metarl.fewshot.load(run)
-    probabilities = learner.predict(support_x, support_y, query_x)
+run = metarl.train(metarl.fewshot.FewShotConfig("protonet", "glyphs"))
+learner = metarl.fewshot.load(run)
+probabilities = learner.predict(support_x, support_y, query_x)
 """
 
 from metarl.experiment import resume, train

@@ -88,7 +88,7 @@ class EpisodeShape:
 
 @dataclass(frozen=True)
 class TaskSpec:
-    """What a learner may know of the tasks that it will meet.
+    """What a learner knows about its tasks before it meets them.
 
     >>> from metarl.fewshot.data import open_data
     >>> spec = open_data("biased").spec(metarl.fewshot.EpisodeShape(ways=2))
@@ -98,7 +98,7 @@ class TaskSpec:
 
     kind: Kind
     shape: EpisodeShape
-    """Of the episodes at test time."""
+    """The shape of the test episodes."""
     preprocessing: Preprocessing
     outputs: int
     """N in classification, the size of a value in regression."""

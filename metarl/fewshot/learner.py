@@ -29,7 +29,7 @@ support set, or neither ("none": no such layers, or averages that are fixed afte
 
 @dataclass(frozen=True)
 class LearnerConfig:
-    """Options that every learner has; a subclass adds its own beside the learner.
+    """Options of every learner. A learner's own options are the fields of a subclass, defined next to the learner.
 
     >>> metarl.fewshot.LearnerConfig(learning_rate=1e-2).num_tasks
     4

@@ -25,7 +25,7 @@ _LINEAR = ("weight", "bias")
 
 @dataclass(frozen=True)
 class Statistics:
-    """Whose mean and variance batch normalisation uses, for each task by itself unless `running` is given.
+    """The statistics that batch normalisation uses: those of each task separately, unless `running` is given.
 
     >>> from metarl.fewshot.networks import Conv4, Statistics
     >>> network = Conv4((1, 28, 28), width=8)
@@ -35,11 +35,11 @@ class Statistics:
     """
 
     reference: int | None = None
-    """The first so many inputs of each task; all of them where None."""
+    """Use the statistics of this many first inputs of each task; of all inputs if None."""
     running: Parameters | None = None
-    """Averages over training, from `initial_statistics`, for all tasks together."""
+    """Running averages over training, for all tasks together; they start from `initial_statistics`."""
     update: bool = False
-    """Normalise by the statistics of this call, all tasks together, and move `running` towards them."""
+    """Normalise by the statistics of this call, for all tasks together, and update `running` with them."""
 
 
 DEFAULT = Statistics()
@@ -48,7 +48,7 @@ DEFAULT = Statistics()
 
 @runtime_checkable
 class Network(Protocol):
-    """A function of parameters and inputs.
+    """The interface of a network: a function of parameters and inputs.
 
     >>> from metarl.fewshot.networks import Network, ReluMLP
     >>> isinstance(ReluMLP((2, 64, 3)), Network)

@@ -84,7 +84,7 @@ class Preprocessing:
 
 
 def resize_images(images: Shaped[Tensor, "n C H W"], size: tuple[int, ...]) -> Shaped[Tensor, "n C H2 W2"]:
-    """Resizes `images` to `size` (height, width) by a triangle filter, which averages if they shrink; keeps the dtype."""
+    """Resizes `images` to `size` (height, width) by a triangle filter, which averages if they shrink; same dtype."""
     if tuple(images.shape[2:]) == tuple(size):
         return images
     parts = []

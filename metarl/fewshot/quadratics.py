@@ -76,7 +76,7 @@ class QuadraticsConfig:
 
 @dataclass(frozen=True)
 class Quadratics:
-    """B functions and where optimisation of each starts.
+    """B functions, each with a starting point of the optimisation.
 
     >>> from metarl.fewshot.quadratics import Quadratics
     >>> functions = Quadratics.draw(128, dimensions=10, generator=torch.Generator())

@@ -1,9 +1,9 @@
 """SNAIL (Mishra, Rohaninejad, Chen, Abbeel, ICLR 2018) as a few-shot learner.
 
-The sequence is the support set, pairs [x_i, y_i], and then one query [x, 0], whose features at the end give the scores
-(`SequenceMapping`); `metarl.nn.snail` has the blocks. All of them are causal, so the support set is read once, without
-queries, and each query costs one element: the result is that of E·Q whole sequences. It depends on the order of the
-support set, of which training shows random ones.
+The sequence is the support set, as pairs [x_i, y_i], followed by one query [x, 0], whose final features give the scores
+(`SequenceMapping`). `metarl.nn.snail` has the blocks. All blocks are causal, so the support set is read once, and each
+query costs one further element; the result equals that of E·Q whole sequences. Predictions depend on the order of the
+support set. Training shows random orders.
 
 Deviation: `filters` and `keys` are smaller by default than the paper's 128 and 64, to be affordable on a CPU core.
 """
@@ -60,7 +60,7 @@ class SNAIL(SequenceMapping):
         return SNAILConfig(iterations=4000, num_tasks=16, halve_every=1500, train_queries=5)
 
     def core(self, length: int) -> SNAILCore:
-        """Its convolutions see the test's whole support and a query, however much a user's own support holds."""
+        """The core for `length` elements. The reach of its convolutions is that of the test, for any `length`."""
         shape, config = self.spec.shape, self.config
         reach = shape.ways * shape.shots + 1
         return SNAILCore(self.features + self.targets, config.filters, config.keys, length, reach)
