@@ -109,7 +109,7 @@ class MappingLearner(Learner, abc.ABC):
         return lambda x: self.answer(memory, self.encode(x))
 
     def fit(self, episodes: Episodes, *, seed: int) -> dict[str, float]:
-        """Takes one step on the loss of all `readings`; one reading if nothing is embedded or the objective not plain."""
+        """Takes one step on the loss of all `readings`, or of one for vectors and for objectives that are not plain."""
         if self.encoder is None or self.config.readings == 1 or type(self.objective) is not Objective:
             return super().fit(episodes, seed=seed)
         support, query, generator = episodes.support, episodes.query, self.generator("readings", seed)

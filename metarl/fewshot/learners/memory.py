@@ -57,9 +57,9 @@ class MemoryConfig(LearnerConfig):
     num_tasks: int = 16
     """Sequences per step (E)."""
     train_shots: int | None = 9
-    """Examples of each class in a training sequence, less `train_queries`; the paper has 10 in all."""
+    """Examples of each class in a training sequence, together with `train_queries`: 10 in all in the paper."""
     train_queries: int | None = 1
-    """Further examples of each class in a training sequence, beyond `train_shots`."""
+    """Further examples of each class in a training sequence, added to `train_shots`."""
     controller: ControllerKind = "lstm"
     """Network that reads and writes the memory."""
     controller_size: int = 200

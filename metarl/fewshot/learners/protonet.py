@@ -54,7 +54,7 @@ class ProtoNet(Learner):
 
     @classmethod
     def default_config(cls, spec: TaskSpec) -> ProtoNetConfig:
-        """For images, 20-way episodes with 5 queries, and a step size that halves every 2,000 steps, as in the paper."""
+        """For images, 20-way episodes with 5 queries; the step size halves every 2,000 steps, as in the paper."""
         if len(spec.input_shape) == 3:
             ways = max(20, spec.shape.ways)
             return ProtoNetConfig(num_tasks=1, train_ways=ways, train_queries=5, halve_every=2000)
