@@ -40,7 +40,7 @@ class Window:
         self._seconds += seconds
 
     def row(self, iteration: int, env_steps: int, wall_seconds: float) -> Row:
-        """The row after `iteration`: the mean of each metric over the iterations that have it, totals, and the speed."""
+        """The row after `iteration`: means of the metrics over the iterations that have them, totals, and the speed."""
         counts = self._counts
         means = {name: total if counts[name] == 1 else total / counts[name] for name, total in self._sums.items()}
         row = {"iteration": iteration, **means, "wall_seconds": wall_seconds}

@@ -1,12 +1,12 @@
 """The run folder: creating, writing and opening it. A run folder may be moved.
 
-    config.yaml       every option, resolved; format, kind of run and package versions
-    metrics.jsonl     one object per row of metrics
-    events.out.…      the same for TensorBoard
-    checkpoints/      the last few states of the agent or learner
-    buffers/          the agent's replay buffers, if it has any
-    evaluation.json   the last evaluation
-    plots/  videos/   plots and videos
+config.yaml       every option, resolved; format, kind of run and package versions
+metrics.jsonl     one object per row of metrics
+events.out.…      the same for TensorBoard
+checkpoints/      the last few states of the agent or learner
+buffers/          the agent's replay buffers, if it has any
+evaluation.json   the last evaluation
+plots/  videos/   plots and videos
 """
 
 import importlib.metadata

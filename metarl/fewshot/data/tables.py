@@ -60,7 +60,7 @@ class OrderedPool(Pool):
 
 
 def held_out_rows(labels: Int[Tensor, "n"], name: str) -> Bool[Tensor, "n"]:
-    """The mask of the test rows: a random `TEST_SHARE` of each class, at least two rows; the same for the same `name`."""
+    """The mask of the test rows: a random `TEST_SHARE` of each class, at least two rows, that depends on `name`."""
     generator = make_generator("table rows", name)
     held_out = torch.zeros(len(labels), dtype=torch.bool)
     for label in labels.unique():

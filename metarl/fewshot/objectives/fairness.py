@@ -91,7 +91,7 @@ class Fairness(Objective):
             raise UsageError(f"favourable must be a label from 0 to {spec.shape.ways - 1}, got {config.favourable}")
 
     def check(self, episodes: Episodes) -> dict[str, float]:
-        """Raises `UsageError` without usable groups; returns `empty_groups`, the mean number of empty groups per set."""
+        """Raises `UsageError` without usable groups; returns `empty_groups`, the mean number of empty groups."""
         sets = (episodes.support, episodes.query)
         empty = [(group_counts(self._groups(samples), self.config.num_groups) == 0).sum(1) for samples in sets]
         return {"empty_groups": float(torch.cat(empty).float().mean())}
