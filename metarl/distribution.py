@@ -60,7 +60,7 @@ class TaskDistribution(abc.ABC):
 
     def all_tasks(self, split: str) -> Tasks:
         """Every task of `split` in a fixed order; raises `UsageError` if there are infinitely many."""
-        raise UsageError(f"{self.id} has infinitely many tasks: sample them")
+        raise UsageError(f"{self.id} has infinitely many tasks: use sample instead")
 
     def make_env(
         self,

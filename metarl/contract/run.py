@@ -36,7 +36,7 @@ def returned_arrays(exam: Examination) -> Iterator[str]:
         if exam.distribution.has_success:
             found |= dict.fromkeys(_array("info['success']", info.get("success"), batch, torch.bool))
         elif "success" in info:
-            found |= {"info['success']: expected none where has_success is False, found one": None}
+            found |= {"info['success']: expected none if has_success is False, found one": None}
     yield from found
 
 
@@ -218,7 +218,7 @@ def tasks_matter(exam: Examination) -> Iterator[str]:
     if differed:
         yield (
             f"set_tasks: expected other tasks to give other runs, found none in {TRIALS} trials "
-            "(where rewards are very sparse, say a larger num_tasks)"
+            "(if rewards are very sparse, use a larger num_tasks)"
         )
 
 

@@ -203,7 +203,7 @@ class Feature:
         if self.words is None:
             values = table.numbers(self.name)
             if values is None:
-                raise UsageError(f"{table.path}: column {self.name!r} has words where numbers are wanted")
+                raise UsageError(f"{table.path}: column {self.name!r} has words, but numbers are needed")
             column = torch.tensor(values, dtype=torch.float32)[:, None]
             if not column.isfinite().all():
                 raise UsageError(f"{table.path}: column {self.name!r} has numbers too large for float32")
@@ -211,7 +211,7 @@ class Feature:
         cells = table.column(self.name)
         unknown = sorted(set(cells) - set(self.words))
         if unknown:
-            raise UsageError(f"{table.path}: column {self.name!r} has the word {unknown[0]!r}, which training had not")
+            raise UsageError(f"{table.path}: column {self.name!r} has the word {unknown[0]!r}, which training did not have")
         return torch.eye(len(self.words))[[self.words.index(cell) for cell in cells]]
 
 
