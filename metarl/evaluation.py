@@ -168,12 +168,10 @@ def evaluate(
     `protocol` is `"per-task"`, in which every task counts once, or one of the family's own
     (`TaskDistribution.protocols`). Raises `UsageError` if the family does not have it.
 
-    >>> from metarl.agents.maml import MAML, MAMLConfig
-    >>> family = metarl.make("PointNavigation-v0", horizon=5)
-    >>> agent = MAML(MAMLConfig(), metarl.EnvSpec.of(family))
-    >>> evaluation = metarl.evaluate(agent, family, num_tasks=10, episodes=20, seed=1)
-    >>> evaluation.episodes_used, evaluation.returns.shape
-    ([0, 20], torch.Size([10, 2]))
+    >>> from metarl.agents.random import RandomAgent, RandomConfig
+    >>> agent = RandomAgent(RandomConfig(), metarl.EnvSpec.of(metarl.make("Bandit-v0")))
+    >>> metarl.evaluate(agent, "Bandit-v0", num_tasks=10, seed=1).returns.shape
+    torch.Size([10, 1])
     """
     if episodes is not None:
         check_count("number of episodes", episodes)

@@ -31,16 +31,14 @@ def evaluate(
 ) -> dict[str, Any]:
     """Tests `learner` on episodes of `split`; returns `accuracy` (or `mse`), its `ci95`, and how they were measured.
 
-    `shape` defaults to that of the learner's tasks. `ci95` is half the width of the 95 % interval of the mean over
-    episodes, 1.96 standard errors. `curve` has the score after each step of adaptation, `metrics` what the objective
-    measures. `report` is called with the number of episodes done.
+    `shape` defaults to the learner's. `ci95` is half the 95 % interval of the mean over episodes, 1.96 standard errors.
+    `curve` has the score after each adaptation step, `metrics` those of the objective. `report` gets the episodes done.
 
     >>> from metarl.fewshot.data import open_data
     >>> from metarl.fewshot.learners.protonet import ProtoNet, ProtoNetConfig
     >>> data = open_data("biased")
     >>> learner = ProtoNet(ProtoNetConfig(), data.spec(data.default_shape()))
-    >>> metarl.fewshot.evaluate(learner, data, episodes=10)["normalisation"]
-    'none'
+    >>> result = metarl.fewshot.evaluate(learner, data, episodes=10)
     """
     check_count("episodes", episodes)
     shape = shape or learner.spec.shape

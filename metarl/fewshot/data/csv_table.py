@@ -211,7 +211,7 @@ class Feature:
         cells = table.column(self.name)
         unknown = sorted(set(cells) - set(self.words))
         if unknown:
-            raise UsageError(f"{table.path}: column {self.name!r} has the word {unknown[0]!r}, which training did not have")
+            raise UsageError(f"{table.path}: column {self.name!r} has the word {unknown[0]!r}, unknown from training")
         return torch.eye(len(self.words))[[self.words.index(cell) for cell in cells]]
 
 
