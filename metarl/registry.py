@@ -116,7 +116,7 @@ def make(id: str, **options: Any) -> TaskDistribution:
     if callable(found) and not isinstance(found, TaskDistribution):
         found = _call(id, found, options)
     elif options:
-        raise UsageError(f"{id} is a distribution, not a factory: it takes no options")
+        raise UsageError(f"{id} is not a factory: it takes no options")
     if not isinstance(found, TaskDistribution):
         raise UsageError(f"{id} is no TaskDistribution, nor does it make one")
     return found
