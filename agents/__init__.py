@@ -1,4 +1,4 @@
-"""The built-in agents. `register` is what the entry-point group `metarl.plugins` calls."""
+"""The built-in agents. The entry-point group `metarl.plugins` calls `register`."""
 
 from metarl.registry import register_agent
 

@@ -1,4 +1,4 @@
-"""MAML for reinforcement learning (Finn et al. 2017, section 4.2, algorithm 3), with its later variants as options."""
+"""MAML for reinforcement learning (Finn et al. 2017, section 4.2, algorithm 3), with later variants as options."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -33,7 +33,12 @@ from metarl.vector_env import TaskVectorEnv
 
 @dataclass(frozen=True)
 class MAMLConfig(AgentConfig):
-    """Options of MAML."""
+    """Options of MAML.
+
+    >>> from metarl.agents.maml import MAMLConfig
+    >>> MAMLConfig(inner_lr=0.2).outer
+    'trpo'
+    """
 
     hidden: tuple[int, ...] = (64, 64)
     """Units of the policy's tanh layers."""
@@ -44,15 +49,18 @@ class MAMLConfig(AgentConfig):
     inner_lr: float = 0.1
     """Step size of the first gradient step (α)."""
     later_inner_lr: float = 0.05
-    """Step size of all further ones; half of the first, as in the paper's appendix A.2."""
+    """Step size of all later gradient steps; half of the first by default, as in the paper's appendix A.2."""
     first_order: bool = False
-    """Ignore how the inner gradient depends on the parameters."""
+    """Ignore how the inner gradient depends on the parameters (first-order MAML)."""
     discount: float = 0.99
+    """Discount of rewards (γ)."""
     gae_lambda: float = 1.0
+    """λ of generalised advantage estimation."""
     outer: Literal["trpo", "ppo", "promp"] = "trpo"
-    """Outer update: a trust region; clipped ratios; ProMP (Rothfuss et al. 2019), clipped with an inner KL penalty."""
+    """Outer update: trpo is a trust region, ppo clips likelihood ratios, promp is ProMP (Rothfuss et al. 2019), which
+    clips and adds an inner KL penalty."""
     exploration: bool = False
-    """E-MAML (Stadie et al. 2018): credit the first episodes for the returns that they made possible."""
+    """E-MAML (Stadie et al. 2018): credit the episodes before adaptation with the returns after it."""
     trust_region: TrustRegion = field(default_factory=TrustRegion)
     curvature_fraction: float = 1.0
     """Share of the episodes that the curvature of the trust region is computed from; 0.25 is much cheaper."""
@@ -61,9 +69,9 @@ class MAMLConfig(AgentConfig):
     outer_epochs: int = 5
     """Adam's steps per iteration (ppo, promp)."""
     clip: float = 0.3
-    """Of the likelihood ratio (ppo, promp)."""
+    """Clip range of the likelihood ratio (ppo, promp)."""
     inner_kl_penalty: float = 5e-4
-    """Weight of the initial policy's KL (promp)."""
+    """Weight of the KL penalty on the policy before adaptation (promp)."""
 
     def __post_init__(self) -> None:
         if not 0 < self.curvature_fraction <= 1:
@@ -73,7 +81,15 @@ class MAMLConfig(AgentConfig):
 
 
 class AdaptedPolicy(StackedPolicy):
-    """A `StackedPolicy` that knows how many gradient steps it has taken."""
+    """A `StackedPolicy` that counts the gradient steps it has taken.
+
+    >>> from metarl.agents.maml import MAML, MAMLConfig
+    >>> family = metarl.make("PointNavigation-v0", horizon=5)
+    >>> env = family.make_env(num_tasks=1, envs_per_task=20)
+    >>> env.set_tasks(family.task(goal=[0.3, 0.1]))
+    >>> MAML(MAMLConfig(), metarl.EnvSpec.of(family)).adapt(env, episodes=20).steps
+    1
+    """
 
     def __init__(self, network: PolicyNetwork, parameters: Parameters, generator: torch.Generator, steps: int = 0):
         super().__init__(network, parameters, generator)
@@ -81,7 +97,19 @@ class AdaptedPolicy(StackedPolicy):
 
 
 class MAML(Agent):
-    """Learns parameters from which one policy-gradient step on a task's own episodes goes a long way."""
+    """Learns initial parameters from which one policy-gradient step on episodes of a new task improves the policy most.
+
+    An iteration collects episodes of each task before adaptation and after each of `inner_steps` gradient steps, and
+    improves the return after adaptation by the `outer` update.
+
+    >>> from metarl.agents.maml import MAML, MAMLConfig
+    >>> family = metarl.make("PointNavigation-v0", horizon=5)
+    >>> agent = MAML(MAMLConfig(num_tasks=4), metarl.EnvSpec.of(family), seed=0)
+    >>> env = family.make_env(num_tasks=4, envs_per_task=20)
+    >>> env.set_tasks(family.sample(4, seed=0))
+    >>> agent.improve(env, seed=1)["env_steps"]  # before and after one inner step
+    800
+    """
 
     config_class = MAMLConfig
     config: MAMLConfig
@@ -107,7 +135,7 @@ class MAML(Agent):
         objective, stages = self._rollouts(env, seed)
         update = self._trust_region_update if self.config.outer == "trpo" else self._clipped_update
         losses = update(objective)
-        for trajectories in stages:  # only now: what is improved has to be the policy that acted
+        for trajectories in stages:  # after the update, which must improve the policy that acted
             self.network.scale.update(trajectories.observations, self.ranks)
         return {
             "env_steps": sum(trajectories.num_transitions for trajectories in stages),
@@ -119,7 +147,7 @@ class MAML(Agent):
         }
 
     def adapt(self, env: TaskVectorEnv, episodes: int, *, seed: int = 0, policy: Policy | None = None) -> AdaptedPolicy:
-        """One gradient step per `envs_per_task` of `episodes` (as in training), and one for what remains."""
+        """Takes one gradient step per `envs_per_task` episodes, as in training, and one for the remaining episodes."""
         generator = make_generator("maml", "adapt", seed, device=self.device)
         if policy is None:  # copies: training changes the agent's own in place
             parameters = {name: value.clone() for name, value in stack(self._initial(), env.num_tasks).items()}
@@ -139,7 +167,7 @@ class MAML(Agent):
         return AdaptedPolicy(network, parameters, generator, steps)
 
     def stages(self, episodes: int | None = None) -> list[int]:
-        """After every gradient step; by default three of them."""
+        """After every gradient step; three steps by default."""
         batch = self.config.envs_per_task
         total = 3 * batch if episodes is None else episodes
         return [*range(0, total, batch), total]
@@ -160,12 +188,12 @@ class MAML(Agent):
         load_optimizer_tensors(self.optimizer, tensors)
 
     def _learned(self) -> Parameters:
-        """All tensors of the agent but the optimizer's."""
+        """All tensors of the agent except the optimizer's."""
         scale = self.network.scale
         return self.parameters | {"scale.mean_square": scale.mean_square, "scale.count": scale.count}
 
     def _rollouts(self, env: TaskVectorEnv, seed: int) -> tuple[MetaObjective, list[Trajectories]]:
-        """Episodes before adaptation and after each inner step, and the objective that they define."""
+        """Collects episodes before adaptation and after each inner step; returns the objective that they define."""
         config = self.config
         generator = make_generator("maml", "improve", seed, device=self.device)
         parameters = stack(self._initial(), env.num_tasks)
@@ -199,7 +227,7 @@ class MAML(Agent):
         return PolicyGradient(network, batch, likelihood_ratio=self.config.outer == "promp")
 
     def _batch(self, trajectories: Trajectories, valid: Bool[Tensor, "T M N"]) -> PolicyBatch:
-        """The `valid` steps, which are whole episodes, with advantages over a baseline fitted to them."""
+        """The `valid` steps, which are complete episodes, with advantages over a baseline fitted to them."""
         advantages = self._advantages(trajectories, valid)
         assert trajectories.log_probs is not None
         return PolicyBatch(
@@ -219,7 +247,7 @@ class MAML(Agent):
             rewards,
             values,
             torch.cat([values[1:], torch.zeros_like(values[:1])]),
-            ended,  # the baseline knows the time: beyond the horizon there is no return left
+            ended,  # the baseline reads the time: beyond the horizon there is no return left
             ended,
             discount=self.config.discount,
             gae_lambda=self.config.gae_lambda,
@@ -260,7 +288,7 @@ class MAML(Agent):
         return {"surrogate_gain": losses[0] - losses[-1]}
 
     def _gradients(self, loss: Float[Tensor, ""]) -> Parameters:
-        """Of the loss of all ranks, which have as many tasks each."""
+        """The gradient of the loss over all ranks, which have the same number of tasks each."""
         values = torch.autograd.grad(loss, list(self.parameters.values()), allow_unused=True, materialize_grads=True)
         return {name: self.ranks.mean(value) for name, value in zip(self.parameters, values, strict=True)}
 
@@ -290,5 +318,5 @@ class MAML(Agent):
 
 
 def _by_task(values: Tensor) -> Tensor:
-    """`[T, M, N, ...]` as `[M, N·T, ...]`, whole episodes side by side."""
+    """`[T, M, N, ...]` as `[M, N·T, ...]`: the steps of each environment stay together."""
     return values.permute(1, 2, 0, *range(3, values.ndim)).flatten(1, 2)

@@ -1,4 +1,4 @@
-"""What MAML-RL's outer update improves: the adapted policies' performance, as a function of the initial parameters."""
+"""The objective of MAML-RL's outer update: the performance of adapted policies, as a function of initial parameters."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,7 +14,17 @@ from metarl.parallel import Ranks
 
 
 class InnerStep:
-    """A gradient step of all tasks, taken, and the Jacobian J = I − α ∇²L of its result by where it started."""
+    """A gradient step of all tasks, and the Jacobian J = I − α ∇²L of its result with respect to its start.
+
+    >>> from metarl.adaptation import stack
+    >>> from metarl.agents.meta_objective import InnerStep
+    >>> from metarl.nn.policy import PolicyBatch, PolicyGradient, PolicyNetwork
+    >>> family, zeros = metarl.make("PointNavigation-v0"), torch.zeros(3, 5)
+    >>> network = PolicyNetwork(family.observation_space, family.action_space, hidden=(64, 64))
+    >>> batch = PolicyBatch(torch.zeros(3, 5, 2), torch.zeros(3, 5, 2), zeros + 0.2, zeros == 0, zeros)
+    >>> theta = stack(network.initialize(torch.Generator()), 3)
+    >>> adapted = InnerStep(PolicyGradient(network, batch), theta, step_size=0.1).after
+    """
 
     def __init__(self, gradient: PolicyGradient, parameters: Parameters, step_size: float):
         self.gradient = gradient
@@ -24,11 +34,11 @@ class InnerStep:
         self.after = _minus(parameters, slope, step_size)
 
     def jacobian_product(self, vector: Parameters) -> Parameters:
-        """J v `[M, ...]`; J is symmetric, so this is Jᵀ v as well."""
+        """J v `[M, ...]`, which is also Jᵀ v because J is symmetric."""
         return _minus(vector, self.gradient.hessian_product(self._local, vector), self.step_size)
 
     def estimated_from(self, fraction: float) -> "InnerStep":
-        """The same step with a Jacobian computed from the first `fraction` of each task's samples."""
+        """The same step, with the Jacobian estimated from the first `fraction` of each task's samples."""
         gradient = PolicyGradient(
             self.gradient.network,
             _head_of(self.gradient.batch, fraction),
@@ -41,22 +51,34 @@ class InnerStep:
 
 @dataclass(frozen=True)
 class MetaObjective:
-    """Fixed samples of M tasks, before and after adaptation, and the losses of θ that they define."""
+    """Fixed samples of M tasks, before and after adaptation, and the losses that they define as functions of θ.
+
+    >>> from metarl.adaptation import stack
+    >>> from metarl.agents.meta_objective import InnerStep, MetaObjective
+    >>> from metarl.nn.policy import PolicyBatch, PolicyGradient, PolicyNetwork
+    >>> family, zeros = metarl.make("PointNavigation-v0"), torch.zeros(3, 5)
+    >>> network = PolicyNetwork(family.observation_space, family.action_space, hidden=(64, 64))
+    >>> batch = PolicyBatch(torch.zeros(3, 5, 2), torch.zeros(3, 5, 2), zeros + 0.2, zeros == 0, zeros)
+    >>> theta = network.initialize(torch.Generator())
+    >>> step = InnerStep(PolicyGradient(network, batch), stack(theta, 3), step_size=0.1)
+    >>> loss, phi = MetaObjective(network, [step], query=batch).loss(theta)
+    """
 
     network: PolicyNetwork
     steps: Sequence[InnerStep]
-    """The inner steps that were taken, each on the episodes taken before it."""
+    """The inner steps, each computed from the episodes collected before it."""
     query: PolicyBatch
-    """The episodes taken after adaptation."""
+    """The episodes collected after adaptation."""
     first_order: bool = False
+    """Ignore how the inner gradients depend on θ."""
     clip: float | None = None
-    """Of the likelihood ratio (PPO, ProMP); None for the plain ratio (TRPO)."""
+    """Clip range of the likelihood ratio (PPO, ProMP); None for the plain ratio (TRPO)."""
     inner_kl_penalty: float = 0.0
-    """Of the initial policy's distance from the one that took the first episodes (ProMP, eq. 13)."""
+    """Weight of the KL between the initial policy and the one that collected the first episodes (ProMP, eq. 13)."""
     exploration_weights: Float[Tensor, "M"] | None = None
-    """Of each task's first episodes: what they made possible (E-MAML); None without that term."""
+    """Credit of each task's first episodes for the return after adaptation (E-MAML); None without that term."""
     ranks: Ranks = field(default_factory=Ranks)
-    """Who has the other tasks; each rank as many as this one."""
+    """The processes with the other tasks, the same number on each rank."""
 
     @property
     def num_tasks(self) -> int:
@@ -82,7 +104,7 @@ class MetaObjective:
         return self.initial_policy_loss(parameters) - gain.sum(1).mean(), phi
 
     def initial_policy_loss(self, parameters: Parameters) -> Float[Tensor, ""]:
-        """The part of the loss that judges θ by the first episodes alone; zero for plain MAML."""
+        """The part of the loss that depends on the first episodes only; zero for plain MAML."""
         batch = self.steps[0].gradient.batch
         total = batch.weights.new_zeros(())
         if not self.inner_kl_penalty and self.exploration_weights is None:
@@ -90,7 +112,7 @@ class MetaObjective:
         phi = self.network(stack(parameters, self.num_tasks), batch.observations)
         log_ratio = self.network.head.log_prob(phi, batch.actions) - batch.log_probs
         if self.inner_kl_penalty:
-            # E_old[ρ − 1 − log ρ] is KL(old ‖ new), estimated from the samples without ever being negative.
+            # E_old[ρ − 1 − log ρ] = KL(old ‖ new): an estimate from samples that is never negative.
             total = total + self.inner_kl_penalty * batch.mean(log_ratio.exp() - 1 - log_ratio).mean()
         if self.exploration_weights is not None:
             total = total - (batch.mean(log_ratio.exp()) * self.exploration_weights).mean()
@@ -107,13 +129,24 @@ class MetaObjective:
 class LocalModel:
     """Loss, gradient and curvature of a `MetaObjective` at the θ that took its samples, without autograd.
 
-    There the likelihood ratios are 1 and the KL's gradient vanishes, so that with J_i = Π (I − α ∇²L_i), the Jacobian
-    of adaptation, and F_i the Fisher matrix of π_θ'_i
+    At this θ the likelihood ratios are 1 and the gradient of the KL vanishes. With J_i = Π (I − α ∇²L_i), the Jacobian
+    of adaptation, and F_i, the Fisher matrix of π_θ'_i, the exact derivatives are
 
-        gradient  = (1/M) Σ_i J_iᵀ ∇L_i(θ'_i)          curvature = (1/M) Σ_i J_iᵀ F_i J_i        exactly.
+        gradient  = (1/M) Σ_i J_iᵀ ∇L_i(θ'_i)          curvature = (1/M) Σ_i J_iᵀ F_i J_i
 
-    A product with the curvature costs two Hessian products of the inner loss and one Fisher product. From `fraction` of
-    each task's samples it is an estimate, at that fraction of the cost; the gradient always uses them all.
+    A product with the curvature costs two Hessian products of the inner loss and one Fisher product. With `fraction`
+    below 1 it is an estimate from that share of each task's samples, at that share of the cost. The gradient always
+    uses all samples.
+
+    >>> from metarl.adaptation import stack
+    >>> from metarl.agents.meta_objective import InnerStep, LocalModel, MetaObjective
+    >>> from metarl.nn.policy import PolicyBatch, PolicyGradient, PolicyNetwork
+    >>> family, zeros = metarl.make("PointNavigation-v0"), torch.zeros(3, 5)
+    >>> network = PolicyNetwork(family.observation_space, family.action_space, hidden=(64, 64))
+    >>> batch = PolicyBatch(torch.zeros(3, 5, 2), torch.zeros(3, 5, 2), zeros + 0.2, zeros == 0, zeros)
+    >>> theta = network.initialize(torch.Generator())
+    >>> step = InnerStep(PolicyGradient(network, batch), stack(theta, 3), step_size=0.1)
+    >>> product = LocalModel(MetaObjective(network, [step], query=batch)).curvature_product(theta)
     """
 
     def __init__(self, objective: MetaObjective, fraction: float = 1.0):
@@ -133,7 +166,7 @@ class LocalModel:
             self._fisher, self._valid = PolicyLinearization(objective.network, adapted, query.observations), query.valid
 
     def curvature_product(self, vector: Parameters) -> Parameters:
-        """H v, with H the Hessian of the mean KL of the adapted policies."""
+        """H v, where H is the Hessian of the mean KL of the adapted policies."""
         stacked = stack(vector, self.objective.num_tasks)
         for step in self.steps:
             stacked = step.jacobian_product(stacked)
@@ -150,7 +183,7 @@ def _minus(parameters: Parameters, change: Parameters, factor: float) -> Paramet
 
 
 def _head_of(batch: PolicyBatch, fraction: float) -> PolicyBatch:
-    """The first `fraction` of each task's samples, their weights scaled so that sums stay estimates of the whole's."""
+    """The first `fraction` of each task's samples, with weights scaled so that sums estimate those over all samples."""
     count = max(1, round(batch.weights.shape[1] * fraction))
     valid = batch.valid[:, :count]
     scale = batch.valid.sum(1, keepdim=True) / valid.sum(1, keepdim=True).clamp(min=1)

@@ -14,26 +14,36 @@ from metarl.parallel import Ranks
 from metarl.tasks import check_count
 
 Network = Callable[[Tensor, Tensor | None], tuple[Phi, Float[Tensor, "T b"]]]
-"""Inputs `[T, b, I]` and where memory is blank `[T, b]` (None: at the first step alone) → φ and normalised values."""
+"""Inputs `[T, b, I]`, mask of the steps with blank memory `[T, b]` (None: only the first) → φ, normalised values."""
 
 
 @dataclass(frozen=True)
 class PPOConfig(AgentConfig):
-    """Options of agents that PPO trains."""
+    """Options of agents that PPO trains.
+
+    >>> from metarl.agents.ppo import PPOConfig
+    >>> PPOConfig(clip=0.1).gae_lambda
+    0.95
+    """
 
     discount: float = 0.99
+    """Discount of rewards (γ)."""
     gae_lambda: float = 0.95
+    """λ of generalised advantage estimation."""
     lr: float = 1e-3
     """Adam's step size."""
     epochs: int = 5
-    """Passes over each iteration's experience."""
+    """Passes over the experience of an iteration."""
     minibatches: int = 4
-    """Parts that a pass cuts the columns into."""
+    """Minibatches per pass. Each holds all steps of some of the environments."""
     clip: float = 0.2
-    """Of the likelihood ratio."""
+    """Clip range of the likelihood ratio (ε)."""
     entropy_bonus: float = 0.005
+    """Weight of the policy's entropy in the loss."""
     value_weight: float = 0.5
+    """Weight of the value error in the loss."""
     max_gradient_norm: float = 0.5
+    """Norm to which longer gradients are scaled down."""
 
     def __post_init__(self) -> None:
         for name in ("epochs", "minibatches"):
@@ -44,19 +54,26 @@ class PPOConfig(AgentConfig):
 
 @dataclass(frozen=True)
 class Columns:
-    """`B` columns of `T` steps to learn from."""
+    """`B` columns of `T` steps to learn from.
+
+    >>> from metarl.agents.ppo import Columns
+    >>> zeros = torch.zeros(10, 4)
+    >>> columns = Columns(torch.zeros(10, 4, 3), None, torch.zeros(10, 4, 2), zeros, zeros, zeros, zeros == 0)
+    >>> columns.part(torch.tensor([0, 2])).inputs.shape
+    torch.Size([10, 2, 3])
+    """
 
     inputs: Float[Tensor, "T B I"]
     starts: Bool[Tensor, "T B"] | None
-    """Where memory is blank; None if that is at the first step alone."""
+    """The steps with blank memory; None if only the first step is one."""
     actions: Shaped[Tensor, "T B ..."]
     log_probs: Float[Tensor, "T B"]
-    """Of the actions under the policy that took them."""
+    """Log-probabilities of the actions under the policy that took them."""
     advantages: Float[Tensor, "T B"]
     targets: Float[Tensor, "T B"]
-    """Of the normalised value."""
+    """Targets of the normalised value."""
     valid: Bool[Tensor, "T B"]
-    """Steps that are learned from."""
+    """The steps to learn from."""
 
     def part(self, columns: Tensor) -> "Columns":
         """The chosen columns."""
@@ -65,15 +82,17 @@ class Columns:
 
 
 class PPO:
-    """Adam's steps down the clipped surrogate, the value's error and minus the entropy.
+    """Minimises the clipped surrogate, the value error and the negative entropy with Adam.
 
         L = −E[min(ρ A, clip(ρ, 1 ± ε) A)] + c_v ½ E[(V − V̂)²] − c_e E[H]     (Schulman et al. 2017, equations 7 and 9)
 
-    `after_step` is called after every optimizer step, for what a network has to put right. Deviation: the value is not
-    clipped.
+    `after_step` is called after every optimizer step, so that a network can restore its constraints. Deviation: the
+    value is not clipped.
 
-    >>> ppo = PPO(config, network.parameters())
-    >>> metrics = ppo.update(evaluate, network.head, columns, generator)
+    >>> from metarl.agents.ppo import PPO, PPOConfig
+    >>> ppo = PPO(PPOConfig(lr=3e-4), torch.nn.Linear(3, 2), ranks=metarl.Ranks())
+    >>> ppo.optimizer.param_groups[0]["lr"]
+    0.0003
     """
 
     def __init__(
@@ -91,7 +110,7 @@ class PPO:
         self.optimizer = torch.optim.Adam(self.parameters, lr=config.lr, eps=1e-5)
 
     def update(self, network: Network, head: Head, columns: Columns, generator: torch.Generator) -> dict[str, float]:
-        """All epochs; returns `policy_loss`, `value_loss`, `entropy`, `kl` and `clipped`, means over minibatches."""
+        """Runs all epochs; returns `policy_loss`, `value_loss`, `entropy`, `kl`, `clipped`, means over minibatches."""
         count = columns.valid.shape[1]
         history = []
         for _ in range(self.config.epochs):

@@ -1,4 +1,4 @@
-"""The floor that every learner has to rise above: uniformly random actions."""
+"""The baseline that every learner has to beat: uniformly random actions."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,11 +17,22 @@ from metarl.vector_env import TaskVectorEnv
 
 @dataclass(frozen=True)
 class RandomConfig(AgentConfig):
-    """Options of the random agent."""
+    """Options of the random agent.
+
+    >>> from metarl.agents.random import RandomConfig
+    >>> RandomConfig(num_tasks=5).envs_per_task
+    20
+    """
 
 
 class RandomPolicy(Policy):
-    """Actions uniform over the action space; a box without bounds is taken as [-1, 1]."""
+    """Acts uniformly over the action space. An unbounded dimension of a box is taken as [-1, 1].
+
+    >>> from metarl.agents.random import RandomPolicy
+    >>> policy = RandomPolicy(metarl.make("PointNavigation-v0").action_space, torch.Generator())
+    >>> policy.act(torch.zeros(20, 10, 2)).actions.abs().max() <= 0.1
+    tensor(True)
+    """
 
     def __init__(self, action_space: gym.spaces.Space, generator: torch.Generator):
         self.generator = generator
@@ -43,7 +54,14 @@ class RandomPolicy(Policy):
 
 
 class RandomAgent(Agent):
-    """Learns nothing and adapts to nothing."""
+    """Acts at random; neither learns nor adapts.
+
+    >>> from metarl.agents.random import RandomAgent, RandomConfig
+    >>> family = metarl.make("PointNavigation-v0", horizon=5)
+    >>> agent = RandomAgent(RandomConfig(), metarl.EnvSpec.of(family))
+    >>> metarl.evaluate(agent, family, num_tasks=10).episodes_used
+    [0]
+    """
 
     config_class = RandomConfig
 

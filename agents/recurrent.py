@@ -1,4 +1,4 @@
-"""The recurrent actor-critic of RL²: what it sees, what it remembers, how it acts."""
+"""The recurrent actor-critic of RL²: its inputs, its memory and its policy."""
 
 import copy
 import math
@@ -25,8 +25,8 @@ CoreName = Literal["gru", "lstm", "snail"]
 def make_core(name: CoreName, inputs: int, hidden: int, trial_length: int) -> SequenceCore:
     """A GRU or an LSTM of `hidden` units, or a SNAIL that remembers the `trial_length` steps of a trial.
 
-    SNAIL has a quarter of `hidden` filters in each of its many dense blocks, and an eighth, a half and all of `hidden`
-    as sizes of its attentions' keys.
+    The dense blocks of SNAIL have `hidden` / 4 filters each; the keys of its attentions have the sizes `hidden` / 8,
+    `hidden` / 2 and `hidden`.
     """
     if name == "snail":
         return SNAILCore(inputs, filters=max(1, hidden // 4), keys=max(2, hidden // 8), length=trial_length)
@@ -36,10 +36,18 @@ def make_core(name: CoreName, inputs: int, hidden: int, trial_length: int) -> Se
 class RecurrentActorCritic(nn.Module):
     """A recurrent core over [o, a₋₁, r₋₁, ended₋₁] with a policy and a value on top (Duan et al. 2016, section 2.2).
 
-    Observations and rewards are normalised by running statistics; the value is in units of the running standard
-    deviation of returns, and its last layer is rescaled whenever those move (van Hasselt et al. 2016, PopArt). The
-    logarithm of the standard deviation is kept within `LOG_STD_RANGE` by `keep_in_range` after each optimizer step.
-    `trial_length` is the number of steps in a trial: a SNAIL core refuses longer ones.
+    Observations and rewards are normalised by running statistics. The value is in units of the running standard
+    deviation of returns, and its last layer is rescaled whenever the statistics change (van Hasselt et al. 2016,
+    PopArt). `keep_in_range` keeps the logarithm of the policy's standard deviation within `LOG_STD_RANGE` after each
+    optimizer step. `trial_length` is the number of steps in a trial: a SNAIL core refuses longer ones.
+
+    >>> from metarl.agents.recurrent import RecurrentActorCritic
+    >>> family = metarl.make("Bandit-v0", arms=5)
+    >>> network = RecurrentActorCritic(family.observation_space, family.action_space, 32, 1.0, trial_length=20)
+    >>> network.initialize(torch.Generator())
+    >>> (logits,), values, state = network(torch.zeros(20, 3, 1 + 5 + 2))
+    >>> logits.shape, values.shape
+    (torch.Size([20, 3, 5]), torch.Size([20, 3]))
     """
 
     def __init__(
@@ -77,7 +85,7 @@ class RecurrentActorCritic(nn.Module):
 
     @torch.no_grad()
     def keep_in_range(self) -> None:
-        """Moves `log_std` back into its range. Clamping it where it is used would take its gradient away outside."""
+        """Moves `log_std` back into its range. Clamping it in the forward pass would set its gradient to 0 outside."""
         self.log_std.clamp_(*LOG_STD_RANGE)
 
     def inputs(
@@ -88,14 +96,14 @@ class RecurrentActorCritic(nn.Module):
         ended: Bool[Tensor, "..."],
         first: Bool[Tensor, "..."],
     ) -> Float[Tensor, "... I"]:
-        """What the core reads: the observation and what came of the action before it; zeros for that where `first`."""
+        """What the core reads: the observation, and the last action with its outcome, which is zero if `first`."""
         reward = self.reward_norm(rewards[..., None])
         before = torch.cat([self.head.features(actions), reward, ended[..., None].float()], dim=-1)
         before = before.masked_fill(first[..., None], 0.0)
         return torch.cat([self.observation_norm(observations), before], dim=-1)
 
     def trial_inputs(self, trajectories: Trajectories) -> Float[Tensor, "T M N I"]:
-        """`inputs` for trajectories whose columns are one trial after another."""
+        """`inputs` for trajectories in which each environment runs one trial after another."""
 
         def shifted(values: Tensor) -> Tensor:
             return torch.cat([values[:1], values[:-1]])  # the first of a trial is hidden
@@ -106,25 +114,25 @@ class RecurrentActorCritic(nn.Module):
     def forward(
         self, inputs: Float[Tensor, "T B I"], starts: Bool[Tensor, "T B"] | None = None
     ) -> tuple[Phi, Float[Tensor, "T B"], State]:
-        """φ of the action distribution and the normalised value at every step, and what is remembered at the end.
+        """φ of the action distribution and the normalised value at every step, and the state after the last step.
 
-        Memory is blank at the first step and before each one in `starts`.
+        Memory is blank at the first step and at each step in `starts`.
         """
         features, state = self.core.sequence(dict(self.core_parameters), inputs, None, starts)
         return self.phi(features), self.critic(features)[..., 0], state
 
     def phi(self, features: Float[Tensor, "... H"]) -> Phi:
-        """φ of the action distribution, from what the core answers."""
+        """φ of the action distribution, from the outputs of the core."""
         output = self.actor(features)
         return (output, self.log_std.expand(*[1] * (output.ndim - 1), -1)) if self.head.scale_size else (output,)
 
     def denormalize(self, values: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-        """Normalised values as returns."""
+        """Converts normalised values to returns."""
         return values * self.return_norm.std + self.return_norm.mean
 
     @torch.no_grad()
     def update_return_norm(self, returns: Float[Tensor, "..."], valid: Bool[Tensor, "..."]) -> None:
-        """Takes in `returns` and rescales the value's last layer so that `denormalize` of it stays what it was."""
+        """Adds `returns` and rescales the last layer of the value, so that denormalised values do not change."""
         mean, std = self.return_norm.mean.clone(), self.return_norm.std
         self.return_norm.update(returns[..., None], valid)
         self.critic.weight.mul_((std / self.return_norm.std)[:, None])
@@ -133,10 +141,18 @@ class RecurrentActorCritic(nn.Module):
 
 @dataclass(frozen=True)
 class Memory:
-    """What a recurrent policy knows of `M · N` trials between two steps."""
+    """The memory of a recurrent policy between two steps of `M · N` trials: core state and last transition.
+
+    >>> from metarl.agents.recurrent import Memory
+    >>> no = torch.zeros(2, dtype=torch.bool)
+    >>> one = Memory((torch.zeros(2, 8),), torch.zeros(2, 1), torch.zeros(2), ended=no, first=~no)
+    >>> other = Memory((torch.ones(2, 8),), torch.ones(2, 1), torch.ones(2), ended=no, first=no)
+    >>> one.chosen(torch.tensor([True, False]), other).reward
+    tensor([0., 1.])
+    """
 
     hidden: State
-    """What the core remembers, each tensor `[M · N, ...]`."""
+    """The state of the core, each tensor `[M · N, ...]`."""
     action: Shaped[Tensor, "B ..."]
     reward: Float[Tensor, "B"]
     ended: Bool[Tensor, "B"]
@@ -150,7 +166,15 @@ class Memory:
 
 
 class RecurrentPolicy(Policy):
-    """Acts by a `RecurrentActorCritic`, from `memory` on, or blank."""
+    """Acts with a `RecurrentActorCritic`, starting from `memory` or from a blank one.
+
+    >>> from metarl.agents.recurrent import RecurrentActorCritic, RecurrentPolicy
+    >>> family = metarl.make("Bandit-v0", arms=5)
+    >>> network = RecurrentActorCritic(family.observation_space, family.action_space, 32, 1.0, trial_length=20)
+    >>> network.initialize(torch.Generator())
+    >>> RecurrentPolicy(network, torch.Generator()).act(torch.zeros(3, 4, 1)).actions.shape
+    torch.Size([3, 4])
+    """
 
     def __init__(self, network: RecurrentActorCritic, generator: torch.Generator, memory: Memory | None = None):
         self.network = network
@@ -187,11 +211,11 @@ class RecurrentPolicy(Policy):
         self.memory = self._blank(self.memory.reward).chosen(mask.flatten(), self.memory)
 
     def fork(self) -> "RecurrentPolicy":
-        """Shares the network, which acting does not change, and the memory, which is replaced and never written to."""
+        """A copy that shares the network, which acting does not change, and the memory, which is never written to."""
         return RecurrentPolicy(self.network, copy.deepcopy(self.generator), self.memory)
 
     def _blank(self, like: Float[Tensor, "B ..."]) -> Memory:
-        """The memory of a trial that has not begun, for as many environments as `like` has rows."""
+        """A blank memory for as many environments as `like` has rows."""
         head, zeros = self.network.head, like.new_zeros(len(like))
         action = (
             zeros.long() + head.start if isinstance(head, CategoricalHead) else like.new_zeros(len(like), head.size)

@@ -26,16 +26,21 @@ STEPS_PER_ITERATION = 20_000
 
 @dataclass(frozen=True)
 class RL2Config(PPOConfig):
-    """Options of RL²."""
+    """Options of RL².
+
+    >>> from metarl.agents.rl2 import RL2Config
+    >>> RL2Config(episodes_per_trial=3).core
+    'gru'
+    """
 
     envs_per_task: int = 1
-    """Environments per task (N); each lives through one trial after another."""
+    """Environments per task (N). Each runs one trial after another."""
     episodes_per_trial: int = 2
-    """Episodes of one task that the recurrent state lives through."""
+    """Episodes per trial, across which the recurrent state is kept."""
     core: CoreName = "gru"
-    """What remembers: a GRU, an LSTM, or a SNAIL, which reads no trial longer than those of training."""
+    """Recurrent core: gru, lstm or snail. snail refuses trials longer than those of training."""
     hidden: int = 128
-    """Its units; SNAIL's last keys, and four times its filters."""
+    """Units of the core. For snail, the size of the last keys and four times the number of filters."""
     initial_std: float = 1.0
     """Standard deviation of the untrained Gaussian policy."""
 
@@ -46,15 +51,20 @@ class RL2Config(PPOConfig):
 
 
 class RL2(Agent):
-    """PPO (Schulman et al. 2017) over whole trials.
+    """A recurrent policy trained by PPO (Schulman et al. 2017) over whole trials.
 
-    The recurrent state survives the ends of episodes inside a trial and is blank at its start. Returns and advantages
-    run over the whole trial, across episodes, and end with it; a trial is over when its last episode is. An iteration
-    takes as many steps as `episodes_per_trial` whole episodes have: if episodes end early, an environment begins trial
-    after trial of its task, and only the last, unfinished one is not learned from.
+    The recurrent state is blank at the start of a trial and kept across the episodes of the trial. Returns and
+    advantages run over the whole trial, across episodes. A trial ends with the last of its `episodes_per_trial`
+    episodes. An iteration takes `episodes_per_trial` times the horizon in steps. If episodes end early, an environment
+    starts further trials of its task, and only the last, unfinished trial is not used.
 
-    >>> config = metarl.TrainConfig(agent="rl2", env="Bandit-v0", agent_options={"episodes_per_trial": 1})
-    >>> agent = metarl.load_agent(metarl.train(config))
+    >>> from metarl.agents.rl2 import RL2, RL2Config
+    >>> family = metarl.make("Bandit-v0", arms=5, pulls=10)
+    >>> agent = RL2(RL2Config(num_tasks=4, episodes_per_trial=1), metarl.EnvSpec.of(family), seed=0)
+    >>> env = family.make_env(num_tasks=4)
+    >>> env.set_tasks(family.sample(4, seed=0))
+    >>> agent.improve(env, seed=1)["env_steps"]
+    40
     """
 
     config_class = RL2Config
@@ -84,7 +94,7 @@ class RL2(Agent):
 
     @classmethod
     def default_config(cls, spec: EnvSpec) -> RL2Config:
-        """As many tasks as make an iteration about 20,000 steps long, at least 16 and at most 1,000."""
+        """The number of tasks that makes an iteration about 20,000 steps long, at least 16 and at most 1,000."""
         tasks = STEPS_PER_ITERATION // (spec.horizon * RL2Config.episodes_per_trial)
         return RL2Config(num_tasks=min(max(tasks, 16), 1000))
 
@@ -107,7 +117,7 @@ class RL2(Agent):
     def adapt(
         self, env: TaskVectorEnv, episodes: int, *, seed: int = 0, policy: Policy | None = None
     ) -> RecurrentPolicy:
-        """Lives through `episodes` episodes; every environment of `env` is a trial of its own."""
+        """Runs `episodes` episodes, which fill the memory. Every environment of `env` is a separate trial."""
         generator = make_generator("rl2", "adapt", seed, device=self.device)
         if policy is None:
             learner = RecurrentPolicy(copy.deepcopy(self.network), generator)  # training changes the agent's own
@@ -119,7 +129,7 @@ class RL2(Agent):
         return learner
 
     def stages(self, episodes: int | None = None) -> list[int]:
-        """After every episode; by default as many as a trial has."""
+        """After every episode; by default, every stage of a training trial."""
         return list(range(self.config.episodes_per_trial if episodes is None else episodes + 1))
 
     def state(self) -> tuple[Mapping[str, Tensor], Mapping[str, Any]]:
@@ -140,13 +150,13 @@ class RL2(Agent):
         """PPO over the complete trials of one iteration."""
         columns = self._columns(trajectories, valid)
         metrics = self.ppo.update(self._evaluate, self.network.head, columns, generator)
-        # Only now: the policy that is improved has to be the one that acted.
+        # After the update, which must improve the policy that acted.
         self.network.observation_norm.update(trajectories.observations, valid)
         self.network.reward_norm.update(trajectories.rewards[..., None], valid)
         return metrics
 
     def _columns(self, trajectories: Trajectories, valid: Bool[Tensor, "T M N"]) -> Columns:
-        """The environments' columns of trials, with advantages and targets over whole trials."""
+        """One column of trials per environment, with advantages and targets over whole trials."""
         network, config = self.network, self.config
         starts = trajectories.trial_starts.flatten(1)
         columns = valid.flatten(1)

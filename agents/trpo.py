@@ -12,22 +12,32 @@ Vector = Float[Tensor, "P"]
 
 @dataclass(frozen=True)
 class TrustRegion:
-    """How far, and how carefully, a step may go."""
+    """Options of a trust-region step.
+
+    Example:
+        >>> from metarl.agents.trpo import TrustRegion
+        >>> TrustRegion(max_kl=0.02).backtracks
+        15
+    """
 
     max_kl: float = 0.01
+    """Largest mean KL divergence of a step."""
     cg_iterations: int = 10
+    """Conjugate-gradient iterations for the direction."""
     cg_damping: float = 1e-5
+    """Multiple of the identity added to the curvature."""
     backtracks: int = 15
+    """Step lengths to try."""
     backtrack_ratio: float = 0.8
+    """Ratio of each step length to the one before."""
 
 
 def conjugate_gradient(
     product: Callable[[Tensor], Tensor], b: Float[Tensor, "P"], *, iterations: int, tolerance: float = 1e-10
 ) -> tuple[Float[Tensor, "P"], Float[Tensor, "P"]]:
-    """x with A x = b, and the A x reached, for a symmetric positive definite A given by `product(x)` = A x.
+    """Solves A x = b for a symmetric positive definite A, given `product(x)` = A x; returns x and the A x reached.
 
-    The method of Hestenes and Stiefel (1952).
-    Ends after `iterations`, or once |b − A x|² is below `tolerance`.
+    The method of Hestenes and Stiefel (1952). Stops after `iterations`, or once |b − A x|² is below `tolerance`.
     """
     x = torch.zeros_like(b)
     residual, direction = b.clone(), b.clone()
@@ -46,13 +56,26 @@ def conjugate_gradient(
 
 @dataclass(frozen=True)
 class TrustRegionStep:
-    """What a step did."""
+    """The result of `trust_region_step`.
+
+    >>> from metarl.agents.trpo import TrustRegion, trust_region_step
+    >>> step = trust_region_step(
+    ...     TrustRegion(max_kl=0.1),
+    ...     torch.ones(1),
+    ...     gradient=torch.ones(1),
+    ...     curvature=lambda v: v,
+    ...     evaluate=lambda x: (float(x), float((x - 1).square() / 2)),
+    ...     loss=1.0,
+    ... )
+    >>> step.accepted, step.kl <= 0.1
+    (True, True)
+    """
 
     parameters: Vector
     loss: float
     kl: float
     backtracks: int
-    """Shortenings before the step was accepted; equal to `TrustRegion.backtracks` where none was."""
+    """How often the step was shortened before it was accepted; `TrustRegion.backtracks` if no step was."""
     accepted: bool
 
 
@@ -64,10 +87,10 @@ def trust_region_step(
     evaluate: Callable[[Vector], tuple[float, float]],
     loss: float,
 ) -> TrustRegionStep:
-    """The longest of the backtracked natural-gradient steps that lowers the loss within the trust region.
+    """Takes the longest backtracked natural-gradient step that lowers the loss within the trust region.
 
-    `curvature` multiplies by the Hessian of the mean KL at `parameters`; `evaluate` returns the loss and the mean KL of
-    other parameters; `loss` is that of `parameters`, which are kept if no step is accepted.
+    `curvature` multiplies a vector by the Hessian of the mean KL at `parameters`. `evaluate` returns the loss and the
+    mean KL of other parameters. `loss` is the loss of `parameters`, which are kept if no step is accepted.
     """
 
     def damped(vector: Vector) -> Vector:

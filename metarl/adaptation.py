@@ -16,12 +16,12 @@ Gradient = Callable[[Parameters], Parameters]
 
 
 def stack(parameters: Parameters, num_tasks: int) -> Parameters:
-    """The same parameters for every task: `[...]` becomes `[M, ...]`, a view that gradients flow back through."""
+    """The same parameters for every task: `[...]` becomes `[M, ...]`, a view. Gradients flow back through it."""
     return {name: value.expand(num_tasks, *value.shape) for name, value in parameters.items()}
 
 
 def gradient_of(loss: Callable[[Parameters], Float[Tensor, "M"]]) -> Gradient:
-    """The gradient of any per-task loss by autograd. Tasks must not interact: task i's loss reads row i alone."""
+    """The gradient of any per-task loss, by autograd. Tasks must not interact: the loss of task i reads row i only."""
 
     def gradient(parameters: Parameters) -> Parameters:
         tracked = torch.is_grad_enabled() and any(value.requires_grad for value in parameters.values())
@@ -42,7 +42,7 @@ def adapt(
     *,
     first_order: bool = False,
 ) -> Parameters:
-    """One gradient step of all tasks for each entry of `gradients`, from stacked `parameters` `[M, ...]`.
+    """Takes one gradient step of all tasks for each entry of `gradients`, from stacked `parameters` `[M, ...]`.
 
     `first_order` cuts the derivative through the gradients (Finn et al. 2017, section 5.2), so that ∂θ'/∂θ = 1.
     """

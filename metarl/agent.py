@@ -1,4 +1,4 @@
-"""What the core asks of an agent: to learn from tasks, to adapt to tasks, to be saved and loaded."""
+"""The interface of an agent: it learns from tasks, adapts to tasks, and can be saved and loaded."""
 
 import abc
 from collections.abc import Mapping
@@ -19,17 +19,25 @@ from metarl.vector_env import TaskVectorEnv
 
 @dataclass(frozen=True)
 class AgentConfig:
-    """Options that every agent has; a subclass adds its own beside the agent."""
+    """Options of every agent. An agent's own options are the fields of a subclass, defined next to the agent.
+
+    >>> metarl.AgentConfig(num_tasks=40).envs_per_task
+    20
+    """
 
     num_tasks: int = 20
     """Tasks per iteration (M)."""
     envs_per_task: int = 20
-    """Environments, and so episodes at a time, per task (N)."""
+    """Environments per task (N). Each runs one episode at a time."""
 
 
 @dataclass(frozen=True)
 class EnvSpec:
-    """What an agent may know of the environments that it will meet."""
+    """What an agent knows about its environments before it meets them: spaces and horizon.
+
+    >>> metarl.EnvSpec.of(metarl.make("PointNavigation-v0", horizon=5)).horizon
+    5
+    """
 
     observation_space: gym.spaces.Box
     action_space: gym.spaces.Box | gym.spaces.Discrete
@@ -43,11 +51,12 @@ class EnvSpec:
 class Agent(abc.ABC):
     """A meta-learner (or a baseline) on `device`, initialised from `seed`.
 
-    All randomness of `improve` and `adapt` comes from the seed they are given, so a run that goes on from a saved
-    `state` (and `buffers`) goes on exactly. `ranks` are the processes that train it together.
+    All randomness of `improve` and `adapt` comes from the seed they are given, so a run resumed from a saved `state`
+    (and `buffers`) continues exactly. `ranks` are the processes that train the agent together.
 
+    >>> config = metarl.TrainConfig(agent="random", env="PointNavigation-v0", iterations=1)
+    >>> agent = metarl.load_agent(metarl.train(config, progress=False))
     >>> distribution = metarl.make("PointNavigation-v0")
-    >>> agent = metarl.load_agent("runs/maml")
     >>> env = distribution.make_env(num_tasks=1, envs_per_task=20)
     >>> env.set_tasks(distribution.task(goal=[0.3, -0.2]))
     >>> policy = agent.adapt(env, episodes=20)
@@ -71,49 +80,50 @@ class Agent(abc.ABC):
 
     @classmethod
     def default_config(cls, spec: EnvSpec) -> AgentConfig:
-        """The options that suit environments like `spec` if the user names none."""
+        """The options for environments like `spec` that apply unless the user gives others."""
         return cls.config_class()
 
     def task_source(self, distribution: TaskDistribution, *, seed: int) -> TaskSource:
-        """Where its training tasks come from: fresh ones of the train split in every iteration.
+        """The source of the training tasks: by default, fresh tasks of the train split in every iteration.
 
-        An agent that keeps something for each task returns a `TaskList` instead and reads `env.tasks.ids`.
+        An agent that stores something for each task returns a `TaskList` instead and reads `env.tasks.ids`.
         """
         return FreshTasks(distribution.sample)
 
     @abc.abstractmethod
     def improve(self, env: TaskVectorEnv, *, seed: int) -> dict[str, int | float]:
-        """One training iteration on the tasks that `env` runs; returns its metrics.
+        """Does one training iteration on the tasks that `env` runs; returns its metrics.
 
-        `env_steps` (steps taken) and `return_mean` (mean undiscounted return per episode, after adaptation) are always
-        among them.
+        The metrics always include `env_steps` (steps taken) and `return_mean` (mean undiscounted return per episode,
+        after adaptation).
         """
 
     @abc.abstractmethod
     def adapt(self, env: TaskVectorEnv, episodes: int, *, seed: int = 0, policy: Policy | None = None) -> Policy:
-        """A policy for exactly the tasks that `env` runs, after `episodes` more whole episodes of each of them.
+        """Adapts to the tasks that `env` runs with `episodes` more whole episodes of each; returns the adapted policy.
 
-        Episodes have the horizon of `env`, whatever the agent was trained at. Without `policy` the agent starts from
-        what it has meta-learned; `policy`, an earlier result for the same tasks and the same `env`, is adapted further
-        and left as it was. The result depends on nothing that happens to the agent later; with 0 episodes it is the
-        unadapted policy. To measure it without teaching it, use `policy.fork()` with `collect`.
+        Episodes have the horizon of `env`, even if the agent was trained with another one. Without `policy`, adaptation
+        starts from what the agent has meta-learned. With `policy`, an earlier result for the same tasks and the same
+        `env`, it continues from there and leaves `policy` unchanged. With 0 episodes the result is the unadapted
+        policy. Later training does not change the result. To measure the result without changing it, run
+        `policy.fork()` with `collect`.
         """
 
     def stages(self, episodes: int | None = None) -> list[int]:
-        """Budgets of test episodes, from 0 to `episodes`, after which adaptation is worth measuring.
+        """The numbers of test episodes, from 0 to `episodes`, after which to measure the adapted policy.
 
-        `None` stands for the budget that the agent was trained for.
+        `None` means the number of episodes that the agent was trained for.
         """
         return [0] if episodes is None else list(range(episodes + 1))
 
     @abc.abstractmethod
     def state(self) -> tuple[Mapping[str, Tensor], Mapping[str, Any]]:
-        """All that `improve` changes but the buffers: tensors, and values for JSON. A copy, and small."""
+        """Everything that `improve` changes, except the buffers: tensors, and values for JSON. A small copy."""
 
     @abc.abstractmethod
     def load_state(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
-        """Restores what `state` returned; raises `UsageError` if it is not of this agent."""
+        """Restores what `state` returned; raises `UsageError` if it belongs to another agent."""
 
     def buffers(self) -> Mapping[str, ReplayBuffer]:
-        """The large rest of what `improve` changes, by name; the run folder keeps them by what each iteration adds."""
+        """The replay buffers that `improve` fills, by name. The run folder stores the rows that each iteration adds."""
         return {}

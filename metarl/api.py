@@ -1,4 +1,4 @@
-"""The public names of metarl, in one place: `import metarl` offers all of them."""
+"""The public names of metarl in one place. `import metarl` provides all of them."""
 
 from metarl.agent import Agent, AgentConfig, EnvSpec
 from metarl.contract import check_distribution

@@ -1,4 +1,4 @@
-"""Torch devices by name, with one clear line if one is not there, and constants that are copied to them once."""
+"""Torch devices by name, with a clear error for a missing one, and constants that are copied to a device once."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from metarl.errors import UsageError
 
 
 def resolve_device(device: torch.device | str) -> torch.device:
-    """`device` as a `torch.device`; raises `UsageError` where it is unknown or not on this machine."""
+    """`device` as a `torch.device`; raises `UsageError` if it is unknown or this machine lacks it."""
     try:
         resolved = torch.device(device)
     except RuntimeError:
@@ -26,12 +26,14 @@ def resolve_device(device: torch.device | str) -> torch.device:
 
 
 class Constant:
-    """Fixed numbers as a tensor on whatever device and of whatever type they are needed, copied there once.
+    """Fixed numbers as a tensor of any device and dtype, copied there once.
 
-    A copy from the host's memory makes a GPU wait, every time: a step loop must not make one.
+    Every copy from host memory makes a GPU wait, so a step loop must not make any.
 
+    >>> from metarl.devices import Constant
     >>> centre = Constant([0.0, 1.0])
-    >>> centre.like(torch.zeros(3, device="cuda"))
+    >>> centre.like(torch.zeros(3, dtype=torch.float64))
+    tensor([0., 1.], dtype=torch.float64)
     """
 
     def __init__(self, values: Any):
@@ -39,7 +41,7 @@ class Constant:
         self._copies = {(first.device, first.dtype): first.clone()}
 
     def like(self, other: Tensor) -> Tensor:
-        """The numbers on the device and of the type of `other`."""
+        """The numbers on the device of `other`, with its dtype."""
         key = (other.device, other.dtype)
         if key not in self._copies:
             first = next(iter(self._copies.values()))

@@ -1,4 +1,4 @@
-"""Task distributions: families of related environments, and the splits that their tasks are drawn from."""
+"""Task distributions: families of related environments, with train and test splits of their tasks."""
 
 import abc
 from collections.abc import Mapping
@@ -19,34 +19,39 @@ from metarl.vector_env import TaskVectorEnv
 
 
 class TaskDistribution(abc.ABC):
-    """A family of related environments, one per task, and the splits that its tasks are drawn from.
+    """A family of related environments, one per task, with a train and a test split of the tasks.
 
-    A family of one's own sets the attributes below and implements `_sample` and `_make_env`; one with finitely many
-    tasks implements `all_tasks` instead of `_sample`. `metarl.check_distribution` tests the result.
+    A subclass sets the attributes below and implements `_sample` and `_make_env`. If its tasks are finitely many, it
+    implements `all_tasks` instead of `_sample`. `metarl.check_distribution` checks the result.
+
+    >>> distribution = metarl.make("PointNavigation-v0", horizon=50)
+    >>> tasks = distribution.sample(40, split="test", seed=0)
+    >>> env = distribution.make_env(num_tasks=40, envs_per_task=20, seed=0)
+    >>> env.set_tasks(tasks)
     """
 
     id: str
-    """The registered name, or any name where the distribution is not registered."""
+    """The registered name, or any name if the distribution is not registered."""
     observation_space: gym.spaces.Box
-    """Of one environment, flat: shape `[D]`."""
+    """The observations of one environment, flat: shape `[D]`."""
     action_space: gym.spaces.Box | gym.spaces.Discrete
-    """Of one environment: a box of shape `[A]` or a discrete space."""
+    """The actions of one environment: a box of shape `[A]` or a discrete space."""
     task_space: Mapping[str, gym.spaces.Box]
     """Name, shape, dtype and range of each parameter of one task."""
     horizon: int
     """Steps after which an episode is truncated."""
     backends: tuple[str, ...]
-    """What can step it, preferred first."""
+    """The backends that can step the environments, preferred first."""
     has_success = False
     """Whether `info` carries `success`."""
     protocols: Mapping[str, Protocol] = MappingProxyType({"per-task": per_task})
-    """How adapted policies are measured, by name; a family adds its own."""
+    """Evaluation protocols by name. A family may add its own."""
 
     def sample(self, num_tasks: int, *, split: str = "train", seed: int) -> Tasks:
-        """`num_tasks` tasks of `split`, a pure function of the distribution and the arguments.
+        """Draws `num_tasks` tasks of `split`: a pure function of the distribution and the arguments.
 
-        Where the tasks are finitely many, none comes twice before each has come once. Raises `UsageError` for a count
-        below one or an unknown split.
+        If the tasks are finitely many, none is repeated before each has been drawn once. Raises `UsageError` for a
+        count below one or an unknown split.
         """
         check_count("number of tasks", num_tasks)
         check_split(split)
@@ -54,8 +59,8 @@ class TaskDistribution(abc.ABC):
         return Tasks(self._sample(num_tasks, split, generator))
 
     def all_tasks(self, split: str) -> Tasks:
-        """Every task of `split` in a fixed order; raises `UsageError` where they are not finitely many."""
-        raise UsageError(f"{self.id} has infinitely many tasks: sample them")
+        """Every task of `split` in a fixed order; raises `UsageError` if there are infinitely many."""
+        raise UsageError(f"{self.id} has infinitely many tasks: use sample instead")
 
     def make_env(
         self,
@@ -67,9 +72,9 @@ class TaskDistribution(abc.ABC):
         seed: int = 0,
         render_mode: str | None = None,
     ) -> TaskVectorEnv:
-        """`num_tasks * envs_per_task` environments, waiting for `set_tasks`.
+        """Makes `num_tasks * envs_per_task` environments. Call `set_tasks` before `reset`.
 
-        Raises `UsageError` for a count below one, a device that is not there or a backend that the family lacks.
+        Raises `UsageError` for a count below one, a device that this machine lacks or a backend that the family lacks.
         """
         check_count("number of tasks", num_tasks)
         check_count("environments per task", envs_per_task)
@@ -78,7 +83,7 @@ class TaskDistribution(abc.ABC):
         )
 
     def resolve_backend(self, backend: str = "auto", device: torch.device | str = "cpu") -> str:
-        """The backend that `backend` names here; raises `UsageError` where the family lacks it."""
+        """`backend`, or the family's preferred one for "auto"; raises `UsageError` if the family lacks it."""
         if backend == "auto":
             return self._preferred_backend(resolve_device(device))
         if backend not in self.backends:
@@ -86,9 +91,9 @@ class TaskDistribution(abc.ABC):
         return backend
 
     def task(self, **parameters: Any) -> Tasks:
-        """One task by its parameters, `distribution.task(goal=[0.3, 0.1])`, as a batch of one.
+        """The task with these parameters, such as `distribution.task(goal=[0.3, 0.1])`, as a batch of one.
 
-        Raises `UsageError` for a missing or unknown name, a wrong shape and a value out of range.
+        Raises `UsageError` for a missing or unknown name, a wrong shape or a value out of range.
         """
         known = ", ".join(self.task_space)
         for name in parameters:
@@ -113,7 +118,7 @@ class TaskDistribution(abc.ABC):
         return tasks
 
     def validate(self, tasks: Tasks) -> None:
-        """Raises `UsageError` unless `tasks` has this family's parameters, each in shape and range."""
+        """Raises `UsageError` unless `tasks` has this family's parameters with the right shapes and ranges."""
         if tasks.parameters.keys() != self.task_space.keys():
             raise UsageError(
                 f"{self.id} has the task parameters {', '.join(self.task_space)}, got {', '.join(tasks.parameters)}"
@@ -128,7 +133,7 @@ class TaskDistribution(abc.ABC):
                 raise UsageError(f"task parameter {name!r}: {culprit} is out of range, want {_describe(space)}")
 
     def _sample(self, num_tasks: int, split: str, generator: torch.Generator) -> Mapping[str, Tensor]:
-        """The parameters of `num_tasks` random tasks, each `[num_tasks, ...]`, drawn with `generator` alone."""
+        """The parameters of `num_tasks` random tasks, each `[num_tasks, ...]`, drawn with `generator` only."""
         tasks = self.all_tasks(split)
         rounds = -(-num_tasks // len(tasks))
         order = torch.cat([torch.randperm(len(tasks), generator=generator) for _ in range(rounds)])
@@ -144,10 +149,10 @@ class TaskDistribution(abc.ABC):
         seed: int,
         render_mode: str | None,
     ) -> TaskVectorEnv:
-        """The environments; the arguments are checked and resolved."""
+        """Makes the environments; `make_env` has checked and resolved the arguments."""
 
     def _preferred_backend(self, device: torch.device) -> str:
-        """What `backend="auto"` means on `device`."""
+        """The backend that "auto" stands for on `device`."""
         return self.backends[0]
 
 

@@ -1,4 +1,4 @@
-"""The meta-test: how well an agent does on tasks it has never seen, after how many episodes of them."""
+"""The meta-test: the returns of an agent on unseen tasks, by the number of episodes it has adapted with."""
 
 import functools
 import json
@@ -22,35 +22,38 @@ from metarl.tasks import Tasks, check_count
 from metarl.vector_env import TaskVectorEnv
 
 FEWEST_TASKS = 5
-"""Distinct tasks below which an interval over tasks would say nothing."""
+"""Distinct tasks that an interval over tasks needs at least."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores of `M` tasks at `S` stages of adaptation; a protocol may have one row for a group of tasks.
+    """Scores of `M` tasks at `S` stages of adaptation. A protocol may score a group of tasks as one row.
 
-    >>> evaluation = metarl.evaluate(agent, "PointNavigation-v0", num_tasks=40)
+    >>> family = metarl.make("PointNavigation-v0", horizon=5)
+    >>> tasks = family.sample(8, split="test", seed=0)
+    >>> evaluation = metarl.Evaluation(torch.arange(16.0).reshape(8, 2), None, episodes_used=[0, 20], tasks=tasks)
     >>> [row["return_mean"] for row in evaluation.summary()]
+    [7.0, 8.0]
     """
 
     returns: Float[Tensor, "M S"]
     """Undiscounted return of an episode, averaged over the environments that ran the task."""
     success: Float[Tensor, "M S"] | None
-    """Share of those episodes that succeeded at any step; None if the family defines no success."""
+    """Share of those episodes with success at any step; None if the family defines no success."""
     episodes_used: list[int]
-    """Episodes of the test task spent on adaptation before each stage: 0 is zero-shot."""
+    """Episodes of the test task used for adaptation before each stage: 0 is zero-shot."""
     tasks: Tasks
-    """The task of each row, or one of its group."""
+    """The task of each row, or one task of its group."""
     protocol: str = "per-task"
 
     @property
     def distinct_tasks(self) -> int:
-        """How many different tasks there are among the rows."""
+        """The number of distinct tasks among the rows."""
         return int(self._task_numbers().max()) + 1
 
     @property
     def note(self) -> str | None:
-        """What a reader of `low` and `high` has to know if they are no interval over tasks; None if they are."""
+        """A warning for readers of `low` and `high` if they are not an interval over tasks; None if they are."""
         distinct = self.distinct_tasks
         if distinct >= FEWEST_TASKS:
             return None
@@ -60,15 +63,15 @@ class Evaluation:
         return f"{tasks} only: the range is that of {count} repetitions of them, not an interval over tasks"
 
     def summary(self) -> list[dict[str, Any]]:
-        """One row a stage: mean, inter-quartile mean and 95 % stratified-bootstrap interval of the mean over tasks.
+        """One row per stage: mean, inter-quartile mean and 95 % stratified-bootstrap interval of the mean over tasks.
 
-        Keys: `episodes_used`, `return_mean`, `return_iqm`, `return_low`, `return_high`, and the same for `success` if
-        there is one; `tasks`, the number of distinct ones, and `interval`, what `low` and `high` are over.
+        Keys: `episodes_used`; `return_mean`, `return_iqm`, `return_low`, `return_high`, and the same for `success` if
+        the family defines it; `tasks`, the number of distinct tasks; `interval`, what `low` and `high` vary over.
 
-        Rows of the same task are averaged first: copies are not independent. Strata are the values of the parameter
-        `task_index`, if the family has it and there is more than one task of each. With fewer than five distinct tasks
-        `low` and `high` are the lowest and highest mean over repetitions of all of them (`interval` is "repetitions"),
-        None with one repetition.
+        Rows of the same task are averaged first, because copies are not independent. If the family has the parameter
+        `task_index` and some of its values have several tasks, its values are the strata. With fewer than five distinct
+        tasks, `low` and `high` are the lowest and the highest mean among repetitions of all tasks (`interval` is
+        "repetitions"), or None with one repetition.
         """
         numbers = self._task_numbers()
         distinct = int(numbers.max()) + 1
@@ -106,7 +109,7 @@ class Evaluation:
 
     @classmethod
     def from_json(cls, text: str) -> "Evaluation":
-        """What `to_json` wrote."""
+        """The evaluation that `to_json` wrote as `text`."""
         data = json.loads(text)
         success = None if data["success"] is None else torch.tensor(data["success"])
         tasks = Tasks.from_json(data["tasks"])
@@ -114,14 +117,14 @@ class Evaluation:
         return cls(torch.tensor(data["returns"]), success, data["episodes_used"], tasks, protocol)
 
     def _task_numbers(self) -> Int[np.ndarray, "M"]:
-        """The same number for rows of the same task, from 0 in the order in which they first come."""
+        """A number for each row, the same for rows of the same task, counted from 0 in order of appearance."""
         rows = [value.cpu().reshape(len(self.tasks), -1).numpy() for value in self.tasks.parameters.values()]
         keys = [b"|".join(row[m].tobytes() for row in rows) for m in range(len(self.tasks))]
         order = {key: number for number, key in enumerate(dict.fromkeys(keys))}
         return np.array([order[key] for key in keys])
 
     def _repetitions(self) -> int:
-        """How many times every distinct task has been run."""
+        """How many times each distinct task was run, at least."""
         return int(np.bincount(self._task_numbers()).min())
 
     def _interval(self, pooled: Float[np.ndarray, "K S"]) -> tuple[np.ndarray, np.ndarray]:
@@ -133,7 +136,7 @@ class Evaluation:
         return stratified_bootstrap_interval(pooled, strata)
 
     def _range(self, scores: Float[np.ndarray, "M S"]) -> tuple[np.ndarray | None, np.ndarray | None]:
-        """The lowest and highest mean over the distinct tasks among their repetitions."""
+        """The lowest and the highest, among the repetitions, of the mean over distinct tasks."""
         numbers, count = self._task_numbers(), self._repetitions()
         if count < 2:
             return None, None
@@ -156,17 +159,19 @@ def evaluate(
     tasks: Tasks | None = None,
     protocol: str = "per-task",
 ) -> Evaluation:
-    """Adapts `agent` to `num_tasks` tasks of `split`, or to `tasks`, and measures it at the stages of its adaptation.
+    """Adapts `agent` to `num_tasks` tasks of `split`, or to `tasks`, and measures it at each stage of adaptation.
 
-    `episodes` is the budget of each task, in whole episodes of the distribution's own horizon; the agent says at which
-    parts of it measuring makes sense (`Agent.stages`). Measuring runs forks of the adapted policy and teaches it
-    nothing. `device` is the agent's by default, `envs_per_task` that of its training.
+    `episodes` is the number of episodes to adapt with, per task, each with the distribution's own horizon.
+    `Agent.stages` chooses the stages from 0 to `episodes`. Measuring runs forks of the adapted policy and leaves the
+    policy unchanged. `device` defaults to the agent's device, `envs_per_task` to the value of its training.
 
-    `protocol`: `"per-task"`, in which every task counts once, or one of the family's own
-    (`TaskDistribution.protocols`). Raises `UsageError` if the family does not offer it.
+    `protocol` is `"per-task"`, in which every task counts once, or one of the family's own
+    (`TaskDistribution.protocols`). Raises `UsageError` if the family does not have it.
 
-    >>> agent = metarl.load_agent("runs/maml")
-    >>> metarl.evaluate(agent, "PointNavigation-v0", num_tasks=40, seed=1).summary()
+    >>> from metarl.agents.random import RandomAgent, RandomConfig
+    >>> agent = RandomAgent(RandomConfig(), metarl.EnvSpec.of(metarl.make("Bandit-v0")))
+    >>> metarl.evaluate(agent, "Bandit-v0", num_tasks=10, seed=1).returns.shape
+    torch.Size([10, 1])
     """
     if episodes is not None:
         check_count("number of episodes", episodes)
@@ -203,7 +208,7 @@ def evaluate(
 
 
 def _measure_stages(agent: Agent, env: TaskVectorEnv, measure: Protocol, stages: list[int], seed: int) -> list[Scores]:
-    """The scores after each number of episodes in `stages`, of a policy that is adapted further from stage to stage."""
+    """The scores after each number of episodes in `stages`. Each stage adapts the policy of the stage before."""
     scores, policy, spent = [], None, 0
     for stage, budget in enumerate(stages):
         seeds = [derive_seed("evaluation", seed, stage, part) for part in ("adapt", "act", "reset")]

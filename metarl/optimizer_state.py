@@ -19,7 +19,7 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 
 def load_optimizer_tensors(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Restores what `optimizer_tensors` returned; other names in `tensors` are left alone."""
+    """Restores what `optimizer_tensors` returned; ignores other names in `tensors`."""
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         if key.startswith(_PREFIX):

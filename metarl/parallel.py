@@ -1,4 +1,4 @@
-"""The processes that train one agent together: today one, whose sums and means are its own."""
+"""The processes that train one agent together. Today there is one."""
 
 from dataclasses import dataclass
 
@@ -7,12 +7,12 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Ranks:
-    """`world_size` processes that each train on their share of the tasks; this one is number `rank`.
+    """`world_size` processes, each of which trains on its share of the tasks; this process is number `rank`.
 
-    An agent that takes its sums and means over tasks through `sum` and `mean` makes the same update on R ranks with M/R
-    tasks each as on one with M. There is one rank today: both return what they are given.
+    An agent that computes its sums and means over tasks with `sum` and `mean` makes the same update on R ranks with M/R
+    tasks each as on one rank with M tasks. Today there is one rank, and both return their argument.
 
-    >>> Ranks().mean(torch.tensor(3.0))
+    >>> metarl.Ranks().mean(torch.tensor(3.0))
     tensor(3.)
     """
 
@@ -20,9 +20,9 @@ class Ranks:
     rank: int = 0
 
     def sum(self, tensor: Tensor) -> Tensor:
-        """The sum of `tensor` over all ranks, which all of them get."""
+        """The sum of `tensor` over all ranks, on every rank."""
         return tensor
 
     def mean(self, tensor: Tensor) -> Tensor:
-        """The mean of `tensor` over all ranks, which all of them get."""
+        """The mean of `tensor` over all ranks, on every rank."""
         return self.sum(tensor) / self.world_size if self.world_size > 1 else tensor

@@ -1,8 +1,8 @@
 """Explicit randomness: seeds derived from names, and one random stream per environment.
 
-Nothing in metarl touches the global state of NumPy or torch. A run's seed fans out through `derive_seed`; environments
-written in torch draw from `EnvStreams`, whose numbers depend on the environment's own seed and on how many it has
-drawn, never on how many neighbours it has or on which device it runs.
+Nothing in metarl touches the global state of NumPy or torch. `derive_seed` derives all seeds of a run from one.
+Environments written in torch draw from `EnvStreams`: their numbers depend on the environment's own seed and on how many
+it has drawn, not on the number of environments or the device.
 """
 
 import hashlib
@@ -43,7 +43,13 @@ def _mix(x: Tensor) -> Tensor:
 class EnvStreams:
     """`B` independent counter-based streams of random numbers: SplitMix64 keyed by each environment's seed.
 
-    `state` `[B]` (int64) is all there is: copy it to save the streams, assign it to restore them.
+    `state` `[B]` (int64) is the whole state: copy it to save the streams, assign it to restore them.
+
+    >>> from metarl.randomness import EnvStreams
+    >>> streams = EnvStreams.from_seed(0, num_envs=3, device="cpu")
+    >>> same = EnvStreams.resume(streams.state)
+    >>> torch.equal(streams.uniform(2), same.uniform(2))
+    True
     """
 
     def __init__(self, seeds: Int[Tensor, "B"]):
@@ -51,12 +57,12 @@ class EnvStreams:
 
     @classmethod
     def from_seed(cls, seed: int, num_envs: int, device: torch.device | str) -> "EnvStreams":
-        """Environment `i` gets seed `seed + i`, which is Gymnasium's rule for vector environments."""
+        """Environment `i` gets the seed `seed + i`, as in Gymnasium's vector environments."""
         return cls(torch.arange(num_envs, dtype=torch.int64, device=device) + seed)
 
     @classmethod
     def resume(cls, state: Int[Tensor, "B"]) -> "EnvStreams":
-        """Streams that go on where others, whose `state` this was, had come to."""
+        """Streams that continue from a saved `state`."""
         streams = cls.__new__(cls)
         streams.state = state
         return streams

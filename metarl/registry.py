@@ -1,15 +1,15 @@
 """Ids of task distributions, agents, few-shot learners, data sets and objectives.
 
-Plugins fill them through the entry-point group `metarl.plugins`. A plugin is a function without arguments that calls
-`register_distribution`, `register_agent` and so on. Its package declares
+Plugins register them through the entry-point group `metarl.plugins`. A plugin is a function without arguments that
+calls `register_distribution`, `register_agent` and so on. Its package declares
 
     [project.entry-points."metarl.plugins"]
     my-package = "my_package:register"
 
-and installing the package is all that a user does. metarl's own families, agents and learners arrive the same way.
+and is found once it is installed. metarl's own families, agents and learners are registered the same way.
 
-Wherever an id is asked for, `module:name` names something that is not registered: it is imported from the working
-directory or from what is installed.
+Instead of an id, every function and command accepts `module:name` for something that is not registered. It is imported
+from the working directory or from the installed packages.
 """
 
 import difflib
@@ -48,7 +48,7 @@ _plugins_loaded: set[str] = set()
 def register_distribution(id: str, factory: Callable[..., TaskDistribution] | str) -> None:
     """Makes `metarl.make(id, **options)` call `factory(**options)`; raises `ValueError` if the id is taken.
 
-    The factory may be given as `"module:name"`; it is then imported when it is used.
+    The factory may be given as `"module:name"`; it is imported on first use.
 
     >>> metarl.register_distribution("ThreeArms-v0", "my_package.bandits:ThreeArms")
     """
@@ -56,7 +56,7 @@ def register_distribution(id: str, factory: Callable[..., TaskDistribution] | st
 
 
 def register_agent(id: str, cls: type | str) -> None:
-    """Names an `Agent` class, which may be given as `"module:Class"`. Raises `ValueError` if the id is taken.
+    """Registers an `Agent` class, which may be given as `"module:Class"`. Raises `ValueError` if the id is taken.
 
     >>> metarl.register_agent("mine", "my_package.agent:Mine")
     """
@@ -64,17 +64,17 @@ def register_agent(id: str, cls: type | str) -> None:
 
 
 def register_learner(id: str, cls: type | str) -> None:
-    """Names a `metarl.fewshot.Learner` class, as `register_agent` does for agents."""
+    """Registers a `metarl.fewshot.Learner` class, as `register_agent` does for agents."""
     _register("learner", id, cls)
 
 
 def register_data(id: str, cls: type | str) -> None:
-    """Names a `metarl.fewshot.DataSet` class, as `register_agent` does for agents."""
+    """Registers a `metarl.fewshot.DataSet` class, as `register_agent` does for agents."""
     _register("data set", id, cls)
 
 
 def register_objective(id: str, cls: type | str) -> None:
-    """Names a class of few-shot objectives, as `register_agent` does for agents."""
+    """Registers a class of few-shot objectives, as `register_agent` does for agents."""
     _register("objective", id, cls)
 
 
@@ -104,10 +104,10 @@ def list_objectives() -> list[str]:
 
 
 def make(id: str, **options: Any) -> TaskDistribution:
-    """The task distribution that `id`, or `module:name`, stands for.
+    """Makes the task distribution that `id`, or `module:name`, names.
 
-    `module:name` may name a factory, a class or a distribution itself. Raises `UsageError` for an unknown id, a module
-    or name that is not there, an unknown option and anything that is no `TaskDistribution`.
+    `module:name` may name a factory, a class or a distribution. Raises `UsageError` for an unknown id, a missing module
+    or name, an unknown option, or anything that is not a `TaskDistribution`.
 
     >>> metarl.make("PointNavigation-v0", horizon=50).horizon
     50
@@ -116,21 +116,21 @@ def make(id: str, **options: Any) -> TaskDistribution:
     if callable(found) and not isinstance(found, TaskDistribution):
         found = _call(id, found, options)
     elif options:
-        raise UsageError(f"{id} is made already: it takes no options")
+        raise UsageError(f"{id} is not a factory: it takes no options")
     if not isinstance(found, TaskDistribution):
         raise UsageError(f"{id} is no TaskDistribution, nor does it make one")
     return found
 
 
 def agent_class(id: str) -> type[Agent]:
-    """The `Agent` class that `id`, or `module:name`, stands for; raises `UsageError` if there is none."""
+    """The `Agent` class that `id`, or `module:name`, names; raises `UsageError` if there is none."""
     return find_class("agent", id, Agent)  # type: ignore[type-abstract]
 
 
 def find_class(kind: str, id: str, base: type[Base]) -> type[Base]:
-    """The subclass of `base` that `id`, or `module:name`, stands for among those of `kind`.
+    """The subclass of `base` that is registered under `kind` as `id`, or that `module:name` names.
 
-    Raises `UsageError` for an unknown id, a module or name that is not there, and anything that is no such class.
+    Raises `UsageError` for an unknown id, a missing module or name, or anything that is not such a class.
     """
     found = _find(kind, id)
     if not (isinstance(found, type) and issubclass(found, base)):
@@ -139,9 +139,9 @@ def find_class(kind: str, id: str, base: type[Base]) -> type[Base]:
 
 
 def import_named(target: str) -> Any:
-    """What `target`, `"module:name"`, names.
+    """Imports what `target`, `"module:name"`, names.
 
-    Raises `UsageError` if the module or the name is not there. Errors of the module's own code pass.
+    Raises `UsageError` if the module or the name is missing. Errors in the module's own code are passed on.
     """
     module_name, colon, name = target.partition(":")
     if not (module_name and colon and name):
@@ -159,7 +159,7 @@ def import_named(target: str) -> Any:
 
 
 def near_matches(name: str, known: Iterable[str]) -> list[str]:
-    """Up to three of `known` that look most like `name`, whatever the case of their letters."""
+    """Up to three of `known` that are most similar to `name`, ignoring case."""
     by_lower = {candidate.lower(): candidate for candidate in known}
     return [by_lower[match] for match in difflib.get_close_matches(name.lower(), by_lower, n=3, cutoff=0.6)]
 
@@ -176,7 +176,7 @@ def _ids(kind: str) -> list[str]:
 
 
 def _find(kind: str, id: str) -> Any:
-    """What is registered as `id`, imported if it was registered by its path, or what `module:name` names."""
+    """What is registered as `id`, imported if it was registered as `"module:name"`, or what `module:name` names."""
     _load_plugins()
     known = _KINDS[kind]
     if id in known:

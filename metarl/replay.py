@@ -1,4 +1,4 @@
-"""Experience kept for many iterations: a ring of rows that is appended to and never copied whole."""
+"""Replay buffers: experience kept for many iterations, appended to and never copied as a whole."""
 
 from collections.abc import Mapping
 
@@ -11,15 +11,14 @@ from metarl.tasks import check_count
 
 
 class ReplayBuffer:
-    """The last `capacity` rows of named tensors; every append has the same names, shapes and dtypes.
+    """A ring buffer of the last `capacity` rows of named tensors. All rows have the same names, shapes and dtypes.
 
-    Rows are numbered from 0 in the order in which they came, `count` is how many have come. An agent that returns its
-    buffers from `Agent.buffers` has the rows of each iteration appended to files of the run folder.
+    Rows are numbered from 0 in the order in which they were appended; `count` is the number of rows ever appended. If
+    an agent returns a buffer from `Agent.buffers`, the run folder stores the rows that each iteration appends.
 
-    >>> buffer = ReplayBuffer(capacity=1000)
+    >>> buffer = metarl.ReplayBuffer(capacity=1000)
     >>> buffer.append({"rewards": torch.zeros(50), "observations": torch.zeros(50, 3)})
-    >>> batch = buffer.sample(16, torch.Generator().manual_seed(0))
-    >>> batch["observations"].shape
+    >>> buffer.sample(16, torch.Generator().manual_seed(0))["observations"].shape
     torch.Size([16, 3])
     """
 
@@ -28,15 +27,18 @@ class ReplayBuffer:
         self.capacity = capacity
         self.device = torch.device(device)
         self.count = 0
-        """Rows that have ever been appended."""
+        """Rows ever appended."""
         self._rows: dict[str, Tensor] = {}
 
     def __len__(self) -> int:
-        """Rows that are there."""
+        """Rows in the buffer."""
         return min(self.count, self.capacity)
 
     def append(self, rows: Mapping[str, Tensor]) -> None:
-        """Adds rows, each tensor `[n, ...]`; the oldest make room. Raises `UsageError` for rows unlike the first."""
+        """Appends rows, each tensor `[n, ...]`, and drops the oldest if full.
+
+        Raises `UsageError` for names, shapes or dtypes that differ from those of the first rows.
+        """
         lengths = {len(value) for value in rows.values()}
         if len(lengths) != 1:
             raise UsageError(f"rows of a buffer need the same leading size, got {sorted(lengths)}")
@@ -54,24 +56,24 @@ class ReplayBuffer:
         self.count += length
 
     def sample(self, count: int, generator: torch.Generator) -> dict[str, Tensor]:
-        """`count` rows drawn uniformly with replacement. Raises `UsageError` if there are none."""
+        """Draws `count` rows uniformly with replacement. Raises `UsageError` if the buffer is empty."""
         if not len(self):
             raise UsageError("the buffer is empty: append rows before sampling")
         places = torch.randint(len(self), (count,), generator=generator, device=generator.device)
         return self.at(places + (self.count - len(self)))
 
     def at(self, numbers: Int[Tensor, "n"]) -> dict[str, Tensor]:
-        """The rows with these `numbers`, each of the last `capacity`."""
+        """The rows with these `numbers`, which must be among the last `capacity`."""
         places = numbers.to(self.device) % self.capacity
         return {name: value[places] for name, value in self._rows.items()}
 
     def rows(self, first: int, last: int) -> dict[str, Tensor]:
-        """Rows `first` to `last` (exclusive) that are still there, oldest first."""
+        """The rows numbered `first` to `last` (exclusive) that are still in the buffer, oldest first."""
         first, last = max(first, self.count - len(self)), min(last, self.count)
         return self.at(torch.arange(first, max(first, last)))
 
     def restore(self, count: int, rows: Mapping[str, Tensor]) -> None:
-        """Makes this the buffer that had seen `count` rows, the last of which are `rows`."""
+        """Restores a buffer to which `count` rows had been appended; `rows` are the last of them."""
         self._rows, self.count = {}, 0
         if rows:
             self.count = count - len(next(iter(rows.values())))

@@ -1,4 +1,4 @@
-"""Statistics of scores over tasks, as Agarwal et al. (NeurIPS 2021) recommend them."""
+"""Statistics of scores over tasks, as Agarwal et al. (NeurIPS 2021) recommend."""
 
 import numpy as np
 import scipy.stats
@@ -18,16 +18,16 @@ def stratified_bootstrap_interval(
     resamples: int = 2000,
     seed: int = 0,
 ) -> tuple[Float[np.ndarray, "S"], Float[np.ndarray, "S"]]:
-    """Percentile bootstrap interval (low, high) of the mean over tasks, each column by itself.
+    """Percentile bootstrap interval (low, high) of the mean over tasks, for each column separately.
 
-    Tasks are resampled with replacement within their stratum (for a set of several task classes, the class), so each
-    class keeps its weight.
+    Tasks are resampled with replacement within their stratum. If the strata are classes of tasks, each class keeps its
+    weight.
     """
     rng = np.random.default_rng(seed)
     totals = np.zeros((resamples, scores.shape[1]))
     for stratum in np.unique(strata):
         members = np.flatnonzero(strata == stratum)
-        # How often each member is drawn is all that a mean needs to know of a resample.
+        # The mean of a resample depends only on how often each member is drawn.
         counts = rng.multinomial(len(members), np.full(len(members), 1 / len(members)), size=resamples)
         totals += counts @ scores[members]
     means = totals / len(scores)

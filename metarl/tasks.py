@@ -1,4 +1,4 @@
-"""Tasks: what differs between related environments, and where an agent's training tasks come from."""
+"""Tasks, which are what differs between related environments, and sources of training tasks."""
 
 import abc
 import json
@@ -19,12 +19,12 @@ SPLITS = ("train", "test")
 
 @dataclass(frozen=True, eq=False)
 class Tasks:
-    """An immutable batch of `M` tasks: `parameters` maps each name to a tensor `[M, ...]`, one row a task.
+    """An immutable batch of `M` tasks: `parameters` maps each name to a tensor `[M, ...]`, one row per task.
 
-    `ids` `[M]` (int64) are the places of the tasks in the fixed list that they come from (`TaskList`), if they do: an
-    agent that keeps something for each task finds it by them. They do not make tasks different.
+    `ids` `[M]` (int64) are the indices of the tasks in a fixed list if they come from one (`TaskList`), so that an
+    agent can store something for each task. Equality of tasks ignores them.
 
-    >>> tasks = Tasks({"goal": torch.tensor([[0.1, 0.2], [0.3, 0.4]])})
+    >>> tasks = metarl.Tasks({"goal": torch.tensor([[0.1, 0.2], [0.3, 0.4]])})
     >>> len(tasks), tasks[0].parameters["goal"].shape
     (2, torch.Size([1, 2]))
     """
@@ -33,7 +33,7 @@ class Tasks:
     ids: Tensor | None = None
 
     def __post_init__(self) -> None:
-        # Copies, so that what others do to their tensors changes no task.
+        # Copies, so that a caller who changes its tensors changes no task.
         parameters = {name: torch.as_tensor(value).clone() for name, value in self.parameters.items()}
         if not parameters:
             raise UsageError("a batch of tasks needs at least one parameter")
@@ -51,9 +51,10 @@ class Tasks:
         return int(next(iter(self.parameters.values())).shape[0])
 
     def __getitem__(self, index: Any) -> "Tasks":
-        """The chosen tasks, by whole number (of Python, NumPy or torch), slice, list of numbers or boolean mask.
+        """Selects tasks by whole number (of Python, NumPy or torch), slice, list of numbers or boolean mask.
 
-        A whole number gives a batch of one. Raises `IndexError` out of range and `UsageError` for any other index.
+        A whole number gives a batch of one. Raises `IndexError` if it is out of range and `UsageError` for any other
+        kind of index.
         """
         if not isinstance(index, slice):
             index = _task_index(index, len(self))
@@ -81,7 +82,7 @@ class Tasks:
         return Tasks({name: value.repeat_interleave(repeats, dim=0) for name, value in self.parameters.items()}, ids)
 
     def to_json(self) -> str:
-        """A JSON text that `from_json` reads back to equal tasks: values and dtypes survive exactly."""
+        """JSON text that `from_json` reads back to equal tasks, with exact values and dtypes."""
         return json.dumps(
             {
                 "parameters": {name: value.tolist() for name, value in self.parameters.items()},
@@ -91,7 +92,7 @@ class Tasks:
 
     @classmethod
     def from_json(cls, text: str | Mapping[str, Any]) -> "Tasks":
-        """Tasks from `to_json`'s text, or from the mapping it decodes to."""
+        """The tasks from `to_json`'s text, or from the mapping that it decodes to."""
         try:
             data = json.loads(text) if isinstance(text, str) else text
             dtypes = data.get("dtypes", {})
@@ -105,18 +106,26 @@ class Tasks:
 
 
 class TaskSource(abc.ABC):
-    """Where an agent's training tasks come from; the agent chooses its source (`Agent.task_source`)."""
+    """A source of training tasks. The agent chooses it (`Agent.task_source`).
+
+    >>> class SameTask(metarl.TaskSource):
+    ...     def draw(self, num_tasks, *, seed):
+    ...         return metarl.make("PointNavigation-v0").task(goal=[0.3, 0.1]).repeat_interleave(num_tasks)
+    >>> len(SameTask().draw(20, seed=0))
+    20
+    """
 
     @abc.abstractmethod
     def draw(self, num_tasks: int, *, seed: int) -> Tasks:
-        """The tasks of one iteration: a pure function of the source and the arguments."""
+        """Draws the tasks of one iteration: a pure function of the source and the arguments."""
 
 
 class FreshTasks(TaskSource):
     """New tasks in every iteration, drawn by `sample(num_tasks, seed=seed)`.
 
-    >>> source = FreshTasks(metarl.make("PointNavigation-v0").sample)
-    >>> tasks = source.draw(20, seed=1)
+    >>> source = metarl.FreshTasks(metarl.make("PointNavigation-v0").sample)
+    >>> source.draw(20, seed=1) == source.draw(20, seed=2)
+    False
     """
 
     def __init__(self, sample: Callable[..., Tasks]):
@@ -127,10 +136,11 @@ class FreshTasks(TaskSource):
 
 
 class TaskList(TaskSource):
-    """A fixed list of tasks. What is drawn carries its places in the list as `ids`; no task comes twice in a draw
-    before each has come once.
+    """A fixed list of tasks. Drawn tasks carry their indices in the list as `ids`.
 
-    >>> source = TaskList(metarl.make("PointNavigation-v0").sample(100, seed=0))
+    Within one draw, no task is repeated before each has been drawn once.
+
+    >>> source = metarl.TaskList(metarl.make("PointNavigation-v0").sample(100, seed=0))
     >>> source.draw(20, seed=1).ids.shape
     torch.Size([20])
     """
@@ -147,7 +157,7 @@ class TaskList(TaskSource):
 
 
 def _task_index(index: Any, count: int) -> slice | Tensor:
-    """What picks rows out of tensors `[M, ...]` and keeps their leading axis."""
+    """`index` as something that selects rows of tensors `[M, ...]` and keeps their leading axis."""
     try:
         chosen = torch.as_tensor(index)
     except (TypeError, ValueError, RuntimeError):
@@ -173,6 +183,6 @@ def check_count(what: str, value: int) -> None:
 
 
 def check_split(split: str) -> None:
-    """Raises `UsageError` unless `split` is one that tasks are drawn from."""
+    """Raises `UsageError` unless `split` is "train" or "test"."""
     if split not in SPLITS:
         raise UsageError(f"unknown split {split!r}: choose from {', '.join(SPLITS)}")

@@ -18,7 +18,12 @@ StepResult = tuple[Tensor, Tensor, Tensor, Tensor, dict[str, Any]]
 
 @runtime_checkable
 class TaskFamily(Protocol):
-    """What an environment knows of the distribution that made it; every `metarl.TaskDistribution` is one."""
+    """What an environment needs from the distribution that made it. Every `metarl.TaskDistribution` is one.
+
+    >>> from metarl.vector_env import TaskFamily
+    >>> isinstance(metarl.make("PointNavigation-v0"), TaskFamily)
+    True
+    """
 
     id: str
     observation_space: gym.spaces.Box
@@ -33,12 +38,25 @@ class TaskVectorEnv(gym.vector.VectorEnv, abc.ABC):
 
     The arrays are torch tensors on `device`: observations `[B, D]` float32, rewards `[B]` float32, `terminated` and
     `truncated` `[B]` bool. Autoreset is SAME_STEP: the step that ends an episode returns the first observation of the
-    next one. `info` of every step holds `final_obs` `[B, D]`, the observation that the step itself led to (it differs
-    from the returned one only where an episode ended), the mask `_final_obs` `[B]` of the ended ones, `success`
-    `[B]` where the family defines it, and `fault` `[B]` where it simulates physics: the simulation broke down in this
-    step, which ended the episode. Actions outside the action space's bounds are clipped to them.
+    next one. The `info` of every step holds
 
-    A subclass implements `_set_tasks`, `_reset` and `_step`, and `get_state` / `set_state` where its state is open.
+    - `final_obs` `[B, D]`: the true next observation, which differs from the returned one only if an episode ended;
+    - `_final_obs` `[B]`: the mask of the environments whose episode ended;
+    - `success` `[B]`, if the family defines it;
+    - `fault` `[B]`, if the family simulates physics: the simulation failed in this step, which ended the episode.
+
+    Actions outside the bounds of the action space are clipped to them.
+
+    A subclass implements `_set_tasks`, `_reset` and `_step`. If its state can be saved, it also implements `get_state`
+    and `set_state`.
+
+    >>> family = metarl.make("PointNavigation-v0", horizon=5)
+    >>> env = family.make_env(num_tasks=2, envs_per_task=3)
+    >>> env.set_tasks(family.sample(2, seed=0))
+    >>> observations, info = env.reset(seed=0)
+    >>> observations, rewards, terminated, truncated, info = env.step(torch.zeros(6, 2))
+    >>> rewards.shape
+    torch.Size([6])
     """
 
     metadata = {"autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": ["rgb_array"]}
@@ -80,10 +98,10 @@ class TaskVectorEnv(gym.vector.VectorEnv, abc.ABC):
         return self._tasks
 
     def set_tasks(self, tasks: Tasks) -> None:
-        """Gives each group of `envs_per_task` environments its task, at once and until the next call.
+        """Assigns each group of `envs_per_task` environments its task, from now until the next call.
 
-        An episode under way goes on under the new task; call `reset` for a fresh one. Raises `UsageError` for a wrong
-        number of tasks and for parameters that are not of this family.
+        A running episode continues with the new task; call `reset` to start a fresh one. Raises `UsageError` for a
+        wrong number of tasks and for parameters that are not this family's.
         """
         if len(tasks) != self.num_tasks:
             raise UsageError(f"this environment runs {self.num_tasks} tasks, got {len(tasks)}")
@@ -95,29 +113,29 @@ class TaskVectorEnv(gym.vector.VectorEnv, abc.ABC):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Float[Tensor, "B D"], dict[str, Any]]:
         """Starts an episode in every environment; with a seed, environment `i` is seeded with `seed + i`."""
-        _ = self.tasks  # raises where there are none
+        _ = self.tasks  # raises if there are none
         self._started = True
         return self._reset(seed)
 
     def step(self, actions: Shaped[Tensor, "B ..."]) -> StepResult:
-        """One step of every environment; raises `UsageError` for actions of a wrong shape, dtype or with NaN.
+        """Steps every environment; raises `UsageError` for actions of a wrong shape or dtype or with NaN.
 
-        NaN is looked for on the CPU only: on a GPU the look would make every step wait for the host.
+        NaN is checked for on the CPU only: on a GPU the check would make the host wait at every step.
         """
         if not self._started:
             raise UsageError("call reset before step")
         return self._step(self._check_actions(actions))
 
     def get_state(self) -> dict[str, Tensor]:
-        """Everything a step depends on, each `[B, ...]`: restored, the same actions give the same steps."""
+        """Everything that a step depends on, each `[B, ...]`. Once restored, the same actions give the same steps."""
         raise UsageError(f"{self.distribution.id} under backend {self.backend!r} does not offer its state")
 
     def set_state(self, state: dict[str, Tensor]) -> None:
-        """Restores what `get_state` returned, from this environment or from another of the same shape."""
+        """Restores what `get_state` returned, for this environment or another one of the same shape."""
         raise UsageError(f"{self.distribution.id} under backend {self.backend!r} does not offer its state")
 
     def render(self) -> tuple[Any, ...] | None:
-        """One RGB array `[height, width, 3]` (uint8) per environment, if made with `render_mode="rgb_array"`."""
+        """One RGB array `[height, width, 3]` (uint8) per environment, if `render_mode` is "rgb_array"."""
         raise UsageError(f"{self.distribution.id} under backend {self.backend!r} cannot be rendered")
 
     @abc.abstractmethod
@@ -150,5 +168,5 @@ class TaskVectorEnv(gym.vector.VectorEnv, abc.ABC):
 
 
 def step_info(final_obs: Float[Tensor, "B D"], ended: Bool[Tensor, "B"], **more: Tensor) -> dict[str, Any]:
-    """The `info` of a step as the contract wants it."""
+    """The `info` of a step, as `TaskVectorEnv` defines it."""
     return {"final_obs": final_obs, "_final_obs": ended, **more}

@@ -30,17 +30,17 @@ class Arguments:
     run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Run folder."""
     task: Annotated[str, tyro.conf.arg(metavar="JSON")]
-    """The task's parameters, such as '{"goal": [0.3, 0.1]}', or a file that holds them."""
+    """The task's parameters, such as '{"goal": [0.3, 0.1]}', or a file that contains them."""
     episodes: Annotated[int | None, tyro.conf.arg(metavar="K")] = None
-    """Episodes to adapt with; what the agent was trained for if not given."""
+    """Episodes to adapt with; as in training if not given."""
     seed: int = 0
-    """Of the episodes."""
+    """Seed of the episodes."""
     device: Annotated[str | None, tyro.conf.arg(metavar="DEVICE")] = None
-    """Where to compute; the device of the training if not given."""
+    """Device to compute on; the device of the training if not given."""
     backend: Annotated[str | None, tyro.conf.arg(metavar="BACKEND")] = None
-    """What steps the environments; that of the training if it fits, else auto."""
+    """Backend that steps the environments; if not given, that of the training if it fits, else auto."""
     video: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """Record an episode before adaptation and, following it, one after, as .mp4."""
+    """Record an episode before adaptation, followed by one after it, as .mp4."""
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -67,7 +67,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def read_task(distribution: TaskDistribution, text: str) -> Tasks:
-    """One task from JSON or from a file with it; raises `UsageError` for what is not a task of `distribution`."""
+    """Reads one task from JSON text or a JSON file; raises `UsageError` if it is not a task of `distribution`."""
     source = "--task"
     if not text.lstrip().startswith(("{", "[", '"')) and Path(text).is_file():
         source, text = text, Path(text).read_text(errors="replace")
@@ -82,7 +82,7 @@ def read_task(distribution: TaskDistribution, text: str) -> Tasks:
 
 
 def _open_film_env(run: AgentRun, task: Tasks, backend: str, seed: int) -> TaskVectorEnv:
-    """One environment that can be filmed; raises `UsageError`, before any work is done, if the family cannot."""
+    """Makes one environment that renders; raises `UsageError`, before any work is done, if the family cannot."""
     env = run.distribution.make_env(1, 1, backend=backend, device=run.agent.device, seed=seed, render_mode="rgb_array")
     try:
         env.set_tasks(task)

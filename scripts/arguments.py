@@ -1,4 +1,4 @@
-"""Command-line arguments as dataclasses, by tyro; mistakes become one line."""
+"""Command-line arguments as dataclasses, parsed by tyro. Mistakes become one line."""
 
 import contextlib
 import dataclasses
@@ -20,9 +20,9 @@ Arguments = TypeVar("Arguments")
 def parse(
     cls: Callable[..., Arguments], arguments: Sequence[str], prog: str, default: Arguments | None = None
 ) -> Arguments:
-    """The dataclass `cls` from the command line, the rest as in `default` or the class's own defaults.
+    """Parses the command line into the dataclass `cls`; other fields come from `default` or the class's defaults.
 
-    `--help` is printed in full; anything wrong raises `UsageError`.
+    Prints the full `--help`. Any mistake raises `UsageError`.
     """
     _check_flags(cls, arguments)
     given: dict[str, Any] = {} if default is None else {"default": default}
@@ -38,7 +38,7 @@ def parse(
 
 
 def peek(cls: type[Arguments], arguments: Sequence[str]) -> Arguments:
-    """What `arguments` say of `cls`, other flags aside; its defaults if they cannot be parsed."""
+    """Parses the flags of `cls` in `arguments` and ignores others; returns the defaults if parsing fails."""
     try:
         known, _ = tyro.cli(cls, args=list(arguments), return_unknown_args=True, add_help=False, console_outputs=False)
     except SystemExit:
@@ -47,7 +47,7 @@ def peek(cls: type[Arguments], arguments: Sequence[str]) -> Arguments:
 
 
 def key_values(pairs: Sequence[str], flag: str) -> dict[str, Any]:
-    """`KEY=VALUE …` as a dict; values are read as YAML: 3 is a number, true a truth value, [1, 2] a list."""
+    """`KEY=VALUE …` as a dict. Values are YAML: 3 is a number, true a boolean, [1, 2] a list."""
     options = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
@@ -62,7 +62,7 @@ def key_values(pairs: Sequence[str], flag: str) -> dict[str, Any]:
 
 
 def _check_flags(cls: Any, arguments: Sequence[str]) -> None:
-    """Finds unknown flags before tyro does, which names a missing one first if one is misspelt."""
+    """Finds unknown flags before tyro does. For a misspelt flag, tyro would first report the missing one."""
     known = list(_flags(cls))
     for argument in arguments:
         flag = argument.split("=")[0].replace("_", "-")
@@ -73,7 +73,7 @@ def _check_flags(cls: Any, arguments: Sequence[str]) -> None:
 
 
 def _flags(cls: Any, prefix: str = "") -> Iterator[str]:
-    """Every flag that tyro makes of a dataclass; nested ones have the outer field's name and a dot before theirs."""
+    """Every flag that tyro makes for a dataclass. Flags of a nested dataclass start with the outer field and a dot."""
     origin = typing.get_origin(cls) or cls
     generics = dict(zip(getattr(origin, "__parameters__", ()), typing.get_args(cls), strict=False))
     hints = typing.get_type_hints(origin, include_extras=True)
@@ -94,10 +94,10 @@ def _flags(cls: Any, prefix: str = "") -> Iterator[str]:
 
 
 def _condense(complaint: str) -> str:
-    """What tyro's box says, in one line: without frame, title, help texts and the list of what was tried."""
+    """The message in tyro's box as one line, without frame, title, help texts and the list of attempts."""
     lines = [line.strip("│╭╮╰╯").rstrip() for line in complaint.splitlines()[1:]]
     parts = re.split(r"^ *[-─]{3,}$", "\n".join(lines), flags=re.MULTILINE)
-    # If the encoding has no boxes, the title is underlined: the first part is empty.
+    # If the encoding has no box characters, the title is underlined and the first part is empty.
     first = next((part for part in parts if part.strip()), "")
     body = [line for line in first.splitlines() if line.strip()]
     if body and body[0].strip().startswith("Missing from"):

@@ -1,7 +1,7 @@
-"""What `benchmark_before` runs in each version's own process: it uses nothing that only one of them has.
+"""What `benchmark_before` runs in a process of each version; it uses only what all versions have.
 
-Reads lines `["rollout HalfCheetahVel-v0", seconds]` and answers each with one, `{"figure": …}`: environment steps per
-second, or for memory the peak of the process in MiB.
+It reads lines `["rollout HalfCheetahVel-v0", seconds]` and answers each with a line `{"figure": …}`: environment steps
+per second, or for memory the peak of the process in MiB.
 """
 
 import json
@@ -23,7 +23,7 @@ ENVS_PER_TASK = 16
 
 
 def rollout(id: str) -> tuple[Callable[[], Any], int]:
-    """A rollout of random actions in 256 environments, and how many steps it takes."""
+    """A rollout of random actions in 256 environments, and its number of steps."""
     family = metarl.make(id)
     env = family.make_env(NUM_TASKS, ENVS_PER_TASK)
     env.set_tasks(family.sample(NUM_TASKS, seed=0))
@@ -32,7 +32,7 @@ def rollout(id: str) -> tuple[Callable[[], Any], int]:
 
 
 def maml(id: str) -> tuple[Callable[[], Any], int]:
-    """A training iteration of 20 tasks × 20 episodes, before and after adaptation."""
+    """A training iteration of 20 tasks × 20 episodes, before and after adaptation, and its number of steps."""
     family = metarl.make(id)
     agent = MAML(MAMLConfig(), metarl.EnvSpec.of(family))
     env = family.make_env(agent.config.num_tasks, agent.config.envs_per_task)
@@ -42,7 +42,7 @@ def maml(id: str) -> tuple[Callable[[], Any], int]:
 
 
 def memory(id: str) -> float:
-    """Peak resident memory, MiB, of a process that has collected 20 × 20 environments × 200 steps."""
+    """Peak resident memory in MiB of a process that collects 20 × 20 environments × 200 steps."""
     family = metarl.make(id)
     env = family.make_env(20, 20)
     env.set_tasks(family.sample(20, seed=0))

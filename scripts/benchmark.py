@@ -1,4 +1,4 @@
-"""`metarl benchmark NAME`: speed, in its parts, beside what it is compared with in the same run."""
+"""`metarl benchmark NAME`: speed and its breakdown, compared with others in the same run."""
 
 import importlib
 import json
@@ -28,10 +28,10 @@ BENCHMARKS = {
 
 @dataclass
 class Output:
-    """Where the figures go, besides the terminal."""
+    """Where the results go, besides the terminal."""
 
     json: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """Write the figures, the machine and the versions to this file."""
+    """Write the results, the machine and the versions to this file."""
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""`metarl benchmark before`: this version beside another, which is installed for another Python, in the same run."""
+"""`metarl benchmark before`: this version compared with another, installed in another environment, in one run."""
 
 import importlib.metadata
 import json
@@ -33,28 +33,28 @@ MEMORY = "memory HumanoidDir-v0"
 
 @dataclass
 class Arguments(Output):
-    """Speed of rollouts and of a MAML iteration, and the memory of a rollout, as ratios to another version's."""
+    """Compares speed and memory of rollouts, and the speed of a MAML iteration, with another version."""
 
     python: Annotated[Path | None, tyro.conf.arg(metavar="PYTHON")] = None
-    """The other version's interpreter, such as .venv/bin/python of a checkout of the commit before."""
+    """Interpreter of the other version, such as .venv/bin/python in a checkout of the previous commit."""
     measures: tuple[str, ...] = (*SPEEDS, MEMORY)
     """What to measure: `rollout ID`, `maml ID` or `memory ID`, each in quotes."""
     seconds: float = 2.0
-    """Length of a run."""
+    """Seconds per run."""
     repeats: int = 7
-    """Pairs of runs, of which the median ratio counts."""
+    """Pairs of runs. The result is the median ratio."""
     threads: int = 1
-    """Torch's threads."""
+    """Threads of torch."""
 
 
 class Worker:
-    """A process of one version that measures what it is told, line by line."""
+    """A process of one version that runs measurements on request."""
 
     def __init__(self, python: str, threads: int):
         environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
         self._python = python
         self._process = subprocess.Popen(
-            # -P: the folder of the script must not be where modules are looked for.
+            # -P: modules must not be imported from the folder of the script.
             [python, "-P", str(WORKER)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -63,7 +63,7 @@ class Worker:
         )
 
     def ask(self, measure: str, seconds: float) -> dict[str, float]:
-        """The figures of one run."""
+        """Runs one measurement; returns its result."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         try:
@@ -77,15 +77,15 @@ class Worker:
         return json.loads(answer)
 
     def close(self) -> None:
-        """Ends it."""
+        """Ends the process."""
         self._process.communicate()
 
 
 def run(arguments: Arguments) -> dict[str, Any]:
-    """Measures, prints a table and returns the figures.
+    """Measures, prints a table and returns the results.
 
-    Both versions take turns, the first of a pair changing, so that a machine which is slower at times is slower for
-    both. Memory is measured in processes of their own: its peak cannot be taken back.
+    Both versions take turns, and the first one of each pair alternates, so that a temporarily slow machine affects both
+    alike. Memory is measured in separate processes, because the peak of a process never falls.
     """
     if arguments.python is None:
         raise UsageError("name the other version's interpreter: --python PYTHON")
@@ -110,7 +110,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
 
 
 def _measure(arguments: Arguments, measure: str) -> dict[str, Any]:
-    """Medians of both versions and of their ratio, this one's over the other's."""
+    """Medians of both versions and of their ratio, this version over the other."""
     pythons = {"this": sys.executable, "other": str(arguments.python)}
     figures: dict[str, list[float]] = {name: [] for name in pythons}
     once = measure.startswith("memory ")

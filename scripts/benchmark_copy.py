@@ -1,4 +1,4 @@
-"""`metarl benchmark copy`: trains a Neural Turing Machine and an LSTM to copy sequences, and counts wrong bits."""
+"""`metarl benchmark copy`: trains a Neural Turing Machine and an LSTM to copy sequences, and measures lost bits."""
 
 import os
 import platform
@@ -17,13 +17,13 @@ from metarl.scripts.benchmark import Output
 
 @dataclass
 class Arguments(Output):
-    """Cost of a copied vector of 8 bits, by length: trained lengths, and longer ones."""
+    """Measures the cost of a copied vector of 8 bits by sequence length, for trained and longer lengths."""
 
     copy: Annotated[CopyConfig, tyro.conf.arg(name="")] = field(default_factory=CopyConfig)
 
 
 def run(arguments: Arguments) -> dict[str, Any]:
-    """Trains, prints a table and returns the figures."""
+    """Trains, prints a table and returns the results."""
     updates = arguments.copy.updates
     with Progress("copy") as bar:
         results = run_copy_task(

@@ -1,7 +1,7 @@
-"""`metarl benchmark fewshot`: a training step of the few-shot core beside a Python loop over tasks and beside peers.
+"""`metarl benchmark fewshot`: a training step of the few-shot core, compared with a loop over tasks and with peers.
 
-The loop is what reference implementations do: adapt one task after the other, by the same arithmetic on the same
-episodes. `higher` and `learn2learn` are measured where they are installed.
+The loop does what reference implementations do: it adapts one task after the other, with the same arithmetic on the
+same episodes. `higher` and `learn2learn` are measured if they are installed.
 """
 
 import dataclasses
@@ -33,7 +33,7 @@ from metarl.tasks import check_count
 
 @dataclass
 class Arguments(Output):
-    """MAML's training step, second order: sine waves (5 inner steps), 28 × 28 images (5-way, 1 inner step)."""
+    """Measures a second-order MAML training step on sine waves (5 inner steps) and 28 × 28 images (5-way, 1 step)."""
 
     tasks: int = 25
     """Sine waves per step."""
@@ -46,11 +46,11 @@ class Arguments(Output):
     width: int = 64
     """Filters of the convolutional network."""
     repeats: int = 5
-    """Steps measured; medians are reported."""
+    """Steps to measure. The results are medians."""
 
 
 class _Noise(LabelledData):
-    """Images as many and as large as Omniglot's training characters, without their files."""
+    """Random images with the number and size of Omniglot's training characters, without its files."""
 
     def __init__(self) -> None:
         super().__init__(DataConfig())
@@ -61,7 +61,7 @@ class _Noise(LabelledData):
 
 
 def run(arguments: Arguments) -> dict[str, Any]:
-    """Measures, prints a table and returns the figures."""
+    """Measures, prints a table and returns the results."""
     for name in ("tasks", "image_tasks", "shots", "queries", "width", "repeats"):
         check_count(name, getattr(arguments, name))
     results = {"sinusoid": _sinusoid(arguments), "images": _images(arguments)}
@@ -104,7 +104,7 @@ def _images(arguments: Arguments) -> dict[str, float]:
 
 
 def _measure(learner: MAML, draw: Callable[[], Episodes], repeats: int) -> dict[str, float]:
-    """Milliseconds of each way; taken in turns, so that a busy machine is busy for all."""
+    """Milliseconds of each variant. They take turns, so that a busy machine affects all alike."""
     episodes = draw()
     ways: dict[str, Callable[[], Any]] = {
         "metarl": lambda: learner.fit(episodes, seed=0),
@@ -125,7 +125,7 @@ def _measure(learner: MAML, draw: Callable[[], Episodes], repeats: int) -> dict[
 
 
 def _loop_step(learner: MAML, episodes: Episodes) -> None:
-    """MAML's training step, one task after the other, with the ordinary layers of torch."""
+    """MAML's training step, one task after the other, with ordinary torch layers."""
     optimizer, config = learner.optimizer, learner.config
     optimizer.zero_grad()
     for task in range(len(episodes)):
@@ -143,7 +143,7 @@ def _loop_step(learner: MAML, episodes: Episodes) -> None:
 
 
 def _forward(learner: MAML, parameters: Parameters, inputs: Tensor) -> Tensor:
-    """Parameters of one task, not stacked: one ordinary forward pass."""
+    """An ordinary forward pass with the parameters of one task, not stacked."""
     return learner.network(parameters, inputs)
 
 

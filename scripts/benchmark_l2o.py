@@ -1,4 +1,4 @@
-"""`metarl benchmark l2o`: trains an LSTM optimizer on quadratics and compares it with those that people designed."""
+"""`metarl benchmark l2o`: trains an LSTM optimizer on quadratics and compares it with hand-designed optimizers."""
 
 import os
 import platform
@@ -17,13 +17,13 @@ from metarl.scripts.benchmark import Output
 
 @dataclass
 class Arguments(Output):
-    """Loss after 100 steps on unseen 10-dimensional quadratics; Adam, RMSprop and SGD at their best of ten rates."""
+    """Compares the loss on unseen quadratics with that of Adam, RMSprop and SGD at their best of ten rates."""
 
     quadratics: Annotated[QuadraticsConfig, tyro.conf.arg(name="")] = field(default_factory=QuadraticsConfig)
 
 
 def run(arguments: Arguments) -> dict[str, Any]:
-    """Trains, prints a table and returns the figures."""
+    """Trains, prints a table and returns the results."""
     config = arguments.quadratics
     total = config.epochs
     with Progress("l2o") as bar:

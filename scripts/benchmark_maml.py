@@ -1,7 +1,7 @@
-"""`metarl benchmark maml`: what one iteration of MAML costs, and where the time goes.
+"""`metarl benchmark maml`: the cost of one iteration of MAML, and its breakdown.
 
-The comparison is the same iteration, on the same episodes, as reference implementations write it: a Python loop over
-tasks, the meta-gradient and every Hessian product of the KL by differentiating twice through autograd.
+It is compared with the same iteration in the form of reference implementations: a Python loop over tasks, with the
+meta-gradient and every Hessian product of the KL computed by differentiating twice with autograd.
 """
 
 import os
@@ -33,25 +33,25 @@ from metarl.vector_env import TaskVectorEnv
 
 @dataclass
 class Arguments(Output):
-    """One MAML iteration on PointNavigation-v0: episodes before and after adaptation, second order, trust region."""
+    """Measures a MAML iteration on PointNavigation-v0: episodes before and after adaptation, trust-region update."""
 
     tasks: int = 20
     """Tasks per iteration."""
     episodes: int = 20
-    """Episodes per task, before and again after adaptation."""
+    """Episodes per task, before and after adaptation each."""
     hidden: tuple[int, ...] = (64, 64)
     """Units of the policy's layers."""
     repeats: int = 7
-    """Iterations measured; medians are reported."""
+    """Iterations to measure. The results are medians."""
     peer: bool = True
-    """Measure the loop over tasks, too."""
+    """Also measure the loop over tasks."""
 
 
 PARTS = ("stepping", "policy", "adaptation", "outer update")
 
 
 def run(arguments: Arguments) -> dict[str, Any]:
-    """Measures, prints a table and returns the figures."""
+    """Measures, prints a table and returns the results."""
     for name in ("tasks", "episodes", "repeats"):
         check_count(name, getattr(arguments, name))
     rows: dict[str, dict[str, float]] = {}
@@ -125,7 +125,7 @@ def _prepare(arguments: Arguments, **options: Any) -> tuple[MAML, TaskDistributi
 
 
 def loop_over_tasks(region: TrustRegion, objective: MetaObjective, parameters: Parameters) -> Parameters:
-    """The trust-region update of `objective` at `parameters`, task by task and by autograd alone."""
+    """The trust-region update of `objective` at `parameters`, task by task and with autograd only."""
     network = objective.network
     names = list(parameters)
     support = [_row(step.gradient.batch, task) for step in objective.steps for task in range(objective.num_tasks)]

@@ -1,4 +1,4 @@
-"""`metarl benchmark rollout`: how fast environments step, part by part, and how fast others' step beside them."""
+"""`metarl benchmark rollout`: the speed of environments, its breakdown, and the speed of peers in the same run."""
 
 import platform
 import statistics
@@ -23,23 +23,23 @@ _PACKAGES = ("torch", "mujoco", "mujoco-warp", "warp-lang", "gymnasium", "envpoo
 
 @dataclass
 class Arguments(Output):
-    """What is stepped, where, and for how long."""
+    """Measures environment steps per second, beside EnvPool and Gymnasium."""
 
     env: str = "HalfCheetahVel-v0"
     """Id of the task distribution."""
     backend: str = "auto"
-    """What steps it: mujoco, warp, gymnasium, torch or auto."""
+    """Backend that steps it: mujoco, warp, gymnasium, torch or auto."""
     device: str = "cpu"
-    """Where: cpu or cuda."""
+    """Device: cpu or cuda."""
     num_envs: tuple[int, ...] = (256,)
     """Numbers of environments to measure, one after another."""
     seconds: float = 2.0
-    """Length of a run."""
+    """Seconds per run."""
     repeats: int = 3
-    """Runs, of which the median counts."""
+    """Runs. The result is their median."""
     peers: bool = True
-    """Run EnvPool and Gymnasium beside it, where they are installed and know the robot; with a set of Meta-World tasks,
-    its single tasks."""
+    """Also run EnvPool and Gymnasium, if they are installed and have the robot; for a set of Meta-World tasks, run its
+    single tasks."""
 
 
 def run(arguments: Arguments) -> dict[str, Any]:
@@ -64,14 +64,14 @@ def benchmark_rollout(
     repeats: int = 3,
     peers: bool = True,
 ) -> dict[str, Any]:
-    """Steps the distribution `env` with random actions and prints what it costs; returns the figures.
+    """Steps the distribution `env` with random actions, prints a table of the costs and returns the results.
 
-    For each of `num_envs`: environment steps per second of `metarl.collect` (the median of `repeats` runs, task rewards
-    and resets included), and the microseconds per environment step that go into its parts: physics, observation and
-    reward (all else that the environment does), policy (drawing the actions), and copying (storing the trajectories).
-    With `peers`, EnvPool and Gymnasium's asynchronous vector environment step the same robot (`contenders`). They take
-    turns in rotating order, and a ratio is the median over the repeats of the ratio within one, so that a machine which
-    is slower at times is slower for all. Raises `UsageError` for a bad argument.
+    For each of `num_envs`, it measures environment steps per second of `metarl.collect` (the median of `repeats` runs,
+    including rewards and resets), and the microseconds per environment step in each part: physics, observation and
+    reward (the rest of the environment), policy (drawing actions), and copying (storing trajectories). With `peers`,
+    EnvPool and Gymnasium's asynchronous vector environment step the same robot (`contenders`). All take turns in
+    rotating order, and a ratio is the median of the ratios within each repeat, so that a temporarily slow machine
+    affects all alike. Raises `UsageError` for a bad argument.
     """
     check_count("number of repeats", repeats)
     for count in num_envs:
@@ -169,7 +169,7 @@ def _versions() -> dict[str, str]:
 
 
 def _commit() -> str:
-    """The commit that is measured, or "unknown" outside a checkout."""
+    """The measured commit, or "unknown" outside a checkout."""
     place = Path(__file__).resolve().parent
     try:
         command = ["git", "-C", str(place), "describe", "--always", "--dirty"]

@@ -14,12 +14,12 @@ from metarl.scripts.arguments import parse
 
 @dataclass
 class Arguments:
-    """Runs the contract on a task distribution of your own. Exit code 1 if it is broken."""
+    """Checks that a task distribution keeps the contract. The exit code is 1 if it does not."""
 
     target: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="MODULE:NAME")]
-    """A `TaskDistribution`, or a class or function that makes one without arguments, importable from here; or an id."""
+    """An importable `TaskDistribution`, a class or function that makes one without arguments, or an id."""
     backend: str = "auto"
-    """Which of its backends to check."""
+    """Backend to check."""
 
 
 def main(arguments: Sequence[str]) -> int:

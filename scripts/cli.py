@@ -20,11 +20,11 @@ COMMANDS = {
     "check": ("metarl.scripts.check", "run the contract on a task distribution of your own"),
     "benchmark": ("metarl.scripts.benchmark", "measure speed, beside peers"),
 }
-"""Name: module and what it does. The module's `main` takes the command's arguments and may return an exit code."""
+"""Name → module and summary. The module's `main` takes the command's arguments and may return an exit code."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command and returns its exit code: 2, with one line, for a mistake of the user; 130 for Ctrl-C."""
+    """Runs a command and returns its exit code: 2, after one line on stderr, for a user's mistake; 130 for Ctrl-C."""
     name, *rest = [*(sys.argv[1:] if arguments is None else arguments), ""]
     try:
         if name in ("", "-h", "--help"):

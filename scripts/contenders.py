@@ -1,4 +1,4 @@
-"""What `metarl benchmark rollout` races: metarl's own rollouts and those of its peers."""
+"""The contenders of `metarl benchmark rollout`: metarl's own rollouts and those of its peers."""
 
 import functools
 import importlib.util
@@ -24,10 +24,10 @@ ROLLOUT_STEPS = 50
 
 
 class Contender:
-    """Something that takes random actions in `num_envs` environments.
+    """Takes random actions in `num_envs` environments.
 
-    A `fresh` one starts new episodes with every rollout. Where a reset costs a peer a tenth of an episode, as with
-    Meta-World, it goes on instead and resets only what has ended, which spares it more than it spares metarl.
+    A `fresh` contender starts new episodes with every rollout. If a reset costs a peer a tenth of an episode, as with
+    Meta-World, the peer continues its episodes and resets only those that have ended, which favours it over metarl.
     """
 
     def __init__(self, num_envs: int):
@@ -69,8 +69,8 @@ class OwnContender(Contender):
     def parts(self, seconds: float) -> dict[str, float]:
         """Microseconds per environment step in each part of a rollout.
 
-        On a GPU each part is waited for, so their sum exceeds what a free run takes. Where several engines run side by
-        side, physics is not to be told from the rest of a step.
+        On a GPU each part is waited for, so their sum exceeds the time of a normal run. If several engines run side by
+        side, physics cannot be separated from the rest of a step.
         """
         spent: dict[str, float] = {}
         owners: list[tuple[Any, str, str]] = [(self.env, "step", "step"), (self._policy, "act", "policy")]
@@ -114,7 +114,7 @@ class OwnContender(Contender):
 
 
 class SingleTasksContender(Contender):
-    """The tasks of a set one after the other, each with all of the environments; speeds are the tasks' mean."""
+    """The tasks of a set one after the other, each with all environments; the speed is the mean over tasks."""
 
     def __init__(self, names: Sequence[str], backend: str, device: str, num_envs: int):
         super().__init__(num_envs)
@@ -133,7 +133,7 @@ class SingleTasksContender(Contender):
 
 
 class EnvPoolContender(Contender):
-    """EnvPool's C++ environments, as many threads as CPUs."""
+    """EnvPool's C++ environments, with one thread per CPU."""
 
     def __init__(self, id: str, options: dict[str, Any], num_envs: int, *, fresh: bool = True):
         import envpool
@@ -168,7 +168,7 @@ class GymnasiumContender(Contender):
         self._env.reset()
 
     def rollout(self) -> None:
-        """As many rounds of the workers as `num_envs` environments take."""
+        """Runs as many rounds of the workers as `num_envs` environments need."""
         for _ in range(-(-self.num_envs // self._workers)):
             if self._fresh:
                 self._env.reset()
@@ -181,9 +181,9 @@ class GymnasiumContender(Contender):
 
 
 def peers_of(family: TaskDistribution, backend: str, device: str, num_envs: int) -> dict[str, Contender]:
-    """The peers that know the family's robot and are installed; their episodes end where the family's do.
+    """The installed peers that have the family's robot. Their episodes end under the same conditions.
 
-    A set of Meta-World tasks races its own tasks, each alone.
+    A set of Meta-World tasks is compared with its own tasks, each alone.
     """
     makers = {"envpool": EnvPoolContender, "gymnasium": GymnasiumContender}
     installed = {name: maker for name, maker in makers.items() if importlib.util.find_spec(name) is not None}

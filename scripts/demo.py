@@ -1,4 +1,4 @@
-"""`make demo`: trains MAML on point navigation for about a minute and shows how it adapts to goals never seen."""
+"""`make demo`: trains MAML on point navigation for about a minute and shows how it adapts to unseen goals."""
 
 import sys
 from pathlib import Path
@@ -47,7 +47,7 @@ def main() -> int:
 
 
 def draw_paths(agent: Agent, distribution: TaskDistribution, picture: Path, num_tasks: int = 6, seed: int = 2) -> None:
-    """A picture of what the agent does on held-out goals, a panel for each of `STAGES`, saved as `picture`."""
+    """Draws the agent's paths to held-out goals, with a panel for each of `STAGES`, and saves them as `picture`."""
     tasks = distribution.sample(num_tasks, split="test", seed=seed)
     batch = agent.config.envs_per_task
     env = distribution.make_env(num_tasks, batch, device=agent.device)

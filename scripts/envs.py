@@ -19,7 +19,7 @@ class Arguments:
     """Lists the task distributions: id, spaces, horizon and backends, preferred first."""
 
     json: bool = False
-    """Print them as a JSON list instead."""
+    """Print a JSON list instead of a table."""
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def describe(distribution: TaskDistribution, id: str) -> dict[str, Any]:
-    """A registered distribution as JSON can hold it; `num_actions` is None if the actions are a box."""
+    """A registered distribution as values for JSON; `num_actions` is None if the action space is a box."""
     action_space = distribution.action_space
     return {
         "id": id,

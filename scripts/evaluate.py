@@ -30,7 +30,7 @@ TEST_EPISODES = 600
 class Arguments:
     """Adapts the agent of a run to unseen tasks and measures it at each stage, or tests the learner of a few-shot run.
 
-    Prints a table and writes evaluation.json into the run folder, for an agent also plots/adaptation.png.
+    Prints a table and writes evaluation.json into the run folder, and for an agent also plots/adaptation.png.
     """
 
     run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
@@ -42,24 +42,24 @@ class Arguments:
     tasks: Annotated[int | None, tyro.conf.arg(metavar="M")] = None
     """Tasks to adapt to: 40 if not given. In a few-shot run, test episodes: 600 if not given."""
     episodes: Annotated[int | None, tyro.conf.arg(metavar="K")] = None
-    """Episodes of each task to adapt with; what the agent was trained for if not given. Agents only."""
+    """Episodes of each task to adapt with; as in training if not given. Agents only."""
     split: Literal["train", "test"] = "test"
-    """Where the tasks come from."""
+    """Split of the tasks."""
     seed: int = 0
-    """Of the tasks and of the episodes."""
+    """Seed of the tasks and of the episodes."""
     device: Annotated[str | None, tyro.conf.arg(metavar="DEVICE")] = None
-    """Where to compute; the device of the training if not given."""
+    """Device to compute on; the device of the training if not given."""
     backend: Annotated[str | None, tyro.conf.arg(metavar="BACKEND")] = None
-    """What steps the environments; that of the training if it fits, else auto. Agents only."""
+    """Backend that steps the environments; if not given, that of the training if it fits, else auto. Agents only."""
     protocol: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
-    """How adapted policies are measured: per-task, in which every task counts once and which is the default, or one
-    that the family defines, such as metaworld: the first three episodes to finish of each task name. Agents only."""
+    """How to measure adapted policies: per-task (the default), in which every task counts once, or a protocol of the
+    family, such as metaworld: the first three episodes to finish of each task name. Agents only."""
     json: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """Write the evaluation to this file, too."""
+    """Also write the evaluation to this file."""
 
 
 _OF_AGENTS = ("env", "env_options", "episodes", "backend", "protocol")
-"""Options that mean nothing to a few-shot run."""
+"""Options that do not apply to a few-shot run."""
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -74,14 +74,14 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def choose_backend(run: Run, distribution: TaskDistribution, backend: str | None, device: str | None) -> str:
-    """The backend asked for, or that of the training if it steps this family and the device is the same."""
+    """`backend` if given, else that of the training if this family has it and the device is the same, else "auto"."""
     if backend is not None:
         return backend
     return run.config.backend if device is None and run.config.backend in distribution.backends else "auto"
 
 
 def print_table(title: str, table: Table, note: str | None = None) -> None:
-    """Prints to stdout, in full width if that is no terminal; `note` goes under the table."""
+    """Prints a table to stdout, with `note` under it; 200 columns wide if stdout is not a terminal."""
     console = Console()
     if not console.is_terminal:
         console = Console(width=200)
@@ -189,7 +189,7 @@ def _figures(row: Mapping[str, Any], metric: str) -> Iterator[str]:
 
 
 def mean_and_interval(mean: float | None, ci95: float | None) -> str:
-    """A mean and half the width of its 95 % interval, as far as they are known."""
+    """A mean and half the width of its 95 % interval as text, if they are known."""
     if mean is None:
         return "unknown"
     return f"{mean:.4f}" if ci95 is None else f"{mean:.4f} ± {ci95:.4f}"

@@ -1,4 +1,4 @@
-"""`metarl fewshot`: the learner, the data set and the objective decide which options there are."""
+"""`metarl fewshot`: the available options depend on the learner, the data set and the objective."""
 
 import contextlib
 import dataclasses
@@ -31,28 +31,28 @@ ObjectiveOptions = TypeVar("ObjectiveOptions", bound=ObjectiveConfig)
 
 @dataclass(kw_only=True)
 class Arguments(Generic[LearnerOptions, DataOptions, ObjectiveOptions]):
-    """Trains a few-shot learner, tests it on classes never seen, and draws pictures. Prints the run folder."""
+    """Trains a few-shot learner, tests it on unseen classes, and draws plots. Prints the run folder."""
 
     data: Annotated[str, tyro.conf.arg(metavar="NAME")]
     """Data set: a name from the list, or MODULE:NAME."""
     objective: Annotated[str, tyro.conf.arg(metavar="NAME")] = FewShotConfig.objective
-    """What predictions should be besides right: a name from the list, or MODULE:NAME."""
+    """Objective of training besides accuracy: a name from the list, or MODULE:NAME."""
     ways: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
-    """Classes of a test episode; what suits the data if not given (5 for most)."""
+    """Classes of a test episode; the data set's default if not given (5 for most)."""
     shots: Annotated[int | None, tyro.conf.arg(metavar="K")] = None
-    """Support examples of each class; what suits the data if not given (1 for most)."""
+    """Support examples of each class; the data set's default if not given (1 for most)."""
     queries: Annotated[int | None, tyro.conf.arg(metavar="Q")] = None
-    """Queries of each class; what suits the data if not given (15 for most)."""
+    """Queries of each class; the data set's default if not given (15 for most)."""
     episodes: int = FewShotConfig.episodes
     """Test episodes."""
     test_shots: Annotated[tuple[int, ...], tyro.conf.arg(metavar="K ...")] = ()
-    """More numbers of shots to test with."""
+    """Further numbers of shots to test with."""
     test_queries: Annotated[tuple[int, ...], tyro.conf.arg(metavar="Q ...")] = ()
-    """More numbers of queries of each class to test with."""
+    """Further numbers of queries of each class to test with."""
     device: str = FewShotConfig.device
-    """Where to compute: cpu, cuda or cuda:N."""
+    """Device to compute on: cpu, cuda or cuda:N."""
     seed: int = FewShotConfig.seed
-    """All randomness of the run comes from it."""
+    """Seed of all randomness of the run."""
     checkpoint_every: int = FewShotConfig.checkpoint_every
     """Training steps between checkpoints."""
     output: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
@@ -64,7 +64,7 @@ class Arguments(Generic[LearnerOptions, DataOptions, ObjectiveOptions]):
 
 @dataclass
 class Named:
-    """The part of `Arguments` that has to be known before the rest."""
+    """The part of `Arguments` that must be known before the rest can be parsed."""
 
     data: str | None = None
     objective: str = FewShotConfig.objective
@@ -103,7 +103,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _defaults(learner: str, named: Named, data: DataSet) -> Arguments:
-    """What is left open: the defaults of a learner depend on the data and on the size of the episodes."""
+    """The defaults of all arguments. Those of a learner depend on the data and on the shape of the episodes."""
     known = {name: getattr(named, name) for name in ("data", "objective", "ways", "shots", "queries")}
     spec = FewShotConfig(learner=learner, **known).spec(data)
     cls = learner_class(learner)
@@ -117,7 +117,7 @@ def _defaults(learner: str, named: Named, data: DataSet) -> Arguments:
 
 
 def _print_result(path: Path) -> None:
-    """The figures of the test, on stderr: stdout has the run folder alone."""
+    """Prints the test results to stderr, because stdout is for the run folder only."""
     result = json.loads((path / RESULT).read_text())
     metric = "accuracy" if "accuracy" in result else "mse"
     size = f"{result['ways']}-way {result['shots']}-shot" if metric == "accuracy" else f"{result['shots']}-shot"
@@ -130,7 +130,7 @@ def _print_result(path: Path) -> None:
 
 
 def _split_learner(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
-    """The learner, first or anywhere if it is a known one, and the other arguments; None to ask for help."""
+    """The learner and the other arguments. A known learner may stand anywhere, another one first; None with --help."""
     rest, known = list(arguments), list_learners()
     learner = rest[0] if rest and not rest[0].startswith("-") else next((a for a in rest if a in known), None)
     if learner is not None:

@@ -18,16 +18,16 @@ from metarl.scripts.evaluate import print_table
 
 @dataclass
 class Arguments:
-    """Puts runs side by side, of agents and of few-shot learners: a table and a curve for each environment or data set.
+    """Compares runs of agents and few-shot learners: a table and a plot for each environment or data set.
 
-    Runs that differ in their seeds alone become one row and one curve: the mean, and from the lowest to the highest.
-    Prints the tables, and writes them with the curves to report.md and PNGs.
+    Runs that differ only in their seeds become one row and one curve: the mean, with the range from the lowest to the
+    highest. Prints the tables, and writes report.md with tables and plots.
     """
 
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN ...")]
     """Run folders."""
     output: Annotated[Path, tyro.conf.arg(metavar="DIR")] = Path("report")
-    """Folder to write to; a report that is there is replaced."""
+    """Folder to write to. An existing report is replaced."""
 
 
 def main(arguments: Sequence[str]) -> None:

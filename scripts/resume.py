@@ -13,7 +13,7 @@ from metarl.scripts.arguments import parse
 
 @dataclass
 class Arguments:
-    """Goes on with a run exactly where its last checkpoint was made. Prints the run folder."""
+    """Continues a run exactly from its last checkpoint. Prints the run folder."""
 
     run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Run folder."""

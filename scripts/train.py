@@ -1,4 +1,4 @@
-"""`metarl train`: the agent named first decides which options there are."""
+"""`metarl train`: the available options depend on the agent, which is named first."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -32,11 +32,11 @@ class Arguments(Generic[Config]):
     steps: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """Environment steps to train for."""
     device: str = TrainConfig.device
-    """Where to compute: cpu, cuda or cuda:N."""
+    """Device to compute on: cpu, cuda or cuda:N."""
     backend: str = TrainConfig.backend
-    """What steps the environments, as `metarl envs` lists them."""
+    """Backend that steps the environments; `metarl envs` lists them."""
     seed: int = TrainConfig.seed
-    """All randomness of the run comes from it."""
+    """Seed of all randomness of the run."""
     checkpoint_every: int = TrainConfig.checkpoint_every
     """Iterations between checkpoints."""
     output: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
@@ -46,7 +46,7 @@ class Arguments(Generic[Config]):
 
 @dataclass
 class EnvArguments:
-    """The part of `Arguments` that has to be known before the rest."""
+    """The part of `Arguments` that must be known before the rest can be parsed."""
 
     env: str | None = None
     env_options: tuple[str, ...] = ()
@@ -65,19 +65,19 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _named_distribution(arguments: Sequence[str]) -> TaskDistribution | None:
-    """What `arguments` say to train on, made once: an agent's defaults depend on it. None if they name nothing."""
+    """The distribution that `arguments` name, made once because an agent's defaults depend on it; None without one."""
     named = peek(EnvArguments, arguments)
     return None if named.env is None else make(named.env, **key_values(named.env_options, "--env-options"))
 
 
 def _defaults(agent: str, distribution: TaskDistribution) -> Arguments:
-    """What is left open; the environment is always named."""
+    """The defaults of all arguments except the environment, which is always given."""
     options = agent_class(agent).default_config(EnvSpec.of(distribution))
     return Arguments(env=distribution.id, agent_options=options)
 
 
 def _split_agent(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
-    """The agent, which comes first or anywhere if it is a known one, and the other arguments; None to ask for help."""
+    """The agent and the other arguments. A known agent may stand anywhere, another one first; None with --help."""
     rest = list(arguments)
     named = [argument for argument in rest if argument in list_agents()]
     agent = rest[0] if rest and not rest[0].startswith("-") else next(iter(named), None)

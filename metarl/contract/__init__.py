@@ -1,7 +1,7 @@
-"""The executable contract: what every task distribution promises, and whether one keeps it.
+"""The executable contract of task distributions.
 
-Each rule is a small generator that yields a line for whatever it finds broken, saying what was expected and what was
-found: `family.py` has those on tasks, `environment.py` those on making an environment, `run.py` those on stepping it.
+Each rule is a small generator that yields a line for each fault, with what was expected and what was found. `family.py`
+has the rules about tasks, `environment.py` those about making an environment, `run.py` those about stepping it.
 """
 
 from metarl.contract.check import ContractError, check_distribution

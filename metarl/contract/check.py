@@ -7,7 +7,13 @@ from metarl.tasks import check_count
 
 
 class ContractError(AssertionError):
-    """A task distribution that breaks the contract: `failures` has a line for each fault found."""
+    """A task distribution breaks the contract. `failures` has a line for each fault.
+
+    >>> from metarl.contract import ContractError
+    >>> print(ContractError("Mine-v0", ["horizon: expected a whole number of at least 1, found 0"]))
+    Mine-v0 breaks the contract of task distributions:
+      - horizon: expected a whole number of at least 1, found 0
+    """
 
     def __init__(self, id: str, failures: list[str]):
         self.failures = failures
@@ -25,8 +31,11 @@ def check_distribution(
     """Checks on the CPU that `distribution` keeps the contract of `TaskDistribution` and `TaskVectorEnv`.
 
     It samples tasks, makes `num_tasks * envs_per_task` environments and a single one, and steps them with random
-    actions for a little longer than an episode. All faults are gathered and raised as one `ContractError`. A rule whose
-    check crashes is reported as such and hides no other; the first crash is the error's `__cause__`.
+    actions for a little longer than an episode. It collects all faults and raises them as one `ContractError`. If the
+    check of a rule crashes, the crash is reported and the other rules are still checked; the first crash is the
+    `__cause__` of the error.
+
+    >>> metarl.check_distribution(metarl.make("PointNavigation-v0", horizon=5))
     """
     check_count("number of tasks", num_tasks)
     check_count("environments per task", envs_per_task)

@@ -1,4 +1,4 @@
-"""Rules on making an environment and on the order in which it wants to be used."""
+"""Rules about making an environment and about the order of calls to it."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -47,7 +47,7 @@ def wrong_arguments(exam: Examination) -> Iterator[str]:
 
 
 def order_of_calls(exam: Examination) -> Iterator[str]:
-    """Looks at the environment before anything else uses it."""
+    """This rule has to run before anything else uses the environment."""
     env = exam.env
     if found := refusal(lambda: env.reset(seed=0)):
         yield f"reset: expected a UsageError before set_tasks, found {found}"

@@ -1,4 +1,4 @@
-"""What the checks share: the distribution under examination, its environments, and a recorded run of them."""
+"""What the checks share: the distribution under examination, its environments, and a recorded run."""
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
@@ -18,7 +18,7 @@ from metarl.tasks import Tasks
 from metarl.vector_env import StepResult, TaskVectorEnv
 
 REPLAYED_STEPS = 25
-"""Steps that are run again to be compared: few, for environments can be slow."""
+"""Steps that are repeated for comparison: few, because environments can be slow."""
 
 Check = Callable[["Examination"], Iterator[str]]
 Arrays = dict[str, Tensor]
@@ -26,15 +26,15 @@ Arrays = dict[str, Tensor]
 
 @dataclass
 class Recording:
-    """What a run of the environments returned."""
+    """The results of a run of the environments."""
 
     observations: Tensor
-    """Of the reset."""
+    """The observations of the reset."""
     actions: list[Tensor]
     steps: list[StepResult]
-    """A copy of each step's result, made at once."""
+    """A copy of each step's result, made directly after the step."""
     originals: list[StepResult]
-    """The results themselves."""
+    """The original results."""
     saved_at: int
     """The step before which `state` was saved."""
     state: dict[str, Tensor] | None
@@ -43,7 +43,7 @@ class Recording:
 
 @dataclass
 class Examination:
-    """One distribution under examination. Its environments and the recording are made once, when first asked for."""
+    """One distribution under examination. Its environments and the recording are made once, on first use."""
 
     distribution: TaskDistribution
     backend: str
@@ -55,7 +55,7 @@ class Examination:
     opened: list[TaskVectorEnv] = field(default_factory=list)
 
     def apply(self, checks: Iterable[Check]) -> None:
-        """Runs each of `checks` and gathers the faults that it finds."""
+        """Runs each of `checks` and collects the faults that it finds."""
         for check in checks:
             self.attempt(check.__name__.replace("_", " "), partial(self._gather, check))
 
@@ -63,7 +63,7 @@ class Examination:
         self.failures.extend(check(self))
 
     def attempt(self, what: str, action: Callable[[], object]) -> bool:
-        """Runs `action`; if it crashes, records that `what` did and returns False."""
+        """Runs `action`; if it crashes, records the crash of `what` and returns False."""
         try:
             action()
         except Exception as error:
@@ -96,12 +96,12 @@ class Examination:
 
     @cached_property
     def earlier_tasks(self) -> Tasks:
-        """What the environments run before they get `tasks`."""
+        """The tasks that the environments run before they get `tasks`."""
         return self.distribution.sample(self.num_tasks, split="test", seed=self.seed)
 
     @cached_property
     def recording(self) -> Recording:
-        """A run of a little more than one episode (of two, where they are short)."""
+        """A run of a little more than one episode (two, if they are short)."""
         env, horizon = self.env, self.distribution.horizon
         actions = self.random_actions(horizon + min(horizon + 1, REPLAYED_STEPS), self.seed)
         env.set_tasks(self.earlier_tasks)
@@ -120,7 +120,7 @@ class Examination:
 
     @property
     def recorded(self) -> list[Arrays]:
-        """The first steps of the recording, those that `replay` repeats."""
+        """The first steps of the recording, which `replay` repeats."""
         return [arrays(step) for step in self.recording.steps[:REPLAYED_STEPS]]
 
     def replay(self, actions: list[Tensor] | None = None) -> list[Arrays]:
@@ -132,7 +132,7 @@ class Examination:
         return [arrays(_copy((env or self.env).step(action))) for action in actions]
 
     def random_actions(self, count: int, *key: int) -> list[Tensor]:
-        """`count` batches of actions uniform over the action space; a side without a bound is taken as ±1."""
+        """`count` batches of actions, uniform over the action space; a missing bound is taken as ±1."""
         space, generator = self.distribution.action_space, make_generator("contract", *key)
         if isinstance(space, gym.spaces.Discrete):
             low, high = int(space.start), int(space.start + space.n)
@@ -144,7 +144,7 @@ class Examination:
 
 
 def arrays(step: StepResult) -> Arrays:
-    """The tensors of a step by their names; what is no tensor is left out."""
+    """The tensors of a step by name; anything else is omitted."""
     observations, rewards, terminated, truncated, info = step
     named: dict[str, Any] = {"observations": observations, "rewards": rewards}
     named |= {"terminated": terminated, "truncated": truncated}
@@ -153,7 +153,7 @@ def arrays(step: StepResult) -> Arrays:
 
 
 def difference(expected: list[Arrays], found: list[Arrays], tolerance: float = 0.0) -> str | None:
-    """Where `found` first departs from `expected`, in words; None where it does not."""
+    """The first difference between `found` and `expected`, in words; None if there is none."""
     for t, (one, other) in enumerate(zip(expected, found, strict=True)):
         for name in sorted(one.keys() & other.keys()):
             a, b = one[name].double(), other[name].double()
@@ -165,7 +165,7 @@ def difference(expected: list[Arrays], found: list[Arrays], tolerance: float = 0
 
 
 def refusal(action: Callable[[], object]) -> str | None:
-    """None where `action` raises `UsageError`, else what it does instead."""
+    """None if `action` raises `UsageError`, else what it does instead."""
     try:
         action()
     except UsageError:

@@ -1,4 +1,4 @@
-"""Rules on a distribution by itself: its attributes, its spaces and the tasks it draws."""
+"""Rules about a distribution without its environments: attributes, spaces and sampled tasks."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -113,7 +113,7 @@ def finitely_many_tasks(exam: Examination) -> Iterator[str]:
 
 
 def _rows(tasks: Tasks) -> list[tuple]:
-    """Each task as something that can be counted."""
+    """Each task as a hashable value."""
     columns = [value.cpu().numpy() for value in tasks.parameters.values()]
     return [tuple(column[i].tobytes() for column in columns) for i in range(len(tasks))]
 

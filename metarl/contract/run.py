@@ -1,4 +1,4 @@
-"""Rules on what stepping an environment returns and depends on."""
+"""Rules about what stepping an environment returns and what it depends on."""
 
 import contextlib
 from collections.abc import Iterator
@@ -13,9 +13,9 @@ from metarl.contract.examination import REPLAYED_STEPS, Examination, arrays, dif
 from metarl.tasks import Tasks
 
 TOLERANCE = 1e-4
-"""Relative and absolute: a batch may round other than a single environment does."""
+"""Relative and absolute tolerance: a batch may round differently from a single environment."""
 TRIALS = 20
-"""Pairs of batches of tasks that are tried before tasks are said to have no effect."""
+"""Pairs of task batches to try before concluding that tasks have no effect."""
 TRIAL_STEPS = 100
 
 
@@ -36,7 +36,7 @@ def returned_arrays(exam: Examination) -> Iterator[str]:
         if exam.distribution.has_success:
             found |= dict.fromkeys(_array("info['success']", info.get("success"), batch, torch.bool))
         elif "success" in info:
-            found |= {"info['success']: expected none where has_success is False, found one": None}
+            found |= {"info['success']: expected none if has_success is False, found one": None}
     yield from found
 
 
@@ -51,7 +51,7 @@ def _array(name: str, value: Any, shape: tuple[int, ...], dtype: torch.dtype) ->
 
 
 def arrays_stay(exam: Examination) -> Iterator[str]:
-    """An environment that writes into what it returned spoils every recorded trajectory."""
+    """An environment that writes into returned arrays corrupts recorded trajectories."""
     for t, (step, original) in enumerate(zip(exam.recording.steps, exam.recording.originals, strict=True)):
         if difference([arrays(step)], [arrays(original)]):
             yield f"step: expected later steps to leave returned arrays alone, found those of step {t} changed"
@@ -59,7 +59,7 @@ def arrays_stay(exam: Examination) -> Iterator[str]:
 
 
 def ends_of_episodes(exam: Examination) -> Iterator[str]:
-    """`final_obs`, its mask and the horizon, at every step."""
+    """Checks `final_obs`, its mask and the horizon at every step."""
     horizon, found = exam.distribution.horizon, {}
     elapsed = torch.zeros(exam.num_envs, dtype=torch.int64)
     for t, (observations, _, terminated, truncated, info) in enumerate(exam.recording.steps):
@@ -77,7 +77,7 @@ def ends_of_episodes(exam: Examination) -> Iterator[str]:
 
 
 def autoreset(exam: Examination) -> Iterator[str]:
-    """Sees environments that never return a first observation, unless their episodes end where they start."""
+    """Finds environments that do not return first observations, unless their episodes end where they start."""
     ends = [(step, step[2] | step[3]) for step in exam.recording.steps]
     final = torch.cat([step[4]["final_obs"][ended] for step, ended in ends])
     returned = torch.cat([step[0][ended] for step, ended in ends])
@@ -120,7 +120,7 @@ def tasks_persist(exam: Examination) -> Iterator[str]:
 
 
 def single_environment(exam: Examination) -> Iterator[str]:
-    """Environment i of the batch runs task i // N and behaves as a single one seeded with seed + i."""
+    """Environment i of the batch runs task i // N and behaves like a single one seeded with seed + i."""
     env, actions = exam.make(1, 1), exam.recording.actions[:REPLAYED_STEPS]
 
     def departs(i: int, task: Tasks, seed: int) -> str | None:
@@ -148,7 +148,7 @@ def single_environment(exam: Examination) -> Iterator[str]:
 
 
 def wrong_actions(exam: Examination) -> Iterator[str]:
-    """They are refused, and the environment goes on as if they had never been."""
+    """Wrong actions are refused and do not change the environment."""
     right = exam.recording.actions[:2]
     wrong: dict[str, Any] = {
         "too few actions": right[0][:-1],
@@ -187,7 +187,7 @@ def tasks_immutable(exam: Examination) -> Iterator[str]:
     given = Tasks({name: value.clone() for name, value in exam.tasks.parameters.items()})
     exam.env.set_tasks(given)
     for value in exam.env.tasks.parameters.values():
-        with contextlib.suppress(RuntimeError):  # of a tensor that cannot be written to: all the better
+        with contextlib.suppress(RuntimeError):  # raised by a read-only tensor, which is fine
             value.copy_(~value if value.dtype == torch.bool else value + 1)
     rule = "tasks: expected a change of env.tasks in place to stay there"
     if found := difference(exam.recorded, exam.replay()):
@@ -200,7 +200,7 @@ def tasks_immutable(exam: Examination) -> Iterator[str]:
 
 
 def tasks_matter(exam: Examination) -> Iterator[str]:
-    """Constant actions reach further than random ones, so that sparse rewards differ sooner."""
+    """Uses constant actions: they reach further than random ones, so sparse rewards differ sooner."""
     steps, differed = min(exam.distribution.horizon, TRIAL_STEPS), False
     for trial in range(TRIALS):
         one, other = (
@@ -218,7 +218,7 @@ def tasks_matter(exam: Examination) -> Iterator[str]:
     if differed:
         yield (
             f"set_tasks: expected other tasks to give other runs, found none in {TRIALS} trials "
-            "(where rewards are very sparse, say a larger num_tasks)"
+            "(if rewards are very sparse, use a larger num_tasks)"
         )
 
 

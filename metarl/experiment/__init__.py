@@ -1,4 +1,4 @@
-"""Experiments: configuration, run folder, checkpoints, and the engine that trains agents and few-shot learners."""
+"""Experiments: configuration, run folder, checkpoints, and the training engine of agents and few-shot learners."""
 
 from metarl.experiment.agent_run import AgentRun, TrainConfig
 from metarl.experiment.experiment import Experiment, Run

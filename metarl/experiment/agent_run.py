@@ -33,10 +33,11 @@ _PLOT = Path("plots") / "training.png"
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """One training run of an agent. `resolve` checks it and fills in what is left open.
+    """The configuration of a training run of an agent. `resolve` checks it and fills in the defaults.
 
     >>> config = metarl.TrainConfig(agent="maml", env="PointNavigation-v0", agent_options={"inner_lr": 0.2})
-    >>> run = metarl.train(config)
+    >>> config.resolve().config.iterations
+    500
     """
 
     agent: str
@@ -50,28 +51,33 @@ class TrainConfig:
     iterations: int | None = None
     """Iterations to train for; 500 if neither this nor `steps` is given."""
     steps: int | None = None
-    """Environment steps to train for. With both, the bound that is reached first ends the run."""
+    """Environment steps to train for. If both are given, the first bound to be reached ends the run."""
     device: str = "cpu"
-    """Where to compute: cpu, cuda or cuda:N."""
+    """Device to compute on: cpu, cuda or cuda:N."""
     backend: str = "auto"
-    """What steps the environments."""
+    """Backend that steps the environments."""
     seed: int = 0
-    """All randomness of the run comes from it."""
+    """Seed of all randomness of the run."""
     checkpoint_every: int = 10
     """Iterations between checkpoints."""
     output: Path | None = None
     """The run folder; runs/AGENT-ENV-seedSEED if not given."""
 
     def resolve(self, distribution: TaskDistribution | None = None) -> "AgentExperiment":
-        """The run with everything that it names; raises `UsageError` for what cannot be trained.
+        """Makes the experiment; raises `UsageError` for a configuration that cannot be trained.
 
-        `distribution` is what `env` and `env_options` make, if it has been made already.
+        `distribution` is what `env` and `env_options` make, if it exists already.
         """
         return AgentExperiment(self, make(self.env, **self.env_options) if distribution is None else distribution)
 
 
 class AgentExperiment(Experiment):
-    """A `TrainConfig` with its distribution, its agent's class and options, and its device, each worked out once."""
+    """A `TrainConfig` with its distribution, agent class, agent options and device, each resolved once.
+
+    >>> experiment = metarl.TrainConfig(agent="maml", env="PointNavigation-v0").resolve()
+    >>> experiment.make_env().num_tasks
+    20
+    """
 
     kind = "agent"
     packages = ("metarl-kit", "torch", "numpy", "gymnasium", "mujoco", "mujoco-warp", "metaworld")
@@ -122,7 +128,7 @@ class AgentExperiment(Experiment):
         return self.agent_class(self.options, self.spec, device=self.device, seed=self.config.seed, ranks=Ranks())
 
     def make_env(self) -> TaskVectorEnv:
-        """The environments of the training."""
+        """Makes the environments of the training."""
         return self.distribution.make_env(
             self.options.num_tasks,
             self.options.envs_per_task,
@@ -197,10 +203,12 @@ class AgentTraining(Training):
 
 @dataclass(frozen=True)
 class AgentRun(Run):
-    """A run folder of `metarl train`, opened.
+    """An open run folder of `metarl train`.
 
-    >>> run = metarl.load_run("runs/maml")
-    >>> metarl.evaluate(run.agent, run.distribution).summary()
+    >>> config = metarl.TrainConfig(agent="random", env="PointNavigation-v0", iterations=1)
+    >>> run = metarl.load_run(metarl.train(config, progress=False))
+    >>> metarl.evaluate(run.agent, run.distribution, num_tasks=5).episodes_used
+    [0]
     """
 
     experiment: AgentExperiment
@@ -208,10 +216,10 @@ class AgentRun(Run):
 
     @property
     def agent(self) -> Agent:
-        """In the state of the last checkpoint, but for replay buffers, which only training needs."""
+        """The agent in the state of the last checkpoint, without replay buffers, which only training needs."""
         return self.trained
 
     @property
     def distribution(self) -> TaskDistribution:
-        """What it was trained on."""
+        """The task distribution that the agent was trained on."""
         return self.experiment.distribution

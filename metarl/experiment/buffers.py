@@ -1,9 +1,9 @@
-"""Replay buffers in the run folder: each iteration's rows are appended to files, nothing is copied whole.
+"""Replay buffers in the run folder: the rows of each iteration are appended to files, and nothing is copied as a whole.
 
-`buffers/NAME/header.json` says what a row is: the capacity, and dtype and shape of each field. `FIELD-000003.bin` holds
-the values of one field for `capacity` rows, raw, one row after the other. A checkpoint records how many rows belong to
-it and a CRC-32 of each file that it needs, which goes on as rows are appended. Files that no kept checkpoint needs are
-deleted: the disk holds at most two capacities of rows and those that came since the oldest checkpoint.
+`buffers/NAME/header.json` has the capacity, and dtype and shape of each field of a row. `FIELD-000003.bin` holds the
+raw values of one field for `capacity` rows, one row after the other. A checkpoint records how many rows belong to it,
+and the CRC-32 of each file it needs, which is updated as rows are appended. Files that no kept checkpoint needs are
+deleted: the disk holds at most two capacities of rows and those appended since the oldest checkpoint.
 """
 
 import json
@@ -28,14 +28,18 @@ _SEGMENT = re.compile(r"(.+)-(\d{6,})\.bin")
 
 
 class BufferFiles:
-    """The files of an agent's buffers, which hold what a checkpoint's `record` says and from then on what is appended.
+    """The files of an agent's buffers: the rows in a checkpoint's `record`, and the rows appended since.
 
-    What the files hold beyond the record is cut off: a run that was killed may have written it after its checkpoint.
+    Rows in the files beyond the record are cut off: a killed run may have written them after its last checkpoint.
 
-    >>> files = BufferFiles(run, agent.buffers(), {})
-    >>> agent.improve(env, seed=1)
+    >>> from pathlib import Path
+    >>> from metarl.experiment.buffers import BufferFiles
+    >>> buffer = metarl.ReplayBuffer(capacity=100)
+    >>> files = BufferFiles(Path("run"), {"replay": buffer}, {})
+    >>> buffer.append({"rewards": torch.zeros(5)})
     >>> files.append()
-    >>> checkpoint = Checkpoint(1, 100, 2.5, *agent.state(), buffers=files.record())
+    >>> files.record()["replay"]["count"]
+    5
     """
 
     def __init__(self, run: Path, buffers: Mapping[str, ReplayBuffer], record: Mapping[str, Any]):
@@ -44,16 +48,16 @@ class BufferFiles:
         }
 
     def append(self) -> None:
-        """Adds the rows that have come into the buffers since the last call."""
+        """Writes the rows that the buffers have received since the last call."""
         for files in self._files.values():
             files.append()
 
     def record(self) -> dict[str, Any]:
-        """What a checkpoint has to keep: how many rows there are, and the checksums of the last `capacity` of them."""
+        """What a checkpoint has to store: the number of rows, and the checksums of the last `capacity` of them."""
         return {name: files.record() for name, files in self._files.items()}
 
     def sync(self) -> None:
-        """Waits until the disk has what was appended: to be called before a checkpoint that counts on it is written."""
+        """Waits until all appended rows are on disk. Call it before writing a checkpoint that needs them."""
         for files in self._files.values():
             files.sync()
 
@@ -89,7 +93,7 @@ class _Files:
         self._cut()
 
     def append(self) -> None:
-        # An iteration may bring more rows than the buffer holds: those that it has lost again are never stored.
+        # An iteration may append more rows than the buffer holds. Rows that it has already dropped are never stored.
         rows = self.buffer.rows(self.count, self.buffer.count) if self.buffer.count > self.count else {}
         self.count = self.buffer.count
         length = len(next(iter(rows.values()))) if rows else 0
@@ -126,7 +130,7 @@ class _Files:
         self.unsynced.add(path)
 
     def _check_header(self, rows: Mapping[str, Tensor]) -> None:
-        """Writes what a row is before the first one."""
+        """Writes the header before the first row."""
         if self.stored:
             return
         for field in rows:
@@ -151,7 +155,7 @@ class _Files:
 
 
 def _read(folder: Path, buffer: ReplayBuffer, record: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The last rows that belong to `record`, as many as the buffer holds."""
+    """Reads the last rows that belong to `record`, as many as the buffer holds."""
     count, stored, capacity = record["count"], record["stored"], buffer.capacity
     if not stored:
         return {}
@@ -168,7 +172,7 @@ def _read(folder: Path, buffer: ReplayBuffer, record: Mapping[str, Any]) -> dict
 
 
 def _read_checked(path: Path, length: int, checksum: int | None) -> bytes:
-    """The first `length` bytes of a file; raises `UsageError` unless they are those that were written."""
+    """Reads the first `length` bytes of a file; raises `UsageError` if they are not what was written."""
     try:
         with path.open("rb") as file:
             data = file.read(length)
@@ -199,7 +203,7 @@ def _read_header(folder: Path, buffer: ReplayBuffer) -> dict[str, tuple[torch.dt
 
 
 def _needed(stored: int, count: int, capacity: int) -> Iterator[tuple[int, int, int]]:
-    """The pieces of the last rows that a buffer which has seen `count` still holds."""
+    """The pieces of the rows that a buffer still holds after `count` rows."""
     yield from _pieces(stored - min(count, capacity), stored, capacity)
 
 

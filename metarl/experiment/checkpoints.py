@@ -1,7 +1,7 @@
-"""Checkpoints: what is trained and how far its training has come, as safetensors plus JSON.
+"""Checkpoints: the state of an agent or learner and of its training, as safetensors plus JSON.
 
 `checkpoints/iteration-000050.safetensors` holds the tensors, `iteration-000050.json` everything else and the checksums
-of both. The JSON file is written last: if it is missing, there is no checkpoint. Nothing is ever unpickled.
+of both. The JSON file is written last: without it there is no checkpoint. Nothing is ever unpickled.
 """
 
 import json
@@ -24,24 +24,31 @@ _NAME = re.compile(r"iteration-(\d+)\.json")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Everything that training needs to go on exactly."""
+    """Everything that training needs to continue exactly.
+
+    >>> from pathlib import Path
+    >>> from metarl.experiment.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+    >>> save_checkpoint(Path("run"), Checkpoint(iteration=3, tensors={"weight": torch.zeros(2)}))
+    >>> load_checkpoint(Path("run")).iteration
+    3
+    """
 
     iteration: int = 0
     """Iterations completed."""
     env_steps: int = 0
-    """Environment steps taken by them."""
+    """Environment steps taken in these iterations."""
     wall_seconds: float = 0.0
-    """Seconds spent on them."""
+    """Seconds spent on these iterations."""
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
     values: Mapping[str, Any] = field(default_factory=dict)
     window: Mapping[str, Any] = field(default_factory=dict)
-    """The metrics of the row that is not complete yet (`Window.state`)."""
+    """The metrics of the unfinished row (`Window.state`)."""
     buffers: Mapping[str, Any] = field(default_factory=dict)
-    """Which rows of the buffer files belong to it (`BufferFiles.record`)."""
+    """The rows of the buffer files that belong to the checkpoint (`BufferFiles.record`)."""
 
 
 def save_checkpoint(run: Path, checkpoint: Checkpoint) -> None:
-    """Adds `checkpoint` to the run and removes all but the last few. Does nothing if it is there already."""
+    """Adds `checkpoint` to the run and removes all but the last few. Does nothing if it exists already."""
     folder = run / "checkpoints"
     stem = f"iteration-{checkpoint.iteration:06d}"
     if (folder / f"{stem}.json").exists():
@@ -65,7 +72,7 @@ def save_checkpoint(run: Path, checkpoint: Checkpoint) -> None:
 
 
 def load_checkpoint(run: Path) -> Checkpoint:
-    """The run's last checkpoint; raises `UsageError` if there is none or it is not what was saved."""
+    """Loads the run's last checkpoint; raises `UsageError` if there is none or it is damaged."""
     paths = _checkpoints(run)
     if not paths:
         raise UsageError(f"{run} is damaged: it has no checkpoint")
@@ -97,7 +104,7 @@ def load_checkpoint(run: Path) -> Checkpoint:
 
 
 def oldest_buffers(run: Path) -> Mapping[str, Any]:
-    """What the oldest checkpoint of the run, the one that needs most of the buffer files, records of them."""
+    """The buffer record of the run's oldest checkpoint, which needs the most buffer files."""
     try:
         return json.loads(_checkpoints(run)[0].read_bytes())["buffers"]
     except (ValueError, KeyError, TypeError):

@@ -1,7 +1,7 @@
 """The training engine: one loop for agents and few-shot learners.
 
-Iterations are seeded one by one and a checkpoint holds all that they change, the unfinished row of metrics included, so
-a run that goes on from a checkpoint goes on exactly.
+Each iteration has its own seed, and a checkpoint holds everything that iterations change, including the unfinished row
+of metrics. A run resumed from a checkpoint therefore continues exactly.
 """
 
 import abc
@@ -21,53 +21,55 @@ from metarl.replay import ReplayBuffer
 
 
 class Training(abc.ABC):
-    """Something in training, as the engine sees it."""
+    """The interface of what the engine trains."""
 
     unit: ClassVar[str] = "iteration"
-    """What an iteration is called."""
+    """The word for an iteration in messages."""
     brief: ClassVar[bool] = False
-    """Whether an iteration takes milliseconds. If so, a signal waits for its end, and an error in it goes back to the
-    last checkpoint. If not, the state is copied after each iteration, and whatever stops one costs only that one."""
+    """Whether an iteration takes milliseconds. If so, a signal waits for the end of the iteration, and an error returns
+    to the last checkpoint. If not, the state is copied after each iteration, and an interruption costs only one."""
     title: str
-    """Who is trained on what."""
+    """Who is trained on what, for people."""
     checkpoint_every: int
     """Iterations between checkpoints."""
     row_every: int = 1
-    """Iterations that a row of metrics is the mean of."""
+    """Iterations that one row of metrics averages."""
 
     @abc.abstractmethod
     def iterate(self, iteration: int) -> Mapping[str, int | float]:
-        """Does iteration number `iteration`, from 1, with random numbers that depend on nothing else; its metrics.
+        """Runs iteration number `iteration`, counted from 1; returns its metrics.
 
-        If it steps environments, `env_steps` among them says how often.
+        Its random numbers must depend on the configured seed and `iteration` only. If it steps environments, the metric
+        `env_steps` is the number of steps.
         """
 
     @abc.abstractmethod
     def share(self, iteration: int, env_steps: int) -> float:
-        """How much is done after so many iterations and environment steps: 1 or more is the end."""
+        """The share of the training that is done after these iterations and environment steps; 1 or more is the end."""
 
     @abc.abstractmethod
     def state(self) -> tuple[Mapping[str, Tensor], Mapping[str, Any]]:
-        """All that `iterate` changes but the buffers, small: tensors, and values for JSON. A copy."""
+        """Everything that `iterate` changes, except the buffers: tensors, and values for JSON. A small copy."""
 
     def buffers(self) -> Mapping[str, ReplayBuffer]:
-        """The large rest, by name, appended to files as it grows."""
+        """The replay buffers by name. New rows are appended to files."""
         return {}
 
     @abc.abstractmethod
     def describe(self, row: Row) -> tuple[str, str]:
-        """A row of metrics for people: a line, and details for a second one."""
+        """A row of metrics as text for people: one line, and details for a second line."""
 
     @abc.abstractmethod
     def conclude(self, path: Path, rows: list[Row], show: bool) -> None:
-        """Writes into the run folder what a run ends with; `rows` are all its metrics."""
+        """Writes the final results into the run folder; `rows` are all metrics of the run."""
 
 
 def run_training(path: Path, training: Training, start: Checkpoint | None, show: bool) -> None:
-    """Trains from `start`, or from nothing, to the end and concludes the run folder `path`; `show` says how it goes.
+    """Trains from `start`, or from the beginning, to the end and concludes the run folder `path`.
 
-    Whatever stops it, Ctrl-C included, leaves a checkpoint and a line on stderr that says how to go on. The state and
-    the buffers in `training` are those of `start`; the folder's metrics and buffer files are cut to it.
+    Any interruption, including Ctrl-C, leaves a checkpoint and a line on stderr with the command to resume. The state
+    and the buffers in `training` must be those of `start`; metrics and buffer files of the folder are cut to it. `show`
+    displays the progress.
     """
     loop = _Loop(path, training, start or Checkpoint(0, 0, 0.0, *training.state()))
     if start is None:
@@ -87,13 +89,13 @@ class _Loop:
     def __init__(self, path: Path, training: Training, start: Checkpoint):
         self.path, self.training = path, training
         self.last = start
-        """What is saved if an iteration is stopped in the middle."""
+        """The checkpoint to save if an iteration is interrupted."""
         self.iteration, self.env_steps, self.seconds = start.iteration, start.env_steps, start.wall_seconds
         self.began = time.perf_counter() - start.wall_seconds
         self.window = Window(start.window)
         self.buffers = BufferFiles(path, training.buffers(), start.buffers)
         self.torn = False
-        """Whether the trained state is in the middle of an iteration."""
+        """Whether an iteration has begun and not ended, so that the trained state is inconsistent."""
 
     @property
     def share(self) -> float:
@@ -120,8 +122,8 @@ class _Loop:
             self._save()
 
     def save_start(self) -> None:
-        """Saves the state before any training, so that there always is one to go back to."""
-        self.buffers.append()  # an agent may come with rows
+        """Saves the state before any training, so that there is always a checkpoint to return to."""
+        self.buffers.append()  # an agent may start with rows
         self.last = self._checkpoint()
         self._save()
 
@@ -132,12 +134,12 @@ class _Loop:
                 self._note(self.training.iterate(self.iteration + 1), log, bar)
         else:
             metrics = self.training.iterate(self.iteration + 1)
-            with interrupts.held():  # what is in the log is in `last`, too
+            with interrupts.held():  # so that the log and `last` agree
                 self._note(metrics, log, bar)
                 self.last = self._checkpoint()
 
     def _note(self, metrics: Mapping[str, int | float], log: MetricsLog, bar: Progress) -> None:
-        """Takes note of an iteration that is complete."""
+        """Records a complete iteration."""
         seconds = time.perf_counter() - self.began
         self.window.add(metrics, seconds - self.seconds)
         self.buffers.append()
@@ -162,7 +164,7 @@ class _Loop:
         )
 
     def _save(self) -> None:
-        """Saves the state as it is, or as it last was whole."""
+        """Saves the current state, or the last consistent one."""
         if not self.torn and self.last.iteration != self.iteration:
             self.last = self._checkpoint()
         self.buffers.sync()

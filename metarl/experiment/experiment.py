@@ -1,7 +1,7 @@
-"""What a run is, before and after it is written down: an `Experiment` is its configuration, worked out once.
+"""Experiments and runs: an `Experiment` is a resolved configuration, a `Run` is an open run folder.
 
 Agents on task distributions and few-shot learners on data sets are two kinds of experiment. The run folder and the
-training engine know no more of them than this file says.
+training engine use only the interfaces in this file.
 """
 
 import abc
@@ -20,7 +20,12 @@ from metarl.experiment.engine import Training
 
 @runtime_checkable
 class Trained(Protocol):
-    """What checkpoints hold: an agent or a few-shot learner."""
+    """What a checkpoint can save and load: an agent or a few-shot learner.
+
+    >>> from metarl.experiment.experiment import Trained
+    >>> isinstance(metarl.TrainConfig(agent="maml", env="PointNavigation-v0").resolve().make(), Trained)
+    True
+    """
 
     def state(self) -> tuple[Mapping[str, Tensor], Mapping[str, Any]]: ...
 
@@ -28,7 +33,7 @@ class Trained(Protocol):
 
 
 class Experiment(abc.ABC):
-    """A run's configuration with everything that it names: made once and handed on.
+    """A configuration together with the objects that it names, resolved once.
 
     >>> experiment = metarl.TrainConfig(agent="maml", env="PointNavigation-v0").resolve()
     >>> experiment.options.inner_lr, experiment.distribution.horizon
@@ -36,9 +41,9 @@ class Experiment(abc.ABC):
     """
 
     kind: ClassVar[str]
-    """What config.yaml calls this kind of run."""
+    """The name of this kind of run in config.yaml."""
     packages: ClassVar[tuple[str, ...]]
-    """The packages whose versions config.yaml names."""
+    """The packages whose versions config.yaml records."""
     config: Any
     """The configuration with every option spelled out."""
 
@@ -54,45 +59,50 @@ class Experiment(abc.ABC):
 
     @abc.abstractmethod
     def entries(self) -> dict[str, Any]:
-        """What config.yaml holds besides the format, the kind and the versions: plain values."""
+        """The entries of config.yaml besides format, kind and versions, as plain values."""
 
     @classmethod
     @abc.abstractmethod
     def from_entries(cls, path: Path, entries: Mapping[str, Any], device: torch.device | str | None) -> "Experiment":
-        """The experiment of the run folder `path`, whose config.yaml holds `entries`, on its own device or `device`.
+        """The experiment of the run folder `path`, whose config.yaml has `entries`, on its own device or on `device`.
 
         Raises `UsageError` if an entry is missing or wrong.
         """
 
     @abc.abstractmethod
     def make(self) -> Trained:
-        """The agent or the learner as it is before any training."""
+        """Makes the untrained agent or learner."""
 
     @abc.abstractmethod
     def share(self, iteration: int, env_steps: int) -> float:
-        """How much of the training is done: 1 or more if a bound is reached."""
+        """The share of the training that is done; 1 or more if a bound is reached."""
 
     @abc.abstractmethod
     def is_concluded(self, path: Path) -> bool:
-        """Whether the run folder holds what `Training.conclude` writes last."""
+        """Whether the run folder holds the results of `Training.conclude`."""
 
     @abc.abstractmethod
     def training(self, trained: Trained) -> AbstractContextManager[Training]:
-        """The training of `trained`, with what it needs open; raises `UsageError` if it cannot be done."""
+        """Opens what the training of `trained` needs; raises `UsageError` if it is not possible."""
 
     @abc.abstractmethod
     def run(self, path: Path, trained: Trained, checkpoint: Checkpoint) -> "Run":
-        """The opened run folder."""
+        """The open run folder."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder, opened; `AgentRun` and `FewShotRun` say what is in it."""
+    """An open run folder. `AgentRun` and `FewShotRun` are the two kinds.
+
+    >>> config = metarl.TrainConfig(agent="random", env="PointNavigation-v0", iterations=1)
+    >>> metarl.load_run(metarl.train(config, progress=False)).finished
+    True
+    """
 
     path: Path
     experiment: Experiment
     trained: Trained
-    """In the state of the last checkpoint, but for replay buffers, which only training needs."""
+    """The agent or learner in the state of the last checkpoint, without replay buffers, which only training needs."""
     checkpoint: Checkpoint
 
     @property
@@ -108,7 +118,12 @@ class Run:
 
 @runtime_checkable
 class RunConfig(Protocol):
-    """What `metarl.train` takes: a `TrainConfig` or a `FewShotConfig`."""
+    """The argument of `metarl.train`: a `TrainConfig` or a `FewShotConfig`.
+
+    >>> from metarl.experiment.experiment import RunConfig
+    >>> isinstance(metarl.TrainConfig(agent="maml", env="PointNavigation-v0"), RunConfig)
+    True
+    """
 
     @property
     def output(self) -> Path | None: ...

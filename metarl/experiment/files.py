@@ -1,4 +1,4 @@
-"""Files that are whole or not there."""
+"""Writing files completely or not at all."""
 
 import hashlib
 import os
@@ -9,7 +9,7 @@ from metarl.errors import UsageError
 
 
 def write_atomically(path: Path, data: bytes | str) -> None:
-    """Writes `path` under a temporary name beside it, waits for the disk and renames: a crash leaves old or new."""
+    """Writes a temporary file, waits for the disk and renames it to `path`: a crash leaves the old file or the new."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
@@ -25,7 +25,7 @@ def write_atomically(path: Path, data: bytes | str) -> None:
 
 
 def check_writable(path: Path) -> None:
-    """Raises `UsageError` if a result could not be written to `path`. Ask before it is computed."""
+    """Raises `UsageError` if a result could not be written to `path`. Call it before computing the result."""
     folder = path.absolute().parent
     if path.is_dir():
         raise UsageError(f"{path} is a folder: name a file")
@@ -40,7 +40,7 @@ def sha256(data: bytes) -> str:
 
 
 def _umask() -> int:
-    """The process's mask of file modes, which can only be read by setting it."""
+    """The file mode mask of the process, which can only be read by setting it."""
     mask = os.umask(0)
     os.umask(mask)
     return mask

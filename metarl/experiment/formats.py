@@ -1,4 +1,4 @@
-"""The format of run folders, and which version of metarl reads which."""
+"""Formats of run folders, and the versions of metarl that read them."""
 
 import importlib.metadata
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from metarl.errors import UsageError
 
 FORMAT = 2
-"""What this version writes and reads."""
+"""The format that this version writes and reads."""
 READERS = {1: "0.1"}
 """Earlier formats and the versions that read them."""
 
@@ -17,7 +17,7 @@ def metarl_version() -> str:
 
 
 def check_format(what: str, found: Any) -> None:
-    """Raises `UsageError`, with the version that reads it, if `what` is of another format than this version's."""
+    """Raises `UsageError`, naming the version that reads it, if `what` has another format than this version's."""
     if found == FORMAT:
         return
     # A damaged file may hold anything, a list included.

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, raised between what must not be torn apart."""
+"""Ctrl-C and SIGTERM as exceptions that never split an atomic block."""
 
 import shlex
 import signal
@@ -16,7 +16,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class Interrupts:
     """Makes both signals raise `KeyboardInterrupt`: at once, or at the end of a `held` block.
 
-    Signal handlers belong to the main thread: in any other one nothing changes.
+    Signal handlers belong to the main thread: in other threads this has no effect.
     """
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class Interrupts:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """A signal waits for the end of what is inside."""
+        """Delays signals until the end of the block."""
         self._holding = True
         try:
             yield
@@ -51,5 +51,5 @@ class Interrupts:
 
 
 def say_how_to_go_on(run: Path, stopped: str) -> None:
-    """Says on stderr where a run was `stopped` and the command that goes on with it."""
+    """Prints to stderr when a run was `stopped`, and the command to resume it."""
     print(f"stopped {stopped}; go on with: metarl resume {shlex.quote(str(run))}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Metrics of a run: one JSON object per line and iteration (or so many of them), and the same for TensorBoard."""
+"""Metrics of a run: one JSON object per line, for one or more iterations each, and the same for TensorBoard."""
 
 import json
 import math
@@ -14,9 +14,16 @@ Row = dict[str, Any]
 
 
 class Window:
-    """The metrics of the iterations since the last row: sums, so that a row is their mean.
+    """The metrics of the iterations since the last row, as sums. A row is their mean.
 
-    `state` makes another one that goes on with the same iterations.
+    A window made from another one's `state` continues with the same iterations.
+
+    >>> from metarl.experiment.metrics import Window
+    >>> window = Window()
+    >>> window.add({"loss": 1.0}, seconds=0.1)
+    >>> window.add({"loss": 3.0}, seconds=0.1)
+    >>> window.row(iteration=2, env_steps=0, wall_seconds=0.2)
+    {'iteration': 2, 'loss': 2.0, 'wall_seconds': 0.2}
     """
 
     def __init__(self, state: Mapping[str, Any] | None = None):
@@ -26,14 +33,14 @@ class Window:
         self._seconds = float(state.get("seconds", 0.0))
 
     def add(self, metrics: Mapping[str, int | float], seconds: float) -> None:
-        """One more iteration, which took `seconds`."""
+        """Adds an iteration, which took `seconds`."""
         for name, value in metrics.items():
             self._sums[name] = self._sums.get(name, 0) + value
             self._counts[name] = self._counts.get(name, 0) + 1
         self._seconds += seconds
 
     def row(self, iteration: int, env_steps: int, wall_seconds: float) -> Row:
-        """The row after `iteration`: each metric's mean over the iterations that have it, totals, and the speed."""
+        """The row after `iteration`: means of the metrics over the iterations that have them, totals, and the speed."""
         counts = self._counts
         means = {name: total if counts[name] == 1 else total / counts[name] for name, total in self._sums.items()}
         row = {"iteration": iteration, **means, "wall_seconds": wall_seconds}
@@ -43,7 +50,7 @@ class Window:
         return row
 
     def state(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """The sums as plain values for JSON."""
         return {
             "sums": {name: _finite(value) for name, value in self._sums.items()},
             "counts": dict(self._counts),
@@ -54,8 +61,8 @@ class Window:
 class MetricsLog:
     """Appends to the run's metrics.jsonl and its TensorBoard events, after `iteration` iterations.
 
-    There is a row for each iteration, or for each `every` of them. Rows beyond `iteration` are cut off: a killed run
-    may have written them after its last checkpoint.
+    There is one row per `every` iterations. Rows beyond `iteration` are cut off: a killed run may have written them
+    after its last checkpoint.
     """
 
     def __init__(self, run: Path, iteration: int, every: int = 1):
@@ -82,7 +89,7 @@ class MetricsLog:
 
 
 def cut_metrics(run: Path, iteration: int, every: int = 1) -> None:
-    """Leaves the rows of the first iterations; raises `UsageError` if some are missing."""
+    """Cuts metrics.jsonl to the first `iteration` iterations; raises `UsageError` if rows are missing."""
     path, wanted = run / "metrics.jsonl", iteration // every
     lines = _lines(path)
     if len(lines) != wanted or (lines and not lines[-1].endswith("\n")):
@@ -91,13 +98,13 @@ def cut_metrics(run: Path, iteration: int, every: int = 1) -> None:
 
 
 def read_metrics(run: Path, iteration: int | None = None, every: int = 1) -> list[Row]:
-    """The rows of metrics.jsonl, those of the first `iteration` iterations or all."""
+    """Reads the rows of metrics.jsonl: those of the first `iteration` iterations, or all."""
     path, wanted = run / "metrics.jsonl", None if iteration is None else iteration // every
     return _parse(path, _lines(path)[:wanted], wanted or 0, every)
 
 
 def read_any_metrics(run: Path) -> list[Row]:
-    """The rows of a run whose first row alone tells how many iterations there are to a row."""
+    """Reads the rows of a run; the first row determines the number of iterations per row."""
     path = run / "metrics.jsonl"
     lines = [line for line in _lines(path) if line.endswith("\n")]  # training may be writing the last
     first = _parse(path, lines[:1], 0, every=None)
@@ -105,7 +112,7 @@ def read_any_metrics(run: Path) -> list[Row]:
 
 
 def metric_values(rows: Sequence[Row], name: str) -> list[float]:
-    """A metric along the rows, NaN for a row that has none."""
+    """The values of a metric in all rows; NaN if a row has none."""
     return [math.nan if row.get(name) is None else float(row[name]) for row in rows]
 
 
@@ -128,7 +135,7 @@ def _parse(path: Path, lines: list[str], wanted: int, every: int | None) -> list
 
 
 def _finite(value: Any) -> Any:
-    """`value` as JSON can hold it: NaN and infinity become null."""
+    """`value` for JSON: NaN and infinity become null."""
     if isinstance(value, int):
         return int(value)
     return float(value) if math.isfinite(value) else None

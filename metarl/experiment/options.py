@@ -1,4 +1,4 @@
-"""Options by name, as YAML or a caller's dict has them, made into config dataclasses."""
+"""Conversion of options by name, from YAML or a caller's dict, to config dataclasses."""
 
 import dataclasses
 import json
@@ -15,10 +15,10 @@ Config = TypeVar("Config")
 
 
 def build(cls: type[Config], options: Mapping[str, Any], owner: str, default: Config | None = None) -> Config:
-    """The dataclass `cls` from `options`, the rest as in `default` or the class's own defaults, at every depth.
+    """Makes the dataclass `cls` from `options`; other fields come from `default` or the class's defaults, at any depth.
 
-    If the fields say so, lists become tuples, mappings nested dataclasses, whole numbers floats and strings paths.
-    Raises `UsageError`, naming `owner`, for an unknown name, a wrong type and a missing option without default.
+    If the types of fields require it, lists become tuples, mappings nested dataclasses, integers floats and strings
+    paths. Raises `UsageError`, naming `owner`, for an unknown name, a wrong type or a missing option without default.
     """
     hints = typing.get_type_hints(cls)
     fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
@@ -47,16 +47,16 @@ def _required(field: dataclasses.Field) -> bool:
 
 
 def _default_value(field: dataclasses.Field) -> Any:
-    """What the field holds if nothing is given; None if something has to be."""
+    """The default of the field; None if it has none."""
     if field.default_factory is not dataclasses.MISSING:
         return field.default_factory()
     return None if field.default is dataclasses.MISSING else field.default
 
 
 def _convert(value: Any, hint: Any, owner: str, usual: Any = None) -> Any:
-    """`value` as `hint` wants it, options of a nested dataclass that are not given as in `usual`.
+    """Converts `value` to the type `hint`; missing options of a nested dataclass come from `usual`.
 
-    Raises `TypeError` if it does not fit.
+    Raises `TypeError` if `value` does not fit.
     """
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
@@ -102,7 +102,7 @@ def _convert_tuple(value: Any, items: tuple[Any, ...], owner: str) -> tuple[Any,
 
 
 def read_config(cls: type[Config], path: Path, entries: Mapping[str, Any]) -> Config:
-    """The config dataclass that the entries of a run folder's config.yaml hold, all but its `output`.
+    """The config dataclass in the entries of a run folder's config.yaml, without its `output`.
 
     Raises `UsageError` if an entry is missing or wrong.
     """
@@ -115,9 +115,9 @@ def read_config(cls: type[Config], path: Path, entries: Mapping[str, Any]) -> Co
 
 
 def plain(config: Any) -> dict[str, Any]:
-    """A config dataclass as the plain values of config.yaml, all but its `output`; tuples become lists.
+    """A config dataclass as plain values for config.yaml, without its `output`; tuples become lists.
 
-    Raises `UsageError` if an option is no plain value.
+    Raises `UsageError` if an option is not a plain value.
     """
     entries = {f.name: getattr(config, f.name) for f in dataclasses.fields(config) if f.name != "output"}
     for name, value in entries.items():

@@ -19,7 +19,7 @@ def plot_training(rows: list[Row], title: str, path: Path) -> None:
 
 
 def plot_adaptation(evaluation: Evaluation, title: str, path: Path) -> None:
-    """Mean return on unseen tasks against the episodes used to adapt, with the interval or range if there is one."""
+    """Mean return on unseen tasks against the episodes used for adaptation, with the interval or range if known."""
     figure, axes = new_figure(title, "episodes of the task used", "return")
     rows = evaluation.summary()
     used = evaluation.episodes_used
@@ -42,7 +42,7 @@ def new_figure(title: str, x: str, y: str, height: float = 4.0) -> tuple[Figure,
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Writes a PNG, all of it or nothing."""
+    """Writes a PNG, completely or not at all."""
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=150)
     write_atomically(path, picture.getvalue())

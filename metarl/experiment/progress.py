@@ -1,4 +1,4 @@
-"""How far something long has come, on stderr: a live display on a terminal, plain lines elsewhere."""
+"""Progress on stderr: a live display on a terminal, plain lines elsewhere."""
 
 import math
 import sys
@@ -16,7 +16,7 @@ PLAIN_INTERVAL = 5.0
 
 
 class Progress:
-    """Shows a share of a whole. `done` is the share that was there when it began."""
+    """Shows the share of some work that is done. `done` is the share at the beginning."""
 
     def __init__(self, title: str, *, done: float = 0.0, enabled: bool = True):
         self._title = title
@@ -26,7 +26,7 @@ class Progress:
         self._pending: str | None = None
         console = Console(stderr=True)
         self._plain = enabled and not console.is_terminal
-        # Redirecting would turn what others print into what rich prints.
+        # Redirecting would send the output of other code through rich.
         self._live = Live(console=console, redirect_stdout=False, redirect_stderr=False, refresh_per_second=8)
         self._live_enabled = enabled and console.is_terminal
 
@@ -42,7 +42,7 @@ class Progress:
             print(self._pending, file=sys.stderr, flush=True)
 
     def update(self, done: float, text: str, details: str = "") -> None:
-        """Shows `text` of what is now `done`, and on a terminal `details` below it."""
+        """Shows the share `done` with `text`, and on a terminal `details` below it."""
         elapsed = time.perf_counter() - self._began
         left = _duration(elapsed * (1 - done) / (done - self._done))
         if self._live_enabled:

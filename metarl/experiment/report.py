@@ -1,6 +1,6 @@
-"""What runs have come to, side by side: a curve and a row for each kind of run, for agents and few-shot learners alike.
+"""Reports that compare runs of agents and few-shot learners: a curve and a table row for each kind of run.
 
-Runs that differ in nothing but the seed are of one kind: their curves are averaged, their evaluations put together.
+Runs that differ only in their seeds are of one kind: their curves are averaged and their evaluations combined.
 """
 
 import json
@@ -19,17 +19,17 @@ from metarl.experiment.plots import new_figure
 from metarl.experiment.run_folder import read_entries
 
 POINTS = 200
-"""Abscissae at which the curves of a kind are averaged."""
+"""Points at which the curves of a kind are averaged."""
 LAST = 10
 """The last 1/LAST of the rows count as the end of training."""
 _NAMES = {"agent": ("agent", "env"), "few-shot": ("learner", "data")}
-"""Kind of run → the entries that say who is trained on what."""
+"""Kind of run → the entries that name who is trained on what."""
 _NO_SETTINGS = {"format", "kind", "seed", "versions", "device", "checkpoint_every", "spec"}
 
 
 @dataclass(frozen=True)
 class RunRecord:
-    """A run folder as far as a report needs it: neither its agent nor its data are opened."""
+    """The part of a run folder that a report needs; neither agent nor data are loaded."""
 
     path: Path
     entries: Mapping[str, Any]
@@ -38,7 +38,7 @@ class RunRecord:
 
     @classmethod
     def open(cls, path: Path) -> "RunRecord":
-        """Raises `UsageError` if the folder is no run, is damaged, or has no rows of metrics yet."""
+        """Reads a run folder; raises `UsageError` if it is not a run, is damaged, or has no rows of metrics yet."""
         entries = read_entries(path)
         for name in _NAMES[entries["kind"]]:
             if name not in entries:
@@ -67,33 +67,33 @@ class RunRecord:
 
     @property
     def axes(self) -> tuple[str, str]:
-        """The names of the metrics that its curve has as abscissa and ordinate."""
+        """The names of the metrics on the x and y axes of its curve."""
         if self.of_agent:
             return "env_steps", "return_mean"
         return "iteration", next((name for name in ("accuracy", "mse") if name in self.rows[-1]), "loss")
 
     def settings(self) -> dict[str, str]:
-        """All that could make it another kind of run, nested options by their own names."""
+        """All settings that distinguish kinds of runs, with nested options by their own names."""
         return dict(_flatten({name: value for name, value in self.entries.items() if name not in _NO_SETTINGS}))
 
 
 @dataclass(frozen=True)
 class Kind:
-    """Runs that differ in their seeds alone."""
+    """Runs that differ only in their seeds."""
 
     label: str
-    """Who is trained, and the options in which it differs from others of the name."""
+    """The agent or learner, and the options in which it differs from other kinds with the same name."""
     runs: list[RunRecord]
 
     def curve(self) -> tuple[Float[np.ndarray, "n"], Float[np.ndarray, "runs n"]]:
-        """Abscissae that all runs have reached, and each run's curve there, smoothed over 2 % of its rows."""
+        """Points on the x axis that all runs have reached, and the curve of each run, smoothed over 2 % of its rows."""
         curves = [_smooth(run) for run in self.runs]
         start, end = max(x[0] for x, _ in curves), min(x[-1] for x, _ in curves)
         grid = np.linspace(start, max(start, end), POINTS)
         return grid, np.stack([np.interp(grid, x, y) for x, y in curves])
 
     def row(self) -> list[str]:
-        """The cells of its row: see `header`."""
+        """The cells of its table row; `header` has their names."""
         last = [run.rows[-1] for run in self.runs]
         steps = [str(row["env_steps" if self.runs[0].of_agent else "iteration"]) for row in last]
         minutes = np.mean([row["wall_seconds"] for row in last]) / 60
@@ -112,14 +112,14 @@ class Kind:
 
 
 def header(kind: Kind) -> list[str]:
-    """The names of a row's cells."""
+    """The names of the cells of a row."""
     steps, ordinate = kind.runs[0].axes
     names = {"env_steps": "env steps", "iteration": "steps", "return_mean": "return"}
     return ["", "runs", names[steps], "minutes", f"{names.get(ordinate, ordinate)} at the end of training", "evaluated"]
 
 
 def kinds_by_place(records: Sequence[RunRecord]) -> dict[str, list[Kind]]:
-    """The kinds of runs on each environment or data set, in the order in which they come."""
+    """The kinds of runs on each environment or data set, in order of appearance."""
     places: dict[str, dict[tuple[tuple[str, str], ...], list[RunRecord]]] = {}
     for record in records:
         key = tuple(sorted(record.settings().items()))
@@ -128,7 +128,7 @@ def kinds_by_place(records: Sequence[RunRecord]) -> dict[str, list[Kind]]:
 
 
 def draw_curves(place: str, kinds: Sequence[Kind]) -> Figure:
-    """A line for each kind, the mean over its runs, and a band from the lowest to the highest of them."""
+    """Draws a line for each kind, the mean over its runs, and a band from the lowest run to the highest."""
     x, y = kinds[0].runs[0].axes
     names = {"env_steps": "environment steps", "iteration": "training steps", "return_mean": "return after adaptation"}
     figure, axes = new_figure(place, names[x], names.get(y, f"{y} of training episodes"), height=4.5)
@@ -177,7 +177,7 @@ def _smooth(run: RunRecord) -> tuple[Float[np.ndarray, "n"], Float[np.ndarray, "
 
 
 def _range(values: Sequence[float]) -> str:
-    """The mean, and of several values the lowest and the highest."""
+    """The mean, and for several values also the lowest and the highest."""
     mean = _number(float(np.mean(values)))
     return mean if len(values) == 1 else f"{mean} ({_number(min(values))} … {_number(max(values))})"
 
@@ -187,7 +187,7 @@ def _number(value: float) -> str:
 
 
 def _agent_figures(evaluations: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return, or success if there is one, at the first and the last stage of adaptation."""
+    """Return, or success if the family defines it, at the first and the last stage of adaptation."""
     found: list[str] = []
     for stage in (0, -1):
         rows = [evaluation["summary"][stage] for evaluation in evaluations]
@@ -205,7 +205,7 @@ def _agent_figures(evaluations: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _learner_figures(evaluations: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The score and what the objective measures, with intervals; of several runs the range of the means."""
+    """The score and the metrics of the objective, with intervals; for several runs, the range of the means."""
     figures: dict[str, list[tuple[float, float]]] = {}
     for evaluation in evaluations:
         score = "accuracy" if "accuracy" in evaluation else "mse"

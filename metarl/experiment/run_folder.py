@@ -1,12 +1,12 @@
-"""The run folder: how a run is created, written down and opened again, wherever it has been moved since.
+"""The run folder: creating, writing and opening it. A run folder may be moved.
 
 config.yaml       every option, resolved; format, kind of run and package versions
-metrics.jsonl     one object per row of progress
+metrics.jsonl     one object per row of metrics
 events.out.…      the same for TensorBoard
 checkpoints/      the last few states of the agent or learner
 buffers/          the agent's replay buffers, if it has any
 evaluation.json   the last evaluation
-plots/  videos/   what they show
+plots/  videos/   plots and videos
 """
 
 import importlib.metadata
@@ -28,7 +28,7 @@ from metarl.experiment.files import write_atomically
 from metarl.experiment.formats import FORMAT, check_format
 from metarl.registry import import_named
 
-# By name, because the few-shot package is built upon this one and is imported only for its own runs.
+# By name, because the few-shot package depends on this one and is imported only for its own runs.
 _EXPERIMENTS = {
     "agent": "metarl.experiment.agent_run:AgentExperiment",
     "few-shot": "metarl.fewshot.run:FewShotExperiment",
@@ -37,7 +37,7 @@ _EXPERIMENTS = {
 
 
 def check_output(output: Path | None) -> None:
-    """Raises `UsageError` if `output` is taken: nothing is ever overwritten."""
+    """Raises `UsageError` if `output` exists and is not empty: nothing is ever overwritten."""
     if output is None:
         return
     if (output / "config.yaml").exists():
@@ -47,7 +47,7 @@ def check_output(output: Path | None) -> None:
 
 
 def create_run_folder(experiment: Experiment) -> Path:
-    """Makes the folder of a run, its `output` or the first free one under runs/, and writes its config.yaml."""
+    """Makes the run folder, `output` or the first free name under runs/, and writes its config.yaml."""
     output = experiment.config.output
     check_output(output)
     text = _config_text(experiment)
@@ -65,9 +65,9 @@ def create_run_folder(experiment: Experiment) -> Path:
 
 
 def read_entries(path: Path) -> Mapping[str, Any]:
-    """What config.yaml of a run folder holds.
+    """Reads config.yaml of a run folder.
 
-    Raises `UsageError` if it is missing or damaged, and if the run is of another version's format.
+    Raises `UsageError` if it is missing or damaged, or if the run has another version's format.
     """
     file = path / "config.yaml"
     if not path.is_dir():
@@ -87,13 +87,15 @@ def read_entries(path: Path) -> Mapping[str, Any]:
 
 
 def load_run(run: Path | str, *, device: torch.device | str | None = None) -> Run:
-    """Opens a run folder, of an agent or of a few-shot learner, as the last checkpoint has it.
+    """Opens the run folder of an agent or a few-shot learner, in the state of its last checkpoint.
 
-    `device` is the run's by default. Replay buffers are left on disk. Raises `UsageError` if the folder is missing,
+    `device` defaults to the run's device. Replay buffers stay on disk. Raises `UsageError` if the folder is missing,
     damaged or of another version.
 
-    >>> run = metarl.load_run("runs/maml")
+    >>> config = metarl.TrainConfig(agent="random", env="PointNavigation-v0", iterations=1)
+    >>> run = metarl.load_run(metarl.train(config, progress=False))
     >>> run.config.seed, run.checkpoint.iteration
+    (0, 1)
     """
     path = Path(run)
     entries = read_entries(path)
@@ -106,11 +108,12 @@ def load_run(run: Path | str, *, device: torch.device | str | None = None) -> Ru
 
 
 def load_agent(run: Path | str, *, device: torch.device | str | None = None) -> Agent:
-    """The trained agent of a run folder, on the run's device or on `device`.
+    """Loads the trained agent of a run folder, on the run's device or on `device`.
 
     Raises `UsageError` as `load_run` does, and for a few-shot run.
 
-    >>> agent = metarl.load_agent("runs/maml")
+    >>> config = metarl.TrainConfig(agent="random", env="PointNavigation-v0", iterations=1)
+    >>> agent = metarl.load_agent(metarl.train(config, progress=False))
     """
     opened = load_run(run, device=device)
     if not isinstance(opened, AgentRun):
@@ -119,7 +122,7 @@ def load_agent(run: Path | str, *, device: torch.device | str | None = None) -> 
 
 
 def _make_free_folder(base: Path) -> Path:
-    """`base`, or the first of base-2, base-3, … that is not taken, made now."""
+    """Makes `base`, or the first of base-2, base-3, … that does not exist."""
     base.parent.mkdir(parents=True, exist_ok=True)
     for number in itertools.count(1):
         path = base if number == 1 else base.with_name(f"{base.name}-{number}")

@@ -1,4 +1,4 @@
-"""Training from a configuration, and going on with a run folder, for agents and few-shot learners alike."""
+"""Training from a configuration and resuming a run folder, for agents and few-shot learners."""
 
 import sys
 from pathlib import Path
@@ -13,13 +13,15 @@ from metarl.experiment.run_folder import check_output, create_run_folder, load_r
 def train(config: RunConfig | Experiment, *, progress: bool = True) -> Path:
     """Trains until a bound of `config` is reached; returns the run folder.
 
-    `config` is a `TrainConfig` or a `FewShotConfig`, or the experiment that its `resolve` has made already. A few-shot
-    learner is tested in the end.
+    `config` is a `TrainConfig`, a `FewShotConfig`, or the experiment from its `resolve`. A few-shot learner is also
+    tested at the end.
 
-    Everything is checked before the folder is made: `UsageError` leaves nothing behind. Whatever stops the training
-    later, Ctrl-C included, leaves a checkpoint. `progress` shows how it goes, on stderr.
+    Everything is checked before the folder is made, so a `UsageError` leaves nothing behind. Any later interruption,
+    including Ctrl-C, leaves a checkpoint. `progress` displays the progress on stderr.
 
-    >>> run = metarl.train(metarl.TrainConfig(agent="maml", env="PointNavigation-v0", iterations=100))
+    >>> config = metarl.TrainConfig(agent="random", env="PointNavigation-v0", iterations=1)
+    >>> metarl.train(config, progress=False).name
+    'random-PointNavigation-v0-seed0'
     """
     if isinstance(config, Experiment):
         experiment = config
@@ -34,11 +36,14 @@ def train(config: RunConfig | Experiment, *, progress: bool = True) -> Path:
 
 
 def resume(run: Path | str, *, progress: bool = True) -> Path:
-    """Goes on with a run where its last checkpoint was made, as if it had never stopped; returns the run folder.
+    """Continues a run from its last checkpoint, as if it had never stopped; returns the run folder.
 
-    A run that is complete is left as it is. Raises `UsageError` for a folder that `load_run` refuses.
+    A complete run is left unchanged. Raises `UsageError` for a folder that `load_run` refuses.
 
-    >>> metarl.resume("runs/maml")
+    >>> config = metarl.TrainConfig(agent="random", env="PointNavigation-v0", iterations=1)
+    >>> run = metarl.train(config, progress=False)
+    >>> metarl.resume(run) == run  # complete: nothing is left to do
+    True
     """
     opened = load_run(run)
     path, experiment, checkpoint = opened.path, opened.experiment, opened.checkpoint
@@ -46,7 +51,7 @@ def resume(run: Path | str, *, progress: bool = True) -> Path:
         print(f"{path} is complete: {checkpoint.iteration} iterations", file=sys.stderr)
         return path
     with experiment.training(opened.trained) as training:
-        # Both raise, before anything is changed, if files are damaged.
+        # If files are damaged, these two raise before anything is changed.
         read_metrics(path, checkpoint.iteration, training.row_every)
         restore_buffers(path, training.buffers(), checkpoint.buffers)
         run_training(path, training, checkpoint, progress)

@@ -15,17 +15,17 @@ from metarl.rollout import Policy, PolicyStep, Trajectories, Transition, collect
 from metarl.vector_env import TaskVectorEnv
 
 BLOCK = 16
-"""Codecs want width and height in multiples of it."""
+"""Codecs need widths and heights that are multiples of this."""
 CAPTION_HEIGHT = 16
 
 
 @contextmanager
 def open_video(path: Path, fps: int = 30) -> Iterator[Any]:
-    """A writer with `append_data(frame)`; `path`, an .mp4, appears when all is written."""
+    """Opens a writer with `append_data(frame)`. `path`, an .mp4, appears when everything is written."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.stem}.partial{path.suffix}")
     try:
-        # Its own context manager does not close the file if an exception passes.
+        # The writer's own context manager does not close the file after an exception.
         with closing(imageio.get_writer(partial, fps=fps, macro_block_size=BLOCK, codec="libx264")) as writer:
             yield writer
         partial.replace(path)
@@ -34,16 +34,16 @@ def open_video(path: Path, fps: int = 30) -> Iterator[Any]:
 
 
 def record_episode(env: TaskVectorEnv, policy: Policy, writer: Any, caption: str, *, seed: int) -> Trajectories:
-    """Runs a fork of `policy` for one episode and gives the writer one frame for every step of it, under `caption`.
+    """Runs a fork of `policy` for one episode and writes one frame per step, with `caption` above it.
 
-    `env` is a single environment with `render_mode="rgb_array"`. A frame shows the state that the action is chosen in:
-    after the last step the environment has already been reset.
+    `env` is a single environment with `render_mode="rgb_array"`. A frame shows the state before the step, because after
+    the last step the environment has already been reset.
     """
     return collect(env, _RecordedPolicy(env, policy.fork(), writer, caption), episodes=1, seed=seed)
 
 
 def caption_frame(frame: UInt8[np.ndarray, "H W 3"], caption: str) -> UInt8[np.ndarray, "H2 W2 3"]:
-    """`frame` under a line of text, on white, with both sides rounded up to multiples of 16."""
+    """`frame` with a line of text above it, on white, with both sides rounded up to multiples of 16."""
     height, width = (-(-size // BLOCK) * BLOCK for size in frame.shape[:2])
     picture = Image.new("RGB", (width, height + CAPTION_HEIGHT), "white")
     picture.paste(Image.fromarray(frame), (0, CAPTION_HEIGHT))
@@ -52,7 +52,7 @@ def caption_frame(frame: UInt8[np.ndarray, "H W 3"], caption: str) -> UInt8[np.n
 
 
 class _RecordedPolicy(Policy):
-    """A policy that is filmed as it acts."""
+    """A policy that records a frame before each action."""
 
     def __init__(self, env: TaskVectorEnv, policy: Policy, writer: Any, caption: str):
         self.env, self.policy, self.writer, self.caption = env, policy, writer, caption

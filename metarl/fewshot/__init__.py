@@ -1,4 +1,4 @@
-"""Supervised few-shot learning: episodes, data, learners and objectives, on the inner loop that MAML-RL uses.
+"""Supervised few-shot learning: episodes, data, learners and objectives, with the inner loop of MAML-RL.
 
 run = metarl.train(metarl.fewshot.FewShotConfig("protonet", "glyphs"))
 learner = metarl.fewshot.load(run)

@@ -1,4 +1,4 @@
-"""Options as the words of a command line, so that a result says how it is had again."""
+"""Options as the words of a command line, so that a result names the command that reproduces it."""
 
 import dataclasses
 from collections.abc import Iterable, Iterator
@@ -6,8 +6,10 @@ from typing import Any
 
 
 def changed_flags(options: Any, default: Any, names: Iterable[str] | None = None) -> Iterator[str]:
-    """The words for those fields of the dataclass `options`, all or the named ones, that `default` has otherwise.
+    """The words for the fields of the dataclass `options`, all or the named ones, that differ from `default`.
 
+    >>> from metarl.fewshot.command_line import changed_flags
+    >>> from metarl.fewshot import EpisodeShape
     >>> list(changed_flags(EpisodeShape(ways=5, shots=2), EpisodeShape(ways=5, shots=1)))
     ['--shots', '2']
     """

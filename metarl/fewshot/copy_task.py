@@ -1,11 +1,11 @@
-"""The copy task (Graves et al. 2014, section 4.1): hear a sequence of random 8-bit vectors, then say it from memory.
+"""The copy task (Graves et al. 2014, section 4.1): read a sequence of random 8-bit vectors, then output it from memory.
 
 A sequence of L vectors takes 2 L + 2 steps: a start marker, the vectors, an end marker, and L steps without input in
-which the vectors are wanted back. Two networks learn it from the same sequences, a Neural Turing Machine and an LSTM of
-at least as many parameters; the cost of a vector is Σ over its bits of −log₂ p(bit).
+which the network outputs the vectors. Two networks learn from the same sequences, a Neural Turing Machine and an LSTM
+with at least as many parameters. The cost of a vector is Σ over its bits of −log₂ p(bit).
 
-Deviations: batches of sequences of one length and Adam, where the paper has single sequences and RMSProp with momentum;
-the LSTM has one layer of 256 units, where the paper has three.
+Deviations: batches of sequences of one length and Adam; the paper has single sequences and RMSProp with momentum. The
+LSTM has one layer of 256 units; the paper's has three.
 """
 
 import math
@@ -32,24 +32,29 @@ INPUTS = BITS + 2
 
 @dataclass(frozen=True)
 class CopyConfig:
-    """One comparison on the copy task."""
+    """One comparison on the copy task.
+
+    >>> from metarl.fewshot.copy_task import CopyConfig
+    >>> CopyConfig(updates=100).test_lengths
+    (40,)
+    """
 
     updates: int = 10_000
     """Training steps of either network."""
     batch: int = 16
     """Sequences per step, all of one length."""
     max_length: int = 20
-    """Training sequences have 1 to so many vectors."""
+    """Most vectors in a training sequence; the fewest is 1."""
     test_lengths: tuple[int, ...] = (40,)
-    """Longer sequences, which training never shows."""
+    """Lengths of longer test sequences, which training never shows."""
     test_sequences: int = 200
-    """Sequences of each length to test with."""
+    """Test sequences of each length."""
     learning_rate: float = 1e-3
-    """Adam's step size, which falls linearly to a tenth."""
+    """Adam's step size at first; it falls linearly to a tenth."""
     clip: float = 1.0
     """Largest norm of a gradient."""
     controller: ControllerKind = "feed-forward"
-    """What drives the Neural Turing Machine's heads."""
+    """Controller of the Neural Turing Machine."""
     controller_size: int = 100
     """Units of the controller."""
     slots: int = 128
@@ -72,7 +77,13 @@ class CopyConfig:
 
 
 class NTMCopier(nn.Module):
-    """A Neural Turing Machine with one read head."""
+    """A Neural Turing Machine with one read head.
+
+    >>> from metarl.fewshot.copy_task import INPUTS, CopyConfig, NTMCopier
+    >>> network = NTMCopier(CopyConfig(slots=16), torch.Generator())
+    >>> network(torch.zeros(6, 3, INPUTS)).shape
+    torch.Size([6, 3, 8])
+    """
 
     def __init__(self, config: CopyConfig, generator: torch.Generator):
         super().__init__()
@@ -89,7 +100,13 @@ class NTMCopier(nn.Module):
 
 
 class LSTMCopier(nn.Module):
-    """An LSTM."""
+    """An LSTM.
+
+    >>> from metarl.fewshot.copy_task import INPUTS, CopyConfig, LSTMCopier
+    >>> network = LSTMCopier(CopyConfig(), torch.Generator())
+    >>> network(torch.zeros(6, 3, INPUTS)).shape
+    torch.Size([6, 3, 8])
+    """
 
     def __init__(self, config: CopyConfig, generator: torch.Generator):
         super().__init__()
@@ -104,7 +121,7 @@ class LSTMCopier(nn.Module):
 
 
 def draw(batch: int, length: int, generator: torch.Generator) -> tuple[Float[Tensor, "T B 10"], Float[Tensor, "L B 8"]]:
-    """Inputs of T = 2 L + 2 steps, and the vectors that the last L of them should bring."""
+    """Draws inputs of T = 2 L + 2 steps, and the target vectors of the last L steps."""
     vectors = torch.randint(2, (length, batch, BITS), generator=generator).float()
     inputs = torch.zeros(2 * length + 2, batch, INPUTS)
     inputs[0, :, BITS] = 1.0
@@ -123,7 +140,7 @@ def bits_per_vector(network: nn.Module, inputs: Tensor, vectors: Float[Tensor, "
 def train(
     network: nn.Module, config: CopyConfig, report: Callable[[int, float], None] = lambda step, bits: None
 ) -> list[float]:
-    """Trains on sequences that the seed alone decides; returns the bits per vector of each step."""
+    """Trains on sequences that depend on the seed only; returns the bits per vector of each step."""
     optimizer = torch.optim.Adam(network.parameters(), lr=config.learning_rate)
     bits = []
     for step in range(config.updates):
@@ -152,9 +169,9 @@ def measure(network: nn.Module, lengths: Sequence[int], sequences: int, seed: in
 def run_copy_task(
     config: CopyConfig, report: Callable[[float, str, int, float], None] = lambda done, name, step, bits: None
 ) -> dict[str, dict[str, Any]]:
-    """Trains and tests both networks; returns what became of each, by name.
+    """Trains and tests both networks; returns the results by name.
 
-    `report` hears the share of all that is done, the name of the network, its step and the bits per vector there.
+    `report` is called with the share of all work done, the name of the network, its step and its bits per vector.
     """
     networks: dict[str, nn.Module] = {
         "ntm": NTMCopier(config, make_generator("copy", "ntm", config.seed)),

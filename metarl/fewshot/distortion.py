@@ -1,4 +1,4 @@
-"""Images turned, moved and reshaped at random, so that training sees more drawings and more classes than there are."""
+"""Random rotations, translations and shapes of images, so that training sees more drawings and classes than exist."""
 
 import math
 
@@ -19,10 +19,10 @@ def distort(
     translation: float,
     class_distortion: float,
 ) -> Float[Tensor, "E n C H W"]:
-    """The images of `samples`, each turned and moved by itself, all of a class reshaped alike.
+    """Rotates and translates each image of `samples` separately, and reshapes all images of a class alike.
 
-    Angles are of up to `rotation` degrees, moves of up to `translation` of the image's sides, shapes those of
-    `class_shapes`. What comes in from outside repeats the border.
+    Angles are up to `rotation` degrees, translations up to the share `translation` of the image's sides, and shapes are
+    drawn by `class_shapes`. Pixels from outside the image repeat its border.
     """
     images, device = samples.x.flatten(0, 1), samples.x.device
     draws = 2 * torch.rand(len(images), 3, generator=generator, device=device) - 1
@@ -39,9 +39,9 @@ def distort(
 
 
 def class_shapes(size: int, ways: int, strength: float, generator: torch.Generator) -> Float[Tensor, "E N 2 2"]:
-    """A matrix for each class of `size` tasks: the unit matrix plus numbers of up to `strength`.
+    """Draws a matrix for each class of `size` tasks: the unit matrix plus numbers of up to ±`strength`.
 
-    Half of them, by chance, mirror: x and y are swapped. Below a strength of 1/2 none is singular.
+    With probability 1/2 a matrix also mirrors, swapping x and y. Below a strength of 1/2 none is singular.
     """
     device = generator.device
     noise = 2 * torch.rand(size, ways, 2, 2, generator=generator, device=device) - 1

@@ -1,8 +1,8 @@
-"""Episodes: batches of small tasks, each a support set to learn from and a query set to be judged on.
+"""Episodes: batches of small tasks, each with a support set to learn from and a query set to be tested on.
 
-E episodes of N ways, K shots, and Q queries per way: support `[E, N·K, ...]`, query `[E, N·Q, ...]`. Within an episode
-the order of both is random and so is the class behind each label, so nothing can be read off a position. Regression has
-N = 1.
+E episodes of N ways, K shots, and Q queries per way: support `[E, N·K, ...]`, query `[E, N·Q, ...]`. Within an episode,
+the order of both sets is random, and so is the class behind each label, so positions carry no information. Regression
+has N = 1.
 """
 
 from dataclasses import dataclass
@@ -22,14 +22,20 @@ Kind = Literal["classification", "regression"]
 
 @dataclass(frozen=True)
 class Samples:
-    """Examples of E tasks: the support sets or the query sets of a batch of episodes."""
+    """Examples of E tasks: the support sets or the query sets of a batch of episodes.
+
+    >>> from metarl.fewshot import Samples
+    >>> samples = Samples(torch.zeros(4, 5, 6), torch.arange(5).expand(4, 5))
+    >>> samples[:2].x.shape
+    torch.Size([2, 5, 6])
+    """
 
     x: Float[Tensor, "E n ..."]
     """Inputs as the network sees them."""
     y: Shaped[Tensor, "E n *O"]
     """Labels, int64 `[E, n]` from 0 to N−1; in regression values `[E, n, O]`."""
     groups: Int[Tensor, "E n"] | None = None
-    """The protected group of each example, from 0 on, where the data know it."""
+    """The protected group of each example, counted from 0; None if the data have none."""
 
     def __getitem__(self, tasks: slice) -> "Samples":
         return Samples(self.x[tasks], self.y[tasks], None if self.groups is None else self.groups[tasks])
@@ -41,7 +47,14 @@ class Samples:
 
 @dataclass(frozen=True)
 class Episodes:
-    """A batch of E tasks."""
+    """A batch of E tasks.
+
+    >>> from metarl.fewshot.data import open_data
+    >>> data = open_data("sinusoid")
+    >>> episodes = data.episodes("train", 4, metarl.fewshot.EpisodeShape(ways=1, shots=5, queries=10), seed=0)
+    >>> len(episodes), episodes.query.x.shape
+    (4, torch.Size([4, 10, 1]))
+    """
 
     support: Samples
     query: Samples
@@ -58,7 +71,11 @@ class Episodes:
 
 @dataclass(frozen=True)
 class EpisodeShape:
-    """N ways, K shots, Q queries per way; regression has one way."""
+    """N ways, K shots, Q queries per way; regression has one way.
+
+    >>> metarl.fewshot.EpisodeShape(ways=20, shots=5).queries
+    15
+    """
 
     ways: int = 5
     shots: int = 1
@@ -71,11 +88,17 @@ class EpisodeShape:
 
 @dataclass(frozen=True)
 class TaskSpec:
-    """What a learner may know of the tasks that it will meet."""
+    """What a learner knows about its tasks before it meets them.
+
+    >>> from metarl.fewshot.data import open_data
+    >>> spec = open_data("biased").spec(metarl.fewshot.EpisodeShape(ways=2))
+    >>> spec.kind, spec.input_shape, spec.outputs
+    ('classification', (6,), 2)
+    """
 
     kind: Kind
     shape: EpisodeShape
-    """Of the episodes at test time."""
+    """The shape of the test episodes."""
     preprocessing: Preprocessing
     outputs: int
     """N in classification, the size of a value in regression."""
@@ -87,10 +110,16 @@ class TaskSpec:
 
 
 class Pool:
-    """Labelled examples that episodes are drawn from: one tensor, sorted by class, and where each class begins.
+    """Labelled examples to draw episodes from: one tensor, sorted by class, with the start of each class.
 
-    `inputs` `[n, *shape]` uint8 or float32, `labels` `[n]` any integers, `groups` `[n]` from 0 on or None; one label is
-    one class. Raises `UsageError` for NaN, labels that are not integers and lengths that differ.
+    `inputs` `[n, *shape]` are uint8 or float32, `labels` `[n]` any integers, one per class, and `groups` `[n]` counted
+    from 0, or None. Raises `UsageError` for NaN, labels that are not integers and lengths that differ.
+
+    >>> from metarl.fewshot import EpisodeShape, Pool
+    >>> from metarl.fewshot.preprocessing import Preprocessing
+    >>> pool, shape = Pool(torch.zeros(60, 2), torch.arange(60) // 6), EpisodeShape(ways=5, shots=1, queries=2)
+    >>> pool.episodes(4, shape, Preprocessing((2,)), torch.Generator()).support.x.shape
+    torch.Size([4, 5, 2])
     """
 
     def __init__(
@@ -118,7 +147,7 @@ class Pool:
         self.starts = self.counts.cumsum(0) - self.counts
 
     def check(self, shape: EpisodeShape) -> None:
-        """Raises `UsageError` where there are too few classes or examples for episodes of `shape`."""
+        """Raises `UsageError` if there are too few classes or examples for episodes of `shape`."""
         if shape.ways > len(self.classes):
             raise UsageError(f"{shape.ways} ways asked for, but {self.name} has {len(self.classes)} classes")
         need = shape.shots + shape.queries
@@ -129,11 +158,11 @@ class Pool:
             )
 
     def draw(self, count: int, shape: EpisodeShape, generator: torch.Generator) -> Int[Tensor, "E N per_class"]:
-        """Where the examples of `count` episodes lie in `inputs`: N classes each, none twice, and K + Q of each class.
+        """Draws the indices into `inputs` of `count` episodes: N distinct classes each, and K + Q examples per class.
 
-        The j-th class drawn is class j of the episode: labels are permuted anew in every one.
+        The j-th class drawn gets the label j, so every episode permutes the labels anew.
         """
-        # The first N of a random order; in float64 ties, which would be broken differently elsewhere, do not occur.
+        # The first N of a random order. float64 has no ties, which platforms would break differently.
         keys = torch.rand(count, len(self.classes), generator=generator, dtype=torch.float64)
         classes = keys.topk(shape.ways).indices
         counts = self.counts[classes]
@@ -145,7 +174,7 @@ class Pool:
     def episodes(
         self, count: int, shape: EpisodeShape, preprocessing: Preprocessing, generator: torch.Generator
     ) -> Episodes:
-        """`count` episodes; one gather serves them all."""
+        """Draws `count` episodes, with one gather for all."""
         self.check(shape)
         drawn = self.draw(count, shape, generator)
         labels = torch.arange(shape.ways)[:, None].expand(shape.ways, shape.shots + shape.queries).expand_as(drawn)
@@ -164,5 +193,5 @@ class Pool:
 
 
 def episode_generator(*parts: int | str) -> torch.Generator:
-    """The generator that episodes are drawn with: on the CPU, so that a seed means the same episodes everywhere."""
+    """The generator of episodes, on the CPU, so that a seed gives the same episodes on every device."""
     return make_generator("episodes", *parts)

@@ -1,4 +1,4 @@
-"""The test of a few-shot learner: 600 episodes of classes that training never saw, with 95 % intervals."""
+"""The test of a few-shot learner: by default 600 episodes of classes unseen in training, with 95 % intervals."""
 
 import math
 import time
@@ -29,11 +29,16 @@ def evaluate(
     seed: int = 0,
     report: Callable[[int], None] = lambda done: None,
 ) -> dict[str, Any]:
-    """What evaluation.json holds: `accuracy` (or `mse`), its `ci95`, and how they were measured.
+    """Tests `learner` on episodes of `split`; returns `accuracy` (or `mse`), its `ci95`, and how they were measured.
 
-    `shape` is that of the run by default. `ci95` is half the width of the 95 % interval of the mean over episodes,
-    1.96 standard errors. `curve` has the score after each step of adaptation, `metrics` what the objective measures.
-    `report` hears how many episodes are done.
+    `shape` defaults to the learner's. `ci95` is half the 95 % interval of the mean over episodes, 1.96 standard errors.
+    `curve` has the score after each adaptation step, `metrics` those of the objective. `report` gets the episodes done.
+
+    >>> from metarl.fewshot.data import open_data
+    >>> from metarl.fewshot.learners.protonet import ProtoNet, ProtoNetConfig
+    >>> data = open_data("biased")
+    >>> learner = ProtoNet(ProtoNetConfig(), data.spec(data.default_shape()))
+    >>> result = metarl.fewshot.evaluate(learner, data, episodes=10)
     """
     check_count("episodes", episodes)
     shape = shape or learner.spec.shape
@@ -77,7 +82,7 @@ def evaluate(
 
 
 def summarize(parts: list[Tensor]) -> tuple[float | None, float | None, int]:
-    """Mean, half width of its 95 % interval, and how many values were NaN and are left out; None if none is left."""
+    """Mean, half width of its 95 % interval, and the number of NaNs, which are left out; None if no value remains."""
     values = torch.cat(parts).double()
     kept = values[~values.isnan()]
     if len(kept) == 0:

@@ -1,7 +1,7 @@
-"""The interface of the supervised few-shot learners, and what they have in common.
+"""The interface and the common part of the supervised few-shot learners.
 
-A learner makes a predictor of a support set (`adapt`); training (`fit`) lowers the loss of predictors on the query sets
-of training episodes. Both work on E tasks at once. Query labels never reach a predictor: it is given inputs alone.
+A learner turns a support set into a predictor (`adapt`). Training (`fit`) minimises the loss of predictors on the query
+sets of training episodes. Both work on E tasks at once. Query labels never reach a predictor, which sees inputs only.
 """
 
 import abc
@@ -23,13 +23,17 @@ from metarl.randomness import make_generator
 from metarl.tasks import check_count
 
 Normalisation = Literal["transductive", "support-statistics", "none"]
-"""What a prediction depends on besides the support set and the query itself, through normalisation layers: the other
-queries, the support set's statistics only, nothing (no such layers, or averages that are fixed after training)."""
+"""What a prediction depends on through normalisation layers: the other queries ("transductive"), the statistics of the
+support set, or neither ("none": no such layers, or averages that are fixed after training)."""
 
 
 @dataclass(frozen=True)
 class LearnerConfig:
-    """Options that every learner has; a subclass adds its own beside the learner."""
+    """Options of every learner. A learner's own options are the fields of a subclass, defined next to the learner.
+
+    >>> metarl.fewshot.LearnerConfig(learning_rate=1e-2).num_tasks
+    4
+    """
 
     iterations: int = 10_000
     """Training steps."""
@@ -38,13 +42,13 @@ class LearnerConfig:
     learning_rate: float = 1e-3
     """Adam's step size."""
     halve_every: int | None = None
-    """Training steps after which the learning rate halves, again and again."""
+    """Training steps between halvings of the learning rate; never if not given."""
     train_ways: int | None = None
-    """Ways of the training episodes; those of the test if not given."""
+    """Ways of the training episodes; as in the test if not given."""
     train_shots: int | None = None
-    """Shots of the training episodes; those of the test if not given."""
+    """Shots of the training episodes; as in the test if not given."""
     train_queries: int | None = None
-    """Queries per way of the training episodes; those of the test if not given."""
+    """Queries per way of the training episodes; as in the test if not given."""
     width: int = 64
     """Filters of each convolution (images)."""
     hidden: tuple[int, ...] = (64, 64)
@@ -63,12 +67,21 @@ class LearnerConfig:
 class Learner(abc.ABC):
     """A few-shot learner on `device`, initialised from `seed`.
 
-    A subclass says in `build` what it is made of. Raises `UsageError` if the learner cannot learn tasks like `spec`.
+    A subclass makes its networks in `build` and implements `adapt`. Raises `UsageError` if the learner cannot learn
+    tasks like `spec`.
+
+    >>> from metarl.fewshot.data import open_data
+    >>> from metarl.fewshot.learners.protonet import ProtoNet, ProtoNetConfig
+    >>> data = open_data("biased")
+    >>> learner = ProtoNet(ProtoNetConfig(), data.spec(data.default_shape()), seed=0)
+    >>> metrics = learner.fit(data.episodes("train", 16, learner.training_shape, seed=0), seed=0)
+    >>> learner.predict(torch.zeros(4, 6), [0, 1, 0, 1], torch.zeros(3, 6)).shape
+    torch.Size([3, 2])
     """
 
     config_class: ClassVar[type[LearnerConfig]] = LearnerConfig
     kinds: ClassVar[tuple[Kind, ...]] = ("classification", "regression")
-    """The kinds of tasks that it learns."""
+    """The kinds of tasks that the learner supports."""
     any_ways: ClassVar[bool] = False
     """Whether a trained learner takes support sets of any number of classes."""
 
@@ -96,29 +109,29 @@ class Learner(abc.ABC):
 
     @abc.abstractmethod
     def build(self) -> tuple[Parameters, Parameters]:
-        """Makes the networks; returns what is learned and what else changes, both as they are before any training."""
+        """Makes the networks; returns the initial learned parameters and the initial buffers."""
 
     @classmethod
     def default_config(cls, spec: TaskSpec) -> LearnerConfig:
-        """The options that suit tasks like `spec` if the user names none."""
+        """The options for tasks like `spec` that apply unless the user gives others."""
         return cls.config_class()
 
     @property
     @abc.abstractmethod
     def normalisation(self) -> Normalisation:
-        """How predictions are normalised; named in every result."""
+        """How predictions are normalised. Every result names it."""
 
     @abc.abstractmethod
     def adapt(self, support: Samples, *, training: bool = False) -> Predictor:
-        """What the learner makes of E support sets. In `training` the result is differentiable by `self.parameters`.
+        """Adapts to E support sets; returns the predictor. In `training` it is differentiable by `self.parameters`.
 
-        Supports may be of any size, with classes of unequal size and in any order.
+        Support sets may have any size, classes of unequal size, and any order.
         """
 
     def fit(self, episodes: Episodes, *, seed: int) -> dict[str, float]:
-        """One training step; returns `loss` and `accuracy` (or `mse`), and what else there is to tell.
+        """Takes one training step; returns `loss`, `accuracy` (or `mse`) and any other metrics.
 
-        A learner that is trained otherwise overrides this and calls `minimize`.
+        A learner with another training procedure overrides this and calls `minimize`.
         """
         predictor = self.adapt(episodes.support, training=True)
         losses, outputs = self.objective.query_loss(predictor, episodes.query, self.generator("fit", seed))
@@ -130,9 +143,9 @@ class Learner(abc.ABC):
     def predict(self, support_x: Any, support_y: Any, query_x: Any, support_groups: Any = None) -> Float[Tensor, "Q O"]:
         """Probabilities `[Q, N]`, or values `[Q, O]` in regression, for the queries of one task.
 
-        Inputs are raw, as `Preprocessing.from_user` takes them; `support_y` `[S]` are integers from 0 to N − 1, each
-        there at least once, or values `[S, O]`; `support_groups` `[S]`, integers from 0 on, are for objectives that
-        adapt by them. Raises `UsageError` for anything else.
+        Inputs are raw, as `Preprocessing.from_user` takes them. `support_y` `[S]` are integers from 0 to N − 1, each at
+        least once, or values `[S, O]`. `support_groups` `[S]`, integers counted from 0, are for objectives that use
+        groups in adaptation. Raises `UsageError` for anything else.
         """
         convert = self.spec.preprocessing.from_user
         support_x, query_x = convert(support_x, "support_x"), convert(query_x, "query_x")
@@ -145,35 +158,35 @@ class Learner(abc.ABC):
         return outputs.softmax(-1) if self.spec.kind == "classification" else outputs
 
     def embed(self, inputs: Float[Tensor, "n ..."]) -> Float[Tensor, "n D"] | None:
-        """Where inputs lie in the space that the learner compares them in, if it has one that knows no support set."""
+        """The embeddings that the learner compares, if they do not depend on the support set; else None."""
         return None
 
     def curve(self, episodes: Episodes) -> dict[int, Float[Tensor, "E"]]:
-        """The score of each task after 0, 1, … steps of adaptation, for learners that take steps."""
+        """The score of each task after 0, 1, … steps of adaptation; empty if the learner takes no steps."""
         return {}
 
     @property
     def training_shape(self) -> EpisodeShape:
-        """The episodes that it wants to be trained on."""
+        """The shape of the training episodes."""
         test, config = self.spec.shape, self.config
         return EpisodeShape(
             config.train_ways or test.ways, config.train_shots or test.shots, config.train_queries or test.queries
         )
 
     def train_with(self, parameters: Parameters, buffers: Parameters | None = None) -> None:
-        """Takes over what is learned (`self.parameters`, by Adam) and what else changes (`self.buffers`)."""
+        """Sets `self.parameters`, which Adam trains, and `self.buffers`, which change otherwise."""
         self.parameters = {name: value.to(self.device).requires_grad_() for name, value in parameters.items()}
         self.buffers = {name: value.to(self.device) for name, value in (buffers or {}).items()}
         self.optimizer = torch.optim.Adam(self.parameters.values(), lr=self.config.learning_rate)
 
     def minimize(self, loss: Float[Tensor, ""]) -> None:
-        """One step of Adam down the gradient of `loss`."""
+        """Takes one step of Adam down the gradient of `loss`."""
         self.optimizer.zero_grad()
         loss.backward()
         self.apply_gradients()
 
     def apply_gradients(self) -> None:
-        """One step of Adam down the gradients that `self.parameters` hold."""
+        """Takes one step of Adam down the gradients stored in `self.parameters`."""
         halvings = 0 if self.config.halve_every is None else self.updates // self.config.halve_every
         self.optimizer.param_groups[0]["lr"] = self.config.learning_rate * 0.5**halvings
         self.optimizer.step()
@@ -196,13 +209,13 @@ class Learner(abc.ABC):
         return make_generator("fewshot", *parts, device=self.device)
 
     def state(self) -> tuple[Mapping[str, Tensor], Mapping[str, Any]]:
-        """All that `fit` changes: tensors, and plain values. A copy, safe to keep."""
+        """Everything that `fit` changes: tensors, and plain values. A copy."""
         tensors = {name: value.detach().cpu().clone() for name, value in self._named().items()}
         return tensors | optimizer_tensors(self.optimizer), {"updates": self.updates}
 
     @torch.no_grad()
     def load_state(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
-        """Restores what `state` returned; raises `UsageError` if it is not of this learner."""
+        """Restores what `state` returned; raises `UsageError` if it belongs to another learner."""
         named = self._named()
         if {name: tuple(value.shape) for name, value in named.items()} != {
             name: tuple(value.shape) for name, value in tensors.items() if not name.startswith("optimizer.")
@@ -218,7 +231,7 @@ class Learner(abc.ABC):
         return learned | {f"buffers.{name}": value for name, value in self.buffers.items()}
 
     def _targets(self, values: Any, count: int) -> Tensor:
-        """A user's labels, or values, for `count` examples, checked."""
+        """Checks a user's labels, or values, for `count` examples and converts them to a tensor."""
         if self.spec.kind == "regression":
             targets = Preprocessing((self.spec.outputs,)).from_user(values, "support_y")
         else:
@@ -228,7 +241,7 @@ class Learner(abc.ABC):
         return targets if self.spec.kind == "regression" else self._checked_labels(targets)
 
     def _checked_labels(self, labels: Int[Tensor, "S"]) -> Int[Tensor, "S"]:
-        """Labels that are 0, 1, … N − 1 of as many classes as the learner takes."""
+        """Checks that the labels are 0, 1, … N − 1 for a number of classes that the learner accepts."""
         ways = int(labels.max()) + 1
         if labels.unique().tolist() != list(range(ways)):
             raise UsageError(f"support_y: want labels 0, 1, … N-1, each at least once; got {labels.unique().tolist()}")

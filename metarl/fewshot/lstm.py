@@ -1,6 +1,6 @@
-"""LSTMs that feed back other numbers than their own output.
+"""LSTMs that feed back something other than their own output.
 
-The LSTM `name` has `NAME.input` `[4 H, D]`, `NAME.recurrent` `[4 H, R]` and `NAME.bias` `[4 H]`.
+The LSTM `name` has the parameters `NAME.input` `[4 H, D]`, `NAME.recurrent` `[4 H, R]` and `NAME.bias` `[4 H]`.
 """
 
 import torch
@@ -19,13 +19,13 @@ def lstm_step(
     hidden: Float[Tensor, "... R"],
     cell: Float[Tensor, "... H"],
 ) -> tuple[Float[Tensor, "... H"], Float[Tensor, "... H"]]:
-    """(h, c) of the LSTM `name` after `x`, given what it feeds back (`hidden`) and c."""
+    """(h, c) of the LSTM `name` after the input `x`, given its feedback (`hidden`) and c."""
     sums = F.linear(x, parameters[f"{name}.input"], parameters[f"{name}.bias"])
     return lstm_cell(sums + F.linear(hidden, parameters[f"{name}.recurrent"]), cell)
 
 
 def initial_lstm(name: str, inputs: int, units: int, recurrent: int, generator: torch.Generator) -> Parameters:
-    """An LSTM whose `units` feed back `recurrent` numbers: uniform in ±1/√units (as torch does), zero biases."""
+    """Parameters of an LSTM with `recurrent` numbers of feedback: uniform in ±1/√units as in torch, zero biases."""
 
     def uniform(columns: int) -> Tensor:
         return (2 * torch.rand(4 * units, columns, generator=generator) - 1) * units**-0.5

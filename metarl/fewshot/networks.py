@@ -1,7 +1,7 @@
 """Networks of the few-shot learners as pure functions of their parameters, so that E tasks run at once.
 
-Parameters are one set for all tasks, `[...]`, or one for each, stacked `[E, ...]` (`metarl.adaptation.stack`): a
-network sees which by itself. Inputs are `[E, n, *shape]`, outputs `[E, n, O]`.
+Parameters are one set for all tasks, `[...]`, or one set per task, stacked `[E, ...]` (`metarl.adaptation.stack`). A
+network recognises which by the shapes. Inputs are `[E, n, *shape]`, outputs `[E, n, O]`.
 """
 
 import math
@@ -25,23 +25,35 @@ _LINEAR = ("weight", "bias")
 
 @dataclass(frozen=True)
 class Statistics:
-    """Whose mean and variance batch normalisation uses, for each task by itself unless `running` is given."""
+    """The statistics that batch normalisation uses: those of each task separately, unless `running` is given.
+
+    >>> from metarl.fewshot.networks import Conv4, Statistics
+    >>> network = Conv4((1, 28, 28), width=8)
+    >>> parameters, running = network.initialize(torch.Generator()), network.initial_statistics()
+    >>> network(parameters, torch.zeros(2, 5, 1, 28, 28), Statistics(running=running)).shape
+    torch.Size([2, 5, 8])
+    """
 
     reference: int | None = None
-    """The first so many inputs of each task; all of them where None."""
+    """Use the statistics of this many first inputs of each task; of all inputs if None."""
     running: Parameters | None = None
-    """Averages over training, from `initial_statistics`, for all tasks together."""
+    """Running averages over training, for all tasks together; they start from `initial_statistics`."""
     update: bool = False
-    """Normalise by the statistics of this call, all tasks together, and move `running` towards them."""
+    """Normalise by the statistics of this call, for all tasks together, and update `running` with them."""
 
 
 DEFAULT = Statistics()
-"""Batch statistics: each task's own inputs of this very call."""
+"""Batch statistics: those of each task's inputs in the current call."""
 
 
 @runtime_checkable
 class Network(Protocol):
-    """A function of parameters and inputs."""
+    """The interface of a network: a function of parameters and inputs.
+
+    >>> from metarl.fewshot.networks import Network, ReluMLP
+    >>> isinstance(ReluMLP((2, 64, 3)), Network)
+    True
+    """
 
     outputs: int
     """Size of one output."""
@@ -50,7 +62,7 @@ class Network(Protocol):
         """Parameters of one network, on the generator's device."""
 
     def initial_statistics(self) -> Parameters:
-        """What `Statistics.running` starts from; empty where nothing is normalised."""
+        """The initial `Statistics.running`; empty if nothing is normalised."""
 
     def __call__(
         self, parameters: Parameters, inputs: Float[Tensor, "E n ..."], statistics: Statistics = DEFAULT
@@ -66,17 +78,23 @@ class Network(Protocol):
         """The last linear layer, `weight{l}` and `bias{l}` named by `head_names`; an encoder has none."""
 
     def head_names(self) -> tuple[str, ...]:
-        """The parameters of the last linear layer, which ANIL adapts alone; empty for an encoder."""
+        """The parameters of the last linear layer, the only ones that ANIL adapts; empty for an encoder."""
 
     def activation_bytes(self, num_inputs: int) -> int:
-        """Memory of the largest layer's outputs for so many inputs, which bounds what is worth computing at once."""
+        """Bytes of the largest layer's outputs for `num_inputs` inputs, which limits how many to process at once."""
 
 
 class ReluMLP:
-    """`sizes[0]` inputs, ReLU layers of `sizes[1:-1]`, `sizes[-1]` linear outputs; nothing is normalised.
+    """`sizes[0]` inputs, ReLU layers of `sizes[1:-1]`, `sizes[-1]` linear outputs, without normalisation.
 
-    Layer l has `weight{l}` `[out, in]` and `bias{l}` `[out]`. An encoder's outputs are those of its last layer; it has
-    no head.
+    Layer l has `weight{l}` `[out, in]` and `bias{l}` `[out]`. With `has_head=False` it is an encoder: its outputs are
+    those of the body.
+
+    >>> from metarl.adaptation import stack
+    >>> from metarl.fewshot.networks import ReluMLP
+    >>> network = ReluMLP((2, 64, 3))
+    >>> network(stack(network.initialize(torch.Generator()), 4), torch.zeros(4, 5, 2)).shape
+    torch.Size([4, 5, 3])
     """
 
     def __init__(self, sizes: Sequence[int], *, has_head: bool = True):
@@ -127,14 +145,19 @@ class ReluMLP:
 class Conv4:
     """Four blocks of 3 × 3 convolution, batch normalisation and ReLU, for images; `outputs` adds a linear layer.
 
-    `strided` halves the size by the convolutions (MAML, Finn et al. 2017, appendix A.1), otherwise 2 × 2 max-pooling
-    does (Vinyals et al. 2016, section 4.1.1). What is left of the image is flattened, or `averaged` over its places,
-    which leaves `width` features. Block l has `weight{l}` `[width, in, 3, 3]`, `scale{l}` and `shift{l}`
-    `[width]`; the convolutions have no bias, which batch normalisation would take out again. The linear layer is number
-    4; without it the output is the flattened last block. With `normalised=False`, scale and shift are all that is left
-    of batch normalisation.
+    With `strided`, strided convolutions halve the size (MAML, Finn et al. 2017, appendix A.1), otherwise 2 × 2
+    max-pooling does (Vinyals et al. 2016, section 4.1.1). The last block's output is flattened, or averaged over its
+    positions with `averaged`, which leaves `width` features. Block l has `weight{l}` `[width, in, 3, 3]`, `scale{l}`
+    and `shift{l}` `[width]`. The convolutions have no bias, because batch normalisation would remove it. The linear
+    layer is number 4; without it the output is the flattened last block. With `normalised=False`, only scale and shift
+    remain of batch normalisation.
 
-    Stacked parameters run as grouped convolutions: the layout `[n, E·C, H, W]` gives each task its own statistics, too.
+    Stacked parameters run as grouped convolutions. The layout `[n, E·C, H, W]` also gives each task its own statistics.
+
+    >>> from metarl.fewshot.networks import Conv4
+    >>> network = Conv4((1, 28, 28), width=64, outputs=5)
+    >>> network(network.initialize(torch.Generator()), torch.zeros(4, 10, 1, 28, 28)).shape
+    torch.Size([4, 10, 5])
     """
 
     blocks = 4
@@ -220,12 +243,12 @@ class Conv4:
                 hidden = _running_norm(hidden, scale, shift, statistics, block)
             elif stacked or num_tasks == 1:
                 hidden = _batch_norm(hidden, scale, shift, statistics.reference)
-            else:  # shared parameters, yet every task by its own statistics
+            else:  # shared parameters, but each task has its own statistics
                 hidden = hidden.unflatten(0, (num_tasks, -1)).transpose(0, 1).flatten(1, 2)
                 hidden = _batch_norm(hidden, scale.repeat(num_tasks), shift.repeat(num_tasks), statistics.reference)
                 hidden = hidden.unflatten(1, (num_tasks, -1)).transpose(0, 1).flatten(0, 1)
             if not self.strided:
-                hidden = F.max_pool2d(hidden, 2)  # before the ReLU, which has a quarter to do then
+                hidden = F.max_pool2d(hidden, 2)  # before the ReLU, which then processes a quarter
             hidden = hidden.relu()
         if self.averaged:
             hidden = hidden.mean((2, 3), keepdim=True)
@@ -237,7 +260,7 @@ class Conv4:
 def _batch_norm(
     values: Float[Tensor, "n C H W"], scale: Float[Tensor, "C"], shift: Float[Tensor, "C"], reference: int | None
 ) -> Float[Tensor, "n C H W"]:
-    """Each channel by the mean and the variance of the first `reference` of the n maps, or of all."""
+    """Normalises each channel by the mean and the variance of the first `reference` of the n maps, or of all."""
     if reference is None:
         return F.batch_norm(values, None, None, scale, shift, training=True, eps=EPSILON)
     variance, mean = torch.var_mean(values[:reference], (0, 2, 3), correction=0)
@@ -248,7 +271,7 @@ def _batch_norm(
 def _running_norm(
     values: Float[Tensor, "n C H W"], scale: Tensor, shift: Tensor, statistics: Statistics, block: int
 ) -> Float[Tensor, "n C H W"]:
-    """By the running averages, or by this batch, moving the averages towards it."""
+    """Normalises by the running averages, or by this batch if it updates them."""
     assert statistics.running is not None
     mean, variance = statistics.running[f"mean{block}"], statistics.running[f"variance{block}"]
     if len(scale) != len(mean):
@@ -261,7 +284,7 @@ def _running_norm(
 
 
 def linear(weight: Tensor, bias: Tensor, inputs: Float[Tensor, "E n D"]) -> Float[Tensor, "E n O"]:
-    """W x + b with parameters for all tasks or, stacked, for each."""
+    """W x + b, with one set of parameters for all tasks or, stacked, one per task."""
     if weight.ndim == 2:
         return F.linear(inputs, weight, bias)
     return torch.baddbmm(bias[:, None], inputs, weight.mT)
@@ -279,7 +302,7 @@ def network_for(
 ) -> Network:
     """`Conv4` of `width` filters for images (C, H, W), `ReluMLP` of `hidden` units for vectors (D,).
 
-    Without `outputs` it is an encoder: an MLP's last hidden layer is then its linear output.
+    Without `outputs` it is an encoder: the last hidden layer of an MLP is then its linear output.
     """
     if len(input_shape) == 3:
         return Conv4(input_shape, width, outputs, strided=strided, averaged=averaged, normalised=normalised)

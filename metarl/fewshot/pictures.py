@@ -17,9 +17,9 @@ from metarl.fewshot.episodes import Episodes, EpisodeShape
 from metarl.fewshot.learner import Learner
 
 HEIGHT = 4.5
-"""Inches of a plot."""
+"""Height of a plot in inches."""
 SHOWN = 10
-"""Support examples and queries of each class that the picture of an episode has room for."""
+"""Support examples, and queries, of each class that the picture of an episode shows at most."""
 
 
 @torch.no_grad()
@@ -41,7 +41,7 @@ def draw_pictures(
 
 
 def principal_components(rows: Float[Tensor, "n D"], count: int = 2) -> Float[Tensor, "n count"]:
-    """The coordinates of `rows` along their directions of largest variance."""
+    """The coordinates of `rows` along their `count` directions of largest variance."""
     centred = rows - rows.mean(0)
     directions = torch.linalg.svd(centred, full_matrices=False).Vh[:count]
     found = centred @ directions.T
@@ -79,7 +79,7 @@ def _regression(learner: Learner, episode: Episodes, title: str) -> Figure:
 
 
 def _image_episode(learner: Learner, episode: Episodes, title: str) -> Figure:
-    """A row for each class: its support, then its queries; mistakes are framed in red and name the class guessed."""
+    """A row for each class: its support, then its queries. Mistakes are framed in red and name the predicted class."""
     chosen = learner.adapt(episode.support)(episode.query.x)[0].argmax(-1)
     ways = learner.spec.shape.ways
     shots, queries = min(SHOWN, learner.spec.shape.shots), min(SHOWN, learner.spec.shape.queries)
@@ -123,7 +123,7 @@ def _table_episode(learner: Learner, episode: Episodes, title: str) -> Figure:
 
 
 def _embedding(learner: Learner, data: DataSet, seed: int, title: str) -> Figure:
-    """Queries of one episode in the space that the learner compares them in, and the mean of each class's support."""
+    """The embedded queries of one episode, and the mean of each class's embedded support."""
     shape = learner.spec.shape
     episode = data.episodes("test", 1, EpisodeShape(shape.ways, shape.shots, shape.queries), seed=seed)
     episode = episode.to(learner.device)

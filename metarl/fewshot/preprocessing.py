@@ -1,4 +1,4 @@
-"""From what a user has (raw images, tables, lists) to what a network sees; the same in training and afterwards."""
+"""Conversion of a user's data (raw images, tables, lists) to network inputs, in training and afterwards."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,28 +11,33 @@ from torch import Tensor
 from metarl.errors import UsageError
 
 _CHUNK = 2048
-"""Images resized at a time: the float copies stay small."""
+"""Images resized at a time, so that the float copies stay small."""
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """One input as the network sees it: `raw * scale + shift`, of shape `shape`.
+    """Converts raw inputs to network inputs of shape `shape`: `raw * scale + shift`.
 
-    Images, `shape` (C, H, W), are taken as uint8 from 0 to 255 or as floats from 0 to 1, which is the same divided by
-    255; they are resized where their size differs. Vectors, `shape` (D,), are taken as numbers.
+    Images have a `shape` (C, H, W). They are uint8 from 0 to 255, which are divided by 255, or floats from 0 to 1. They
+    are resized if their size differs. Vectors have a `shape` (D,).
+
+    >>> from metarl.fewshot.preprocessing import Preprocessing
+    >>> Preprocessing((2,), scale=(0.5,), shift=(-1.0,)).from_user([[2.0, 4.0]], "support_x")
+    tensor([[0., 1.]])
     """
 
     shape: tuple[int, ...]
     scale: tuple[float, ...] = (1.0,)
     """One factor for all, or one for each channel or feature."""
     shift: tuple[float, ...] = (0.0,)
+    """One number for all, or one for each channel or feature."""
 
     @property
     def is_image(self) -> bool:
         return len(self.shape) == 3
 
     def __call__(self, raw: Shaped[Tensor, "... "]) -> Float[Tensor, "..."]:
-        """`raw` `[..., *shape]`, in training's layout and size, as the network sees it."""
+        """Converts `raw` `[..., *shape]`, which already has the layout and size of training, to network inputs."""
         values = raw.float().div_(255) if raw.dtype == torch.uint8 else raw.float()
         if self.scale == (1.0,) and self.shift == (0.0,):
             return values
@@ -41,9 +46,10 @@ class Preprocessing:
         return torch.addcmul(shift, values, scale)
 
     def from_user(self, values: Any, what: str) -> Float[Tensor, "n ..."]:
-        """A batch that a user hands over, as the network sees it; `what` names it in the `UsageError` for a wrong one.
+        """Checks a user's batch and converts it to network inputs. Error lines call the batch `what`.
 
-        Images may come as `[n, H, W]`, `[n, C, H, W]` or `[n, H, W, C]`, vectors as `[n, D]` or, for D = 1, `[n]`.
+        Images may be `[n, H, W]`, `[n, C, H, W]` or `[n, H, W, C]`, vectors `[n, D]` or, for D = 1, `[n]`. Raises
+        `UsageError` for any other shape, an empty batch, NaN, infinity and pixels out of range.
         """
         raw = as_tensor(values, what)
         raw = self._image_layout(raw, what) if self.is_image else self._vector_layout(raw, what)
@@ -78,7 +84,7 @@ class Preprocessing:
 
 
 def resize_images(images: Shaped[Tensor, "n C H W"], size: tuple[int, ...]) -> Shaped[Tensor, "n C H2 W2"]:
-    """`images` at `size` (height, width), by a triangle filter that averages where they shrink; dtype kept."""
+    """Resizes `images` to `size` (height, width) by a triangle filter, which averages if they shrink; same dtype."""
     if tuple(images.shape[2:]) == tuple(size):
         return images
     parts = []
@@ -91,7 +97,7 @@ def resize_images(images: Shaped[Tensor, "n C H W"], size: tuple[int, ...]) -> S
 
 
 def as_tensor(values: Any, what: str) -> Tensor:
-    """A tensor of an array, a tensor or a list of either; raises `UsageError` where it is ragged or no number."""
+    """A tensor from an array, a tensor or a list of either; raises `UsageError` if it is ragged or not numeric."""
     if isinstance(values, Tensor):
         return values
     if isinstance(values, (list, tuple)) and values and isinstance(values[0], (Tensor, np.ndarray)):
@@ -101,13 +107,13 @@ def as_tensor(values: Any, what: str) -> Tensor:
             raise UsageError(f"{what}: all must have one size, got {first} and {second}")
         return torch.stack([torch.tensor(value) if isinstance(value, np.ndarray) else value for value in values])
     try:
-        return torch.tensor(np.asarray(values))  # a copy: torch warns of arrays that cannot be written to
+        return torch.tensor(np.asarray(values))  # a copy: torch warns about read-only arrays
     except (ValueError, TypeError):
         raise UsageError(f"{what} is no array of numbers with one size") from None
 
 
 def as_labels(values: Any, what: str) -> Int[Tensor, "n"]:
-    """Labels as int64; raises `UsageError` where they are not whole numbers."""
+    """Labels as int64; raises `UsageError` if they are not whole numbers."""
     labels = as_tensor(values, what)
     if labels.ndim != 1:
         raise UsageError(f"{what}: want one label for each example, [n], got shape {list(labels.shape)}")

@@ -1,9 +1,9 @@
 """Random quadratics f(θ) = ‖W θ − y‖² in 10 dimensions, Gaussian W, y and start θ_0 (Andrychowicz et al. 2016, 3.1).
 
-A learned optimizer is trained on new ones at every step and then meets, on ones that it has not seen, SGD, RMSprop and
-Adam, each with the learning rate that serves it best on those very functions.
+A learned optimizer is trained on new functions at every step. It is then compared on unseen functions with SGD, RMSprop
+and Adam, each with its best learning rate on these same functions.
 
-Deviation: gradients are preprocessed (`log_and_sign`), which the paper leaves out for quadratics.
+Deviation: gradients are preprocessed (`log_and_sign`); the paper does not do this for quadratics.
 """
 
 import time
@@ -27,7 +27,7 @@ def _rates(least: int) -> tuple[float, ...]:
 
 
 RATES = {"adam": _rates(-2), "rmsprop": _rates(-3), "sgd": _rates(-4)}
-"""The best of each lies well inside."""
+"""Learning rates to try. The best of each optimizer lies well inside."""
 OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
     "adam": torch.optim.Adam,
     "rmsprop": torch.optim.RMSprop,
@@ -37,24 +37,29 @@ OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
 
 @dataclass(frozen=True)
 class QuadraticsConfig:
-    """One comparison of optimizers."""
+    """One comparison of optimizers.
+
+    >>> from metarl.fewshot.quadratics import QuadraticsConfig
+    >>> QuadraticsConfig(epochs=100).dimensions
+    10
+    """
 
     epochs: int = 1000
-    """Batches of functions that the optimizer is trained on."""
+    """Batches of functions to train the optimizer on."""
     batch: int = 128
     """Functions in a batch."""
     steps: int = 100
     """Steps on each function, in training and in the test."""
     unroll: int = 20
-    """Steps that gradients go back through."""
+    """Steps that gradients are propagated through."""
     units: int = 20
     """Units of each of the optimizer's two layers."""
     scale: float = 0.1
-    """What the LSTM's output is multiplied by."""
+    """Factor of the LSTM's output."""
     learning_rate: float = 3e-3
-    """Adam's step size in training the optimizer, which falls linearly to a hundredth."""
+    """Adam's step size at first, for training the optimizer; it falls linearly to a hundredth."""
     dimensions: int = 10
-    """Of θ."""
+    """Dimensions of θ."""
     test_functions: int = 1000
     """Unseen functions to compare on."""
     seed: int = 0
@@ -71,7 +76,13 @@ class QuadraticsConfig:
 
 @dataclass(frozen=True)
 class Quadratics:
-    """B functions and where optimisation of each starts."""
+    """B functions, each with a starting point of the optimisation.
+
+    >>> from metarl.fewshot.quadratics import Quadratics
+    >>> functions = Quadratics.draw(128, dimensions=10, generator=torch.Generator())
+    >>> functions.gradient(functions.start).shape
+    torch.Size([128, 10])
+    """
 
     matrix: Float[Tensor, "B D D"]
     """W."""
@@ -99,7 +110,7 @@ class Quadratics:
 def train(
     config: QuadraticsConfig, report: Callable[[int, float], None] = lambda epoch, loss: None
 ) -> LearnedOptimizer:
-    """An optimizer that has learned from `config.epochs` batches of functions."""
+    """Trains an optimizer on `config.epochs` batches of functions."""
     rule = LearnedOptimizer(config.units, config.scale, make_generator("quadratics", "rule", config.seed))
     outer = torch.optim.Adam(rule.parameters(), lr=config.learning_rate)
     for epoch in range(config.epochs):
@@ -133,7 +144,7 @@ def learned_losses(rule: LearnedOptimizer, functions: Quadratics, steps: int) ->
 
 
 def designed_losses(name: str, rate: float, functions: Quadratics, steps: int) -> Float[Tensor, "steps1 B"]:
-    """The same of "adam", "rmsprop" or "sgd", which treat coordinates, and so functions, one by one."""
+    """The same for "adam", "rmsprop" or "sgd", which treat coordinates, and therefore functions, independently."""
     theta = functions.start.clone().requires_grad_()
     optimizer = OPTIMIZERS[name]([theta], lr=rate)  # type: ignore[call-arg]
     losses = [functions.loss(theta).detach()]
@@ -145,7 +156,7 @@ def designed_losses(name: str, rate: float, functions: Quadratics, steps: int) -
 
 
 def compare(rule: LearnedOptimizer, config: QuadraticsConfig) -> dict[str, dict[str, Any]]:
-    """Mean losses on unseen functions of each optimizer, of the designed ones at the rate whose final loss is least."""
+    """Mean losses of each optimizer on unseen functions; the designed ones at the rate with the lowest final loss."""
     generator = make_generator("quadratics", "test", config.seed)
     functions = Quadratics.draw(config.test_functions, config.dimensions, generator)
     results: dict[str, dict[str, Any]] = {"learned": _summary(learned_losses(rule, functions, config.steps))}
@@ -161,7 +172,7 @@ def compare(rule: LearnedOptimizer, config: QuadraticsConfig) -> dict[str, dict[
 def run_quadratics(
     config: QuadraticsConfig, report: Callable[[int, float], None] = lambda epoch, loss: None
 ) -> dict[str, Any]:
-    """Trains and compares; returns the figures of each optimizer, by name."""
+    """Trains the optimizer and compares it; returns the results of each optimizer, by name."""
     began = time.perf_counter()
     rule = train(config, report)
     seconds = time.perf_counter() - began
@@ -175,7 +186,7 @@ def _step(rule: LearnedOptimizer, functions: Quadratics, theta: Tensor, state: A
 
 
 def _summary(losses: Float[Tensor, "steps1 B"]) -> dict[str, Any]:
-    """Means over functions; None for the final loss of a rate that diverges."""
+    """Means over functions; the final loss is None if the optimizer diverges."""
     final = losses[-1].double()
     if not final.isfinite().all():
         return {"final_loss": None}

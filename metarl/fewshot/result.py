@@ -1,4 +1,4 @@
-"""The test of a few-shot run, at every size of its test episodes, and the file that holds it."""
+"""The test of a few-shot run, for every shape of its test episodes, and the file with its result."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -26,9 +26,9 @@ def measure(
     seed: int,
     show: bool = True,
 ) -> dict[str, Any]:
-    """What `evaluate` finds for the first of `shapes`, and for the others as a list, `further`.
+    """The result of `evaluate` for the first of `shapes`, with those for the other shapes as the list `further`.
 
-    `show` says on stderr how it goes.
+    `show` displays the progress on stderr.
     """
     results: list[dict[str, Any]] = []
     total = episodes * len(shapes)

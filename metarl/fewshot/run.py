@@ -1,7 +1,7 @@
 """Runs that train and test a few-shot learner on a data set: configuration, experiment and training.
 
-The folder is that of `metarl.experiment.run_folder`. Its config.yaml also holds what the learner knows of its tasks, so
-that it can be opened without the data.
+The folder is described in `metarl.experiment.run_folder`. Its config.yaml also holds the learner's `TaskSpec`, so that
+a run can be opened without the data.
 """
 
 import contextlib
@@ -39,17 +39,18 @@ from metarl.randomness import derive_seed
 from metarl.tasks import check_count
 
 ROWS = 500
-"""Rows of metrics that a whole run has at most: each is the mean over the steps since the one before."""
+"""Most rows of metrics in a run. Each row is the mean over the steps since the row before."""
 _FLAGS = ("ways", "shots", "queries", "episodes", "test_shots", "test_queries", "seed")
-"""The flags of `metarl fewshot` that change figures, besides those of the learner, the data and the objective."""
+"""The flags of `metarl fewshot` that affect results, besides those of the learner, the data and the objective."""
 
 
 @dataclass(frozen=True)
 class FewShotConfig:
-    """One few-shot run. `resolve` checks it and fills in what is left open.
+    """The configuration of a few-shot run. `resolve` checks it and fills in the defaults.
 
-    >>> config = FewShotConfig(learner="protonet", data="omniglot", data_options={"root": "data/omniglot"}, shots=5)
-    >>> learner = metarl.fewshot.load(metarl.train(config))
+    >>> config = metarl.fewshot.FewShotConfig(learner="protonet", data="biased", shots=5)
+    >>> config.resolve().spec.shape.queries
+    100
     """
 
     learner: str
@@ -59,11 +60,11 @@ class FewShotConfig:
     objective: str = "plain"
     """Id of the objective, or MODULE:NAME."""
     ways: int | None = None
-    """Classes of a test episode (N); what suits the data if not given."""
+    """Classes of a test episode (N); the data set's default if not given."""
     shots: int | None = None
-    """Support examples of each class (K)."""
+    """Support examples of each class (K); the data set's default if not given."""
     queries: int | None = None
-    """Queries of each class (Q)."""
+    """Queries of each class (Q); the data set's default if not given."""
     learner_options: Mapping[str, Any] | LearnerConfig = field(default_factory=dict)
     """Options of the learner, by name or as its config dataclass."""
     data_options: Mapping[str, Any] | DataConfig = field(default_factory=dict)
@@ -73,29 +74,29 @@ class FewShotConfig:
     episodes: int = 600
     """Test episodes."""
     test_shots: tuple[int, ...] = ()
-    """More numbers of shots to test with."""
+    """Further numbers of shots to test with."""
     test_queries: tuple[int, ...] = ()
-    """More numbers of queries of each class to test with."""
+    """Further numbers of queries of each class to test with."""
     device: str = "cpu"
-    """Where to compute: cpu, cuda or cuda:N."""
+    """Device to compute on: cpu, cuda or cuda:N."""
     seed: int = 0
-    """All randomness of the run comes from it."""
+    """Seed of all randomness of the run."""
     checkpoint_every: int = 1000
     """Training steps between checkpoints."""
     output: Path | None = None
     """The run folder; runs/LEARNER-DATA-seedSEED if not given."""
 
     def resolve(self, data: DataSet | None = None) -> "FewShotExperiment":
-        """The run with everything that it names; raises `UsageError` for what cannot be trained.
+        """Makes the experiment; raises `UsageError` for a configuration that cannot be trained.
 
-        `data` is the data set that `data` and `data_options` name, if it has been opened already.
+        `data` is the data set that `data` and `data_options` name, if it is already open.
         """
         data = open_data(self.data, self.data_options) if data is None else data
         config = dataclasses.replace(self, data_options=data.config)
         return FewShotExperiment(config, self.spec(data), data)
 
     def spec(self, data: DataSet) -> TaskSpec:
-        """The tasks of the test; sizes that are not given are what suits the data."""
+        """The test tasks. Sizes that are not given are the data set's defaults."""
         default = data.default_shape()
         given = {name: getattr(self, name) for name in ("ways", "shots", "queries")}
         shape = dataclasses.replace(default, **{name: value for name, value in given.items() if value is not None})
@@ -105,7 +106,7 @@ class FewShotConfig:
 
 
 class FewShotExperiment(Experiment):
-    """A `FewShotConfig` with its learner's and its objective's classes and options; the data are opened when needed."""
+    """A `FewShotConfig` with the classes and options of its learner and objective. It opens the data when needed."""
 
     kind = "few-shot"
     packages = ("metarl-kit", "torch", "numpy", "pillow", "matplotlib")
@@ -137,7 +138,7 @@ class FewShotExperiment(Experiment):
 
     @functools.cached_property
     def data(self) -> DataSet:
-        """The data set, read at the first call; raises `UsageError` if it is not what the learner was trained on."""
+        """The data set, read on first use; raises `UsageError` if it differs from what the learner was trained on."""
         if self._opened is not None:
             return self._opened
         data = open_data(self.config.data, self.config.data_options)
@@ -173,7 +174,7 @@ class FewShotExperiment(Experiment):
         )
 
     def test_shapes(self) -> list[EpisodeShape]:
-        """All episodes to test on, those of the run first: every number of shots with every number of queries."""
+        """The shapes of all test episodes, the run's own first: every number of shots with every number of queries."""
         shape = self.spec.shape
         return [
             dataclasses.replace(shape, shots=shots, queries=queries)
@@ -182,9 +183,9 @@ class FewShotExperiment(Experiment):
         ]
 
     def command(self) -> str:
-        """`metarl fewshot …` with the options of the run that are not their defaults.
+        """`metarl fewshot …` with the options of the run that differ from their defaults.
 
-        Left out is what changes no figure: the output folder, the device and the checkpoints.
+        It omits what does not affect results: the output folder, the device and the checkpoints.
         """
         config, data = self.config, self.data
         words = ["metarl", "fewshot", config.learner, "--data", config.data]
@@ -198,7 +199,7 @@ class FewShotExperiment(Experiment):
         return shlex.join(words)
 
     def origin(self, training_seconds: float) -> dict[str, Any]:
-        """What evaluation.json says of the run before the figures."""
+        """The description of the run in evaluation.json, which precedes the results."""
         config = self.config
         return {
             "learner": config.learner,
@@ -240,7 +241,7 @@ class FewShotExperiment(Experiment):
 
 
 class FewShotTraining(Training):
-    """An iteration, a training step, draws episodes and fits the learner to them; in the end comes the test."""
+    """An iteration is one training step: it draws episodes and fits the learner to them. The test follows the last."""
 
     unit = "step"
     brief = True
@@ -255,7 +256,7 @@ class FewShotTraining(Training):
             learner.objective.check(self.data.episodes(split, 1, shape, seed=0))  # raises if the data do not suffice
 
     def iterate(self, iteration: int) -> Mapping[str, int | float]:
-        """One step; its metrics tell also the milliseconds of drawing the episodes and of all."""
+        """Takes one step. Its metrics include the milliseconds for drawing the episodes and for the whole step."""
         learner, seed, start = self.learner, self.experiment.config.seed, time.perf_counter()
         episode_seed = derive_seed("few-shot episodes", seed, iteration)
         episodes = self.data.episodes("train", learner.config.num_tasks, learner.training_shape, seed=episode_seed)
@@ -289,10 +290,13 @@ class FewShotTraining(Training):
 
 @dataclass(frozen=True)
 class FewShotRun(Run):
-    """A run folder of `metarl fewshot`, opened; the data are not read.
+    """An open run folder of `metarl fewshot`. Opening does not read the data.
 
-    >>> run = metarl.load_run("runs/protonet")
-    >>> metarl.fewshot.evaluate(run.learner, run.experiment.data)["accuracy"]
+    >>> options = {"iterations": 2}
+    >>> config = metarl.fewshot.FewShotConfig("protonet", "biased", learner_options=options, episodes=10)
+    >>> run = metarl.load_run(metarl.train(config, progress=False))
+    >>> metarl.fewshot.evaluate(run.learner, run.experiment.data, episodes=10)["shots"]
+    10
     """
 
     experiment: FewShotExperiment
@@ -300,16 +304,20 @@ class FewShotRun(Run):
 
     @property
     def learner(self) -> Learner:
-        """In the state of the last checkpoint."""
+        """The learner in the state of the last checkpoint."""
         return self.trained
 
 
 def load(run: Path | str, *, device: torch.device | str | None = None) -> Learner:
-    """The trained learner of a run folder, on the run's device or on `device`.
+    """Loads the trained learner of a run folder, on the run's device or on `device`.
 
-    Raises `UsageError` as `metarl.load_run` does, and for a run of an agent.
+    Raises `UsageError` as `metarl.load_run` does, and for the run of an agent.
 
-    >>> metarl.fewshot.load("runs/protonet").predict(support_x, support_y, query_x)
+    >>> options = {"iterations": 2}
+    >>> config = metarl.fewshot.FewShotConfig("protonet", "biased", learner_options=options, episodes=10)
+    >>> learner = metarl.fewshot.load(metarl.train(config, progress=False))
+    >>> learner.predict(torch.zeros(4, 6), [0, 1, 0, 1], torch.zeros(3, 6)).shape
+    torch.Size([3, 2])
     """
     opened = load_run(run, device=device)
     if not isinstance(opened, FewShotRun):

@@ -1,1 +1,1 @@
-"""Networks as pure functions of their parameters, so that many parameter sets run at once."""
+"""Networks as pure functions of their parameters, so that many sets of parameters run at once."""

@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 def episode_time(episode_starts: Bool[Tensor, "T ..."]) -> Int[Tensor, "T ..."]:
-    """How many steps of its episode come before each step."""
+    """The number of steps of its episode before each step."""
     steps = torch.arange(len(episode_starts), device=episode_starts.device)
     steps = steps.reshape(-1, *[1] * (episode_starts.ndim - 1)).expand(episode_starts.shape)
     return steps - torch.where(episode_starts, steps, 0).cummax(0).values
@@ -20,7 +20,7 @@ def fit_baseline(
     *,
     ridge: float = 1e-5,
 ) -> Float[Tensor, "T M N"]:
-    """Least-squares values of `returns`, fitted for each task on its `valid` steps and evaluated at every step.
+    """Fits `returns` by least squares on the `valid` steps of each task; returns the fitted values at every step.
 
     Features [o, o², t/100, (t/100)², (t/100)³, 1], observations clipped to ±10; (XᵀX + ridge) w = Xᵀy in float64.
     """

@@ -1,8 +1,8 @@
 """Distributions over actions, as functions of a network's output, with the derivatives that meta-gradients need.
 
-Each head describes π(a | φ) by a tuple of tensors φ ("natural" only in being what the network yields): the mean and the
-logarithm of the standard deviation of a Gaussian, the logits of a categorical distribution. `score` is ∂ log π / ∂φ for
-each sample, `score_derivative` its derivative along R{φ}, `fisher` the Fisher matrix of π(· | φ) times R{φ}.
+Each head parametrises π(a | φ) by a tuple of tensors φ that the network outputs: mean and logarithm of the standard
+deviation of a Gaussian, or the logits of a categorical distribution. `score` is ∂ log π / ∂φ for each sample,
+`score_derivative` its derivative along R{φ}, `fisher` the Fisher matrix of π(· | φ) times R{φ}.
 """
 
 import math
@@ -21,12 +21,17 @@ Phi = tuple[Tensor, ...]
 
 @runtime_checkable
 class Head(Protocol):
-    """What a policy asks of a distribution over actions; every tensor of φ is broadcastable to `[M, n, size]`."""
+    """The interface of a distribution over actions. Every tensor of φ is broadcastable to `[M, n, size]`.
+
+    >>> from metarl.nn.heads import GaussianHead, Head
+    >>> isinstance(GaussianHead(2), Head)
+    True
+    """
 
     size: int
     """Outputs of the network."""
     scale_size: int
-    """Entries of the state-independent parameter `log_std`; 0 where there is none."""
+    """Entries of the state-independent parameter `log_std`; 0 if there is none."""
 
     def features(self, actions: Tensor) -> Float[Tensor, "... A"]: ...
     def sample(self, phi: Phi, generator: torch.Generator) -> Tensor: ...
@@ -41,8 +46,13 @@ class Head(Protocol):
 class GaussianHead:
     """Independent Gaussians; φ = (mean `[M, n, A]`, log standard deviation `[M, 1, A]` or `[M, n, A]`).
 
-    φ lives in units in which a bounded action space is [-1, 1]: a network that has learned nothing, with outputs and
-    standard deviations of order one, then explores all of it, whatever the units of the environment.
+    φ is in units in which a bounded action space is [-1, 1]. An untrained network, whose outputs and standard
+    deviations are of order one, thus explores the whole space, whatever the units of the environment.
+
+    >>> from metarl.nn.heads import GaussianHead
+    >>> head, phi = GaussianHead(2), (torch.zeros(3, 5, 2), torch.zeros(3, 1, 2))
+    >>> head.log_prob(phi, head.sample(phi, torch.Generator())).shape
+    torch.Size([3, 5])
     """
 
     def __init__(self, size: int, low: Tensor | None = None, high: Tensor | None = None):
@@ -57,7 +67,7 @@ class GaussianHead:
         self._log_half_width = Constant(half_width.log())
 
     def features(self, actions: Float[Tensor, "... A"]) -> Float[Tensor, "... A"]:
-        """Actions in the units of φ, which are also what a recurrent policy wants to see of them."""
+        """Actions in the units of φ, which are also the inputs of recurrent policies."""
         return (actions - self._centre.like(actions)) / self._half_width.like(actions)
 
     def sample(self, phi: Phi, generator: torch.Generator) -> Float[Tensor, "M n A"]:
@@ -104,7 +114,13 @@ class GaussianHead:
 
 
 class CategoricalHead:
-    """One of `size` actions; φ = (logits `[M, n, size]`,)."""
+    """One of `size` actions; φ = (logits `[M, n, size]`,).
+
+    >>> from metarl.nn.heads import CategoricalHead
+    >>> head, phi = CategoricalHead(4), (torch.zeros(3, 5, 4),)
+    >>> head.entropy(phi)[0, 0]  # log 4
+    tensor(1.3863)
+    """
 
     scale_size = 0
 

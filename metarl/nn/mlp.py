@@ -1,8 +1,8 @@
 """A tanh multi-layer perceptron as a pure function of stacked parameters, with its derivatives written out.
 
-Meta-gradients spend their time in Hessian-vector products. For a fully connected network these are a handful of matrix
-products per layer (Pearlmutter 1994, "Fast exact multiplication by the Hessian"), which `Linearization` computes from
-one kept forward pass: several times faster than differentiating twice through autograd, and for all tasks at once.
+Meta-gradients spend most of their time in Hessian-vector products. For a fully connected network, these are a few
+matrix products per layer (Pearlmutter 1994, "Fast exact multiplication by the Hessian"). `Linearization` computes them
+from one stored forward pass, for all tasks at once and several times faster than differentiating twice with autograd.
 """
 
 from collections.abc import Sequence
@@ -16,9 +16,15 @@ Parameters = dict[str, Tensor]
 
 
 class MLP:
-    """`sizes[0]` inputs, tanh layers of `sizes[1:-1]`, `sizes[-1]` linear outputs; parameters live outside.
+    """`sizes[0]` inputs, tanh layers of `sizes[1:-1]`, `sizes[-1]` linear outputs. Parameters are arguments.
 
     Layer l has `weight{l}` `[out, in]` and `bias{l}` `[out]`, with a leading `M` when stacked.
+
+    >>> from metarl.adaptation import stack
+    >>> from metarl.nn.mlp import MLP
+    >>> mlp = MLP((2, 64, 64, 1))
+    >>> mlp(stack(mlp.initialize(torch.Generator()), 3), torch.zeros(3, 5, 2)).shape
+    torch.Size([3, 5, 1])
     """
 
     def __init__(self, sizes: Sequence[int]):
@@ -46,10 +52,18 @@ class MLP:
 
 
 class Linearization:
-    """A forward pass of an `MLP`, kept, and the derivatives of the network around it.
+    """A stored forward pass of an `MLP` and the derivatives of the network at that point.
 
-    h_l are the inputs of layer l, a_l = W_l h_l + b_l, h_{l+1} = tanh a_l; R{·} is the derivative along a direction of
-    the parameters, δ_l that of the loss by a_l. No autograd: every method returns plain tensors.
+    h_l are the inputs of layer l, a_l = W_l h_l + b_l, h_{l+1} = tanh a_l. R{·} is the derivative along a direction of
+    the parameters, δ_l the derivative of the loss with respect to a_l. Every method returns plain tensors: autograd is
+    not involved.
+
+    >>> from metarl.adaptation import stack
+    >>> from metarl.nn.mlp import MLP, Linearization
+    >>> mlp = MLP((2, 64, 1))
+    >>> local = Linearization(mlp, stack(mlp.initialize(torch.Generator()), 3), torch.zeros(3, 5, 2))
+    >>> local.vjp(torch.ones(3, 5, 1))["weight0"].shape
+    torch.Size([3, 64, 2])
     """
 
     @torch.no_grad()
@@ -67,7 +81,7 @@ class Linearization:
 
     @torch.no_grad()
     def jvp(self, direction: Parameters) -> Float[Tensor, "M n O"]:
-        """R{output} along `direction`; keeps R{h_l} for `hvp`."""
+        """R{output} along `direction`; stores R{h_l} for `hvp`."""
         self._r_hidden: list[Tensor] = []
         for layer in range(self.mlp.num_layers):
             last = layer == self.mlp.num_layers - 1
@@ -82,7 +96,7 @@ class Linearization:
 
     @torch.no_grad()
     def vjp(self, cotangent: Float[Tensor, "M n O"]) -> Parameters:
-        """The gradient `[M, ...]` of Σ output · `cotangent`; keeps what `hvp` needs of the backward pass."""
+        """The gradient `[M, ...]` of Σ output · `cotangent`; stores what `hvp` needs from the backward pass."""
         gradient: Parameters = {}
         self._deltas = [cotangent]
         self._bends: list[Tensor] = []
@@ -92,7 +106,7 @@ class Linearization:
             gradient[f"bias{layer}"] = delta.sum(1)
             if layer > 0:
                 upstream = delta @ _weight(self.parameters, layer)
-                # R{tanh'(a)} = −2 h R{h}, so −2 h (Wᵀδ) is what multiplies R{h} in R{δ}.
+                # R{tanh'(a)} = −2 h R{h}, so −2 h (Wᵀδ) is the factor of R{h} in R{δ}.
                 self._bends.insert(0, (upstream * self.hidden[layer]).mul_(-2))
                 self._deltas.insert(0, upstream.mul_(self.slopes[layer - 1]))
         return gradient
@@ -118,7 +132,7 @@ class Linearization:
         return product
 
     def _buffer(self, name: str, layer: int, num_tasks: int, width: int) -> Float[Tensor, "M n width"]:
-        """Memory that the products of one conjugate-gradient solve reuse: fresh pages cost more than the arithmetic."""
+        """Memory that all products of a conjugate-gradient solve reuse: fresh pages cost more than the arithmetic."""
         if (name, layer) not in self._buffers:
             shape = (num_tasks, self.hidden[0].shape[1], width)
             self._buffers[name, layer] = self.hidden[0].new_empty(shape)

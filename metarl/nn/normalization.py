@@ -1,4 +1,4 @@
-"""Running means and variances, so that networks see numbers of order one."""
+"""Running statistics that bring inputs of networks to order one."""
 
 import torch
 from jaxtyping import Bool, Float
@@ -8,10 +8,16 @@ from metarl.parallel import Ranks
 
 
 class RunningScale:
-    """Divides features by their running root mean square where that exceeds 1.
+    """Divides each feature by its running root mean square if that exceeds 1.
 
-    Joint velocities of ten radians per second drive tanh units into saturation; positions of some centimetres do no
-    harm, and are left as they are.
+    Joint velocities of ten radians per second saturate tanh units. Positions of a few centimetres do no harm and stay
+    as they are.
+
+    >>> from metarl.nn.normalization import RunningScale
+    >>> scale = RunningScale(2)
+    >>> scale.update(torch.tensor([[10.0, 0.1]]))
+    >>> scale(torch.tensor([[10.0, 0.1]]))
+    tensor([[1.0000, 0.1000]])
     """
 
     def __init__(self, size: int, device: torch.device | str = "cpu"):
@@ -22,7 +28,7 @@ class RunningScale:
         return values / self.mean_square.to(values.dtype).clamp(min=1).sqrt()
 
     def update(self, values: Float[Tensor, "... D"], ranks: Ranks | None = None) -> None:
-        """Takes in all rows of `values`, of all `ranks`, which have as many each."""
+        """Adds all rows of `values`, from all `ranks`, which have the same number of rows each."""
         ranks, rows = ranks or Ranks(), values.flatten(0, -2)
         number = len(rows) * ranks.world_size
         self.count = self.count + number
@@ -31,9 +37,15 @@ class RunningScale:
 
 
 class RunningNorm(nn.Module):
-    """Mean and variance of everything seen so far, per feature; the identity before anything has been seen.
+    """Normalises each feature by the mean and variance of all values so far; the identity before the first update.
 
     Batches are merged exactly (Chan, Golub and LeVeque 1983).
+
+    >>> from metarl.nn.normalization import RunningNorm
+    >>> norm = RunningNorm(1)
+    >>> norm.update(torch.tensor([[1.0], [3.0]]), torch.tensor([True, True]))
+    >>> norm(torch.tensor([[4.0]]))
+    tensor([[2.]])
     """
 
     mean: Tensor
@@ -55,7 +67,7 @@ class RunningNorm(nn.Module):
 
     @torch.no_grad()
     def update(self, values: Float[Tensor, "... D"], valid: Bool[Tensor, "..."]) -> None:
-        """Takes in the `valid` rows of `values`."""
+        """Adds the `valid` rows of `values`."""
         rows = values[valid]
         count = torch.tensor(float(len(rows)), device=rows.device)
         variance, mean = torch.var_mean(rows, dim=0, correction=0)

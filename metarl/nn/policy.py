@@ -16,9 +16,15 @@ from metarl.rollout import Policy, PolicyStep
 
 
 class PolicyNetwork:
-    """A tanh MLP under a distribution over actions; its parameters live outside, `[M, ...]` when stacked.
+    """A tanh MLP with a distribution over actions. Parameters are arguments, `[M, ...]` when stacked.
 
-    Large observations are scaled down by `scale`, whose owner decides when it learns.
+    `scale` scales large observations down; the owner of the network decides when to update it.
+
+    >>> from metarl.adaptation import stack
+    >>> from metarl.nn.policy import PolicyNetwork
+    >>> family = metarl.make("PointNavigation-v0")
+    >>> network = PolicyNetwork(family.observation_space, family.action_space, hidden=(64, 64))
+    >>> mean, log_std = network(stack(network.initialize(torch.Generator()), 3), torch.zeros(3, 5, 2))
     """
 
     def __init__(
@@ -35,7 +41,7 @@ class PolicyNetwork:
         self.scale = RunningScale(observation_space.shape[0], device)
 
     def initialize(self, generator: torch.Generator) -> Parameters:
-        """Parameters of one network, with `log_std` beside the MLP's where the head has a scale."""
+        """Parameters of one network: those of the MLP, and `log_std` if the head has a scale."""
         parameters = self.mlp.initialize(generator)
         if self.head.scale_size:
             scale = torch.full((self.head.scale_size,), math.log(self.initial_std), device=generator.device)
@@ -47,7 +53,7 @@ class PolicyNetwork:
         return self.phi(parameters, self.mlp(parameters, self.scale(observations)))
 
     def frozen(self) -> "PolicyNetwork":
-        """The same network with a scale of its own, which learns nothing when this one's does."""
+        """The same network with a copy of the scale: updates of this network's scale do not change it."""
         copied = copy.copy(self)
         copied.scale = copy.copy(self.scale)  # it replaces its tensors and never writes to them
         return copied
@@ -57,7 +63,16 @@ class PolicyNetwork:
 
 
 class StackedPolicy(Policy):
-    """Acts for M tasks with M sets of parameters; a `metarl.rollout.Policy`."""
+    """A `metarl.Policy` that acts for M tasks with M sets of parameters.
+
+    >>> from metarl.adaptation import stack
+    >>> from metarl.nn.policy import PolicyNetwork, StackedPolicy
+    >>> family, generator = metarl.make("PointNavigation-v0"), torch.Generator()
+    >>> network = PolicyNetwork(family.observation_space, family.action_space, hidden=(64, 64))
+    >>> policy = StackedPolicy(network, stack(network.initialize(generator), 3), generator)
+    >>> policy.act(torch.zeros(3, 5, 2)).actions.shape
+    torch.Size([3, 5, 2])
+    """
 
     def __init__(self, network: PolicyNetwork, parameters: Parameters, generator: torch.Generator):
         self.network = network
@@ -70,7 +85,7 @@ class StackedPolicy(Policy):
         return PolicyStep(actions, self.network.head.log_prob(phi, actions))
 
     def fork(self) -> "StackedPolicy":
-        """Shares network and parameters, which acting does not change."""
+        """A copy that shares network and parameters, which acting does not change."""
         copied = copy.copy(self)
         copied.generator = copy.deepcopy(self.generator)
         return copied
@@ -78,15 +93,22 @@ class StackedPolicy(Policy):
 
 @dataclass(frozen=True)
 class PolicyBatch:
-    """Samples of M tasks, `[M, n, ...]`, that a policy-gradient loss is a sum over."""
+    """The samples of M tasks, `[M, n, ...]`, that a policy-gradient loss sums over.
+
+    >>> from metarl.nn.policy import PolicyBatch
+    >>> zeros, valid = torch.zeros(1, 2), torch.tensor([[True, False]])
+    >>> batch = PolicyBatch(torch.zeros(1, 2, 3), torch.zeros(1, 2, 1), zeros, valid, log_probs=zeros)
+    >>> batch.mean(torch.tensor([[5.0, 100.0]]))
+    tensor([5.])
+    """
 
     observations: Float[Tensor, "M n D"]
     actions: Shaped[Tensor, "M n ..."]
     weights: Float[Tensor, "M n"]
-    """The advantage of each sample over the number of valid samples of its task; 0 where a sample is not valid."""
+    """The advantage of each sample divided by the number of valid samples of its task; 0 for samples not valid."""
     valid: Bool[Tensor, "M n"]
     log_probs: Float[Tensor, "M n"]
-    """Of the actions under the policy that took them."""
+    """Log-probabilities of the actions under the policy that took them."""
 
     def mean(self, values: Float[Tensor, "M n"]) -> Float[Tensor, "M"]:
         """The mean over each task's valid samples."""
@@ -94,7 +116,15 @@ class PolicyBatch:
 
 
 class PolicyLinearization:
-    """Derivatives of a policy's φ over a batch around stacked parameters: the building blocks of exact curvature."""
+    """Derivatives of a policy's φ over a batch, at stacked parameters: the building blocks of exact curvature.
+
+    >>> from metarl.adaptation import stack
+    >>> from metarl.nn.policy import PolicyLinearization, PolicyNetwork
+    >>> family = metarl.make("PointNavigation-v0")
+    >>> network = PolicyNetwork(family.observation_space, family.action_space, hidden=(64, 64))
+    >>> theta, valid = stack(network.initialize(torch.Generator()), 3), torch.ones(3, 5, dtype=torch.bool)
+    >>> product = PolicyLinearization(network, theta, torch.zeros(3, 5, 2)).fisher_product(theta, valid)
+    """
 
     def __init__(self, network: PolicyNetwork, parameters: Parameters, observations: Float[Tensor, "M n D"]):
         self.network = network
@@ -114,7 +144,7 @@ class PolicyLinearization:
         return self._with_scale(self.mlp.hvp(direction, r_cotangent[0]), r_cotangent)
 
     def fisher_product(self, direction: Parameters, valid: Bool[Tensor, "M n"]) -> Parameters:
-        """F v with F the mean Fisher matrix over each task's `valid` samples: the Hessian of the mean KL at itself."""
+        """F v, where F, the mean Fisher matrix over each task's `valid` samples, is the Hessian of the mean KL."""
         share = valid.to(self.mlp.output.dtype)[..., None]
         share = share / share.sum(1, keepdim=True).clamp(min=1)
         product = self.network.head.fisher(self.phi, self.jvp(direction))
@@ -125,10 +155,18 @@ class PolicyLinearization:
 
 
 class PolicyGradient:
-    """The gradient of a policy-gradient loss, and its Hessian's products, for M tasks at once.
+    """The gradient and the Hessian-vector products of a policy-gradient loss, for M tasks at once.
 
-    The loss of a task is −Σ w log π(a | o), or −Σ w π(a | o)/π_old(a | o) with `likelihood_ratio`; both have the same
-    gradient at the policy that took the samples (and there the second has the unbiased Hessian, Foerster et al. 2018).
+    The loss of a task is −Σ w log π(a | o), or −Σ w π(a | o)/π_old(a | o) with `likelihood_ratio`. Both have the same
+    gradient at the policy that took the samples; only the second has the unbiased Hessian there (Foerster et al. 2018).
+
+    >>> from metarl.adaptation import adapt, stack
+    >>> from metarl.nn.policy import PolicyBatch, PolicyGradient, PolicyNetwork
+    >>> family, zeros = metarl.make("PointNavigation-v0"), torch.zeros(3, 5)
+    >>> network = PolicyNetwork(family.observation_space, family.action_space, hidden=(64, 64))
+    >>> batch = PolicyBatch(torch.zeros(3, 5, 2), torch.zeros(3, 5, 2), zeros + 0.2, zeros == 0, zeros)
+    >>> theta = stack(network.initialize(torch.Generator()), 3)
+    >>> adapted = adapt(theta, [PolicyGradient(network, batch)], step_sizes=[0.1])
     """
 
     def __init__(self, network: PolicyNetwork, batch: PolicyBatch, *, likelihood_ratio: bool = False):
@@ -144,14 +182,14 @@ class PolicyGradient:
 
     @torch.no_grad()
     def linearize(self, parameters: Parameters) -> tuple[PolicyLinearization, Parameters]:
-        """What `hessian_product` needs, and the gradient."""
+        """The linearization that `hessian_product` needs, and the gradient."""
         local = PolicyLinearization(self.network, parameters, self.batch.observations)
         gradient = local.vjp(self._cotangent(local))
         return local, gradient
 
     @torch.no_grad()
     def hessian_product(self, local: PolicyLinearization, direction: Parameters) -> Parameters:
-        """H v `[M, ...]` around `local`, as `linearize` returned it."""
+        """H v `[M, ...]` at `local`, which `linearize` returned."""
         head, batch = self.network.head, self.batch
         r_phi = local.jvp(direction)
         score = head.score(local.phi, batch.actions)
@@ -190,13 +228,13 @@ class _DifferentiableGradient(torch.autograd.Function):
         with torch.no_grad():
             product = ctx.gradient.hessian_product(ctx.local, dict(zip(ctx.names, directions, strict=True)))
         values = tuple(product[name] for name in ctx.names)
-        if torch.is_grad_enabled():  # somebody wants to differentiate once more
+        if torch.is_grad_enabled():  # the caller wants to differentiate once more
             values = _NoThirdDerivative.apply(len(values), *values, *ctx.saved_tensors, *directions)
         return (None, None, *values)
 
 
 class _NoThirdDerivative(torch.autograd.Function):
-    """Hands H(θ) v on as something that depends on θ and v: autograd would take it for a constant otherwise."""
+    """Passes H(θ) v on as a function of θ and v. Autograd would otherwise take it for a constant."""
 
     @staticmethod
     def forward(ctx, count: int, *values: Tensor) -> tuple[Tensor, ...]:  # type: ignore[no-untyped-def]

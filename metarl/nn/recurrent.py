@@ -19,16 +19,20 @@ from metarl.nn.sequence import State, WeightInit, fan_in_uniform
 
 
 class RecurrentCore(abc.ABC):
-    """What GRU and LSTM have in common; `units` numbers are remembered and answered.
+    """The common part of GRU and LSTM. State and output have `units` numbers.
 
-    Parameters: `input` `[G, I]`, `recurrent` `[G, H]`, `bias` and `recurrent_bias` `[G]`, where the G rows hold one
-    block of H units for each gate.
+    Parameters: `input` `[G, I]`, `recurrent` `[G, H]`, `bias` and `recurrent_bias` `[G]`. The G rows hold one block of
+    H units for each gate.
+
+    >>> from metarl.nn.recurrent import GRU, RecurrentCore
+    >>> isinstance(GRU(inputs=5, units=16), RecurrentCore)
+    True
     """
 
     gates: ClassVar[int]
     """Blocks of rows in each matrix."""
     memories: ClassVar[int]
-    """Tensors `[B, H]` in the state; the first one is the answer."""
+    """Tensors `[B, H]` in the state. The first one is the output."""
     kernel: ClassVar[Callable[..., tuple[Tensor, ...]]]
     """Torch's loop over the steps."""
 
@@ -80,12 +84,12 @@ class RecurrentCore(abc.ABC):
 
     @abc.abstractmethod
     def _next(self, parameters: Parameters, sums: Float[Tensor, "*n G"], *state: Float[Tensor, "..."]) -> State:
-        """The next state; `sums` is W x + b, the input's share of every gate."""
+        """The next state; `sums` is W x + b, the contribution of the input to every gate."""
 
     def _run(
         self, parameters: Parameters, inputs: Float[Tensor, "T B I"], state: State
     ) -> tuple[Float[Tensor, "T B O"], State]:
-        """Answers and last state by torch's kernel."""
+        """The outputs and the last state, by torch's kernel."""
         weights = [parameters[name] for name in ("input", "recurrent", "bias", "recurrent_bias")]
         hidden: Any = [memory[None] for memory in state]  # a layer each
         with warnings.catch_warnings():
@@ -111,8 +115,11 @@ class GRU(RecurrentCore):
 
     W is `input`, U `recurrent`, b `bias`, c `recurrent_bias`, with rows in order r, z, n; the state is (h,).
 
+    >>> from metarl.nn.recurrent import GRU
     >>> core = GRU(inputs=5, units=16)
     >>> outputs, (hidden,) = core.sequence(core.initialize(torch.Generator()), torch.zeros(10, 3, 5))
+    >>> outputs.shape
+    torch.Size([10, 3, 16])
     """
 
     gates, memories, kernel = 3, 1, torch.gru
@@ -132,14 +139,17 @@ class LSTM(RecurrentCore):
     The equations are those of `lstm_cell` with sums W x + b + U h + c. W is `input`, U `recurrent`, b `bias`, c
     `recurrent_bias`, with rows in order i, f, g, o; the state is (h, c).
 
+    >>> from metarl.nn.recurrent import LSTM
     >>> core = LSTM(inputs=5, units=16)
     >>> outputs, (hidden, cell) = core.sequence(core.initialize(torch.Generator()), torch.zeros(10, 3, 5))
+    >>> outputs.shape
+    torch.Size([10, 3, 16])
     """
 
     gates, memories, kernel = 4, 2, torch.lstm
 
     def initialize(self, generator: torch.Generator, weights: WeightInit = fan_in_uniform) -> Parameters:
-        """As of any recurrent core, but the forget gates are open at first (bias 1; Jozefowicz et al. 2015)."""
+        """As for any recurrent core, but the forget gates start open (bias 1; Jozefowicz et al. 2015)."""
         parameters = super().initialize(generator, weights)
         parameters["bias"][self.outputs : 2 * self.outputs] = 1
         return parameters
@@ -152,7 +162,7 @@ class LSTM(RecurrentCore):
 def lstm_cell(
     sums: Float[Tensor, "*n G"], cell: Float[Tensor, "..."]
 ) -> tuple[Float[Tensor, "*n H"], Float[Tensor, "*n H"]]:
-    """(h', c') of an LSTM, whatever it feeds back; `sums` holds what each gate receives, in the order i, f, g, o.
+    """(h', c') of an LSTM with any feedback; `sums` holds the input of each gate, in the order i, f, g, o.
 
         c' = σ(f) ⊙ c + σ(i) ⊙ tanh(g)   h' = σ(o) ⊙ tanh c'
 

@@ -1,8 +1,8 @@
 """Networks that read sequences, as pure functions of their parameters: one interface for agents and few-shot learners.
 
-A core reads inputs one after the other and answers each from what it has read so far. `step` reads one more input,
-`sequence` a whole stretch, and `peek` tells what `step` would answer without reading on; all give the same numbers.
-`metarl.nn.recurrent` has GRU and LSTM, `metarl.nn.snail` has SNAIL.
+A core reads inputs one after the other; its output for each input depends on the inputs so far. `step` reads one more
+input, `sequence` reads a whole stretch, and `peek` returns what `step` would output without advancing the state. All
+three give the same numbers. `metarl.nn.recurrent` has GRU and LSTM, `metarl.nn.snail` has SNAIL.
 """
 
 from typing import Protocol, runtime_checkable
@@ -14,21 +14,23 @@ from torch import Tensor
 from metarl.adaptation import Parameters
 
 State = tuple[Shaped[Tensor, "B ..."], ...]
-"""What a core remembers of `B` sequences: tensors `[B, ...]`, so that a mask can pick rows (`choose_state`)."""
+"""The memory of a core for `B` sequences: tensors `[B, ...]`, so that a mask can select rows (`choose_state`)."""
 
 
 @runtime_checkable
 class WeightInit(Protocol):
     """Draws one weight matrix.
 
-    >>> parameters = core.initialize(generator, orthogonal)
+    >>> from metarl.nn.recurrent import GRU
+    >>> from metarl.nn.sequence import orthogonal
+    >>> parameters = GRU(inputs=5, units=16).initialize(torch.Generator(), orthogonal)
     """
 
     def __call__(self, outputs: int, inputs: int, generator: torch.Generator) -> Float[Tensor, "O I"]: ...
 
 
 def fan_in_uniform(outputs: int, inputs: int, generator: torch.Generator) -> Float[Tensor, "O I"]:
-    """Weights of a layer, uniform in ±1/√inputs."""
+    """The weights of a layer, uniform in ±1/√inputs."""
     return (2 * torch.rand(outputs, inputs, generator=generator, device=generator.device) - 1) * inputs**-0.5
 
 
@@ -42,19 +44,21 @@ def orthogonal(outputs: int, inputs: int, generator: torch.Generator) -> Float[T
 class SequenceCore(Protocol):
     """A causal map of sequences `[T, B, I]` to `[T, B, O]`.
 
-    It holds no parameters and no state: both are arguments, and no method writes to them.
+    It holds neither parameters nor state: both are arguments, and no method writes to them.
 
+    >>> from metarl.nn.recurrent import GRU
     >>> core = GRU(inputs=5, units=16)
     >>> parameters = core.initialize(torch.Generator().manual_seed(0))
     >>> outputs, state = core.sequence(parameters, torch.zeros(10, 3, 5))  # [10, 3, 16]
     >>> output, state = core.step(parameters, torch.zeros(3, 5), state)  # [3, 16]
-    >>> answers = core.peek(parameters, torch.zeros(3, 8, 5), state)  # [3, 8, 16]: to 8 possible next inputs
+    >>> core.peek(parameters, torch.zeros(3, 8, 5), state).shape  # outputs for 8 possible next inputs
+    torch.Size([3, 8, 16])
     """
 
     inputs: int
     """Numbers in each input (I)."""
     outputs: int
-    """Numbers in each answer (O)."""
+    """Numbers in each output (O)."""
 
     def initialize(self, generator: torch.Generator, weights: WeightInit = fan_in_uniform) -> Parameters:
         """The parameters before any training; `weights` draws each matrix."""
@@ -65,10 +69,10 @@ class SequenceCore(Protocol):
     def step(
         self, parameters: Parameters, inputs: Float[Tensor, "B I"], state: State
     ) -> tuple[Float[Tensor, "B O"], State]:
-        """The answer to one more input, and the state after it."""
+        """The output for one more input, and the state after it."""
 
     def peek(self, parameters: Parameters, inputs: Float[Tensor, "B Q I"], state: State) -> Float[Tensor, "B Q O"]:
-        """What `step` would answer to each of Q inputs that might come next, none of which sees another."""
+        """What `step` would output for each of Q possible next inputs, independently of each other."""
 
     def sequence(
         self,
@@ -77,9 +81,9 @@ class SequenceCore(Protocol):
         state: State | None = None,
         starts: Bool[Tensor, "T B"] | None = None,
     ) -> tuple[Float[Tensor, "T B O"], State]:
-        """The answers to T inputs, and the state after them.
+        """The outputs for T inputs, and the state after them.
 
-        Reading begins with `state`, or blank without one. Memory is blank again before each input in `starts`.
+        Reading begins with `state`, or with a blank one. Memory is reset to blank before each input in `starts`.
         """
 
 

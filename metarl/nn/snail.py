@@ -6,12 +6,12 @@ Section 3 and figure 2; each block appends what it computes to its input:
     TC block       dense blocks of dilation 1, 2, 4, …, as many as it takes to see the whole sequence
     attention      softmax(Q Kᵀ / √k) V over this element and all earlier ones
 
-in the order attention, TC, attention, TC, attention (appendix A). Each block is causal and remembers what it needs of
-the elements before: an attention their keys and values, a dense block what its convolutions take from the last few.
-These memories have a fixed length, the newest element at the end. How much of them belongs to the sequence is told by
-`age`, the number of elements that come before one in its own sequence: whatever is older is hidden.
+in the order attention, TC, attention, TC, attention (appendix A). Each block is causal and stores what it needs of the
+elements before: an attention stores their keys and values, a dense block stores what its convolutions take from the
+last few. These memories have a fixed length, with the newest element at the end. `age` is the number of elements before
+one in its own sequence: anything older is hidden.
 
-Deviation: the dilations follow the paper's figure; its pseudo-code, which begins at 2, would never join neighbours.
+Deviation: the dilations follow the paper's figure. Its pseudo-code starts at 2 and would never combine neighbours.
 """
 
 import math
@@ -32,14 +32,19 @@ GROWTH = (1, 4, 8)
 
 @runtime_checkable
 class Block(Protocol):
-    """A causal function of sequences, batch first, with a memory `[B, ...]` of the elements before."""
+    """The interface of a block: a causal function of sequences, batch first, with a memory `[B, ...]` of the past.
+
+    >>> from metarl.nn.snail import Block, DenseBlock
+    >>> isinstance(DenseBlock(inputs=5, filters=4, dilation=2), Block)
+    True
+    """
 
     inputs: int
-    """Numbers in each element that comes in (C)."""
+    """Numbers in each input element (C)."""
     outputs: int
-    """Numbers in each element that comes out (D)."""
+    """Numbers in each output element (D)."""
     names: ClassVar[tuple[str, ...]]
-    """Its parameters."""
+    """The names of its parameters."""
 
     def initialize(self, generator: torch.Generator, weights: WeightInit = fan_in_uniform) -> Parameters:
         """The parameters before any training; `weights` draws each matrix."""
@@ -54,7 +59,7 @@ class Block(Protocol):
         memory: Float[Tensor, "B n m"] | None,
         age: Int[Tensor, "#B T"],
     ) -> tuple[Float[Tensor, "B T D"], Float[Tensor, "B n m"]]:
-        """All elements of a stretch, and the memory after it; without `memory` nothing comes before the stretch."""
+        """The outputs of a stretch, and the memory after it. Without `memory`, the stretch starts the sequence."""
 
     def peek(
         self,
@@ -63,16 +68,21 @@ class Block(Protocol):
         memory: Float[Tensor, "B n m"],
         length: Int[Tensor, "B"],
     ) -> Float[Tensor, "B Q D"]:
-        """What `sequence` has for each of Q elements that might come next, after `length` others."""
+        """What `sequence` would output for each of Q possible next elements, after `length` others."""
 
 
 class DenseBlock:
-    """A gated convolution of width 2, appended to its input; it remembers what `dilation` elements give to later ones.
+    """A gated convolution of width 2, appended to its input. Its memory is the contribution of the last `dilation`
+    elements to later ones.
 
     Parameters: `now` and `earlier` `[2 F, C]`, `bias` `[2 F]`, with the rows of F first, then those of G.
 
+    >>> from metarl.nn.snail import DenseBlock
     >>> block = DenseBlock(inputs=5, filters=4, dilation=2)
-    >>> outputs, memory = block.sequence(parameters, torch.zeros(3, 7, 5), None, torch.arange(7)[None])  # [3, 7, 9]
+    >>> parameters = block.initialize(torch.Generator())
+    >>> outputs, memory = block.sequence(parameters, torch.zeros(3, 7, 5), None, torch.arange(7)[None])
+    >>> outputs.shape
+    torch.Size([3, 7, 9])
     """
 
     names: ClassVar[tuple[str, ...]] = ("now", "earlier", "bias")
@@ -118,12 +128,16 @@ class DenseBlock:
 
 
 class AttentionBlock:
-    """Soft attention with one head, appended to its input; it remembers keys and values of the last `length` elements.
+    """Soft attention with one head, appended to its input. Its memory is keys and values of the last `length` elements.
 
     Parameters: `weight` `[2 k + v, C]` and `bias` `[2 k + v]`, with the rows of queries, keys and values.
 
+    >>> from metarl.nn.snail import AttentionBlock
     >>> block = AttentionBlock(inputs=5, keys=8, values=4, length=100)
-    >>> outputs, memory = block.sequence(parameters, torch.zeros(3, 7, 5), None, torch.arange(7)[None])  # [3, 7, 9]
+    >>> parameters = block.initialize(torch.Generator())
+    >>> outputs, memory = block.sequence(parameters, torch.zeros(3, 7, 5), None, torch.arange(7)[None])
+    >>> outputs.shape
+    torch.Size([3, 7, 9])
     """
 
     names: ClassVar[tuple[str, ...]] = ("weight", "bias")
@@ -151,7 +165,7 @@ class AttentionBlock:
             window = torch.cat([memory, window], 1)
         keys, values = window.split([self.keys, self.values], -1)
         scores = (queries @ keys.mT).masked_fill(self._hidden(age, window.shape[1]), -math.inf)
-        # Of a window longer than the memory, a negative padding takes the oldest away.
+        # If the window is longer than the memory, the padding is negative and drops the oldest elements.
         last = F.pad(window, (0, 0, self.length - window.shape[1], 0))
         return torch.cat([inputs, scores.softmax(-1) @ values], -1), last
 
@@ -180,7 +194,7 @@ class AttentionBlock:
 
     @staticmethod
     def _hidden(age: Int[Tensor, "#B T"], window: int) -> Bool[Tensor, "#B T W"]:
-        """Elements of the window that the T last ones must not see: later ones, and those of other sequences."""
+        """The elements of the window that the last T must not see: later ones, and those of other sequences."""
         place = torch.arange(window, device=age.device)
         back = place[-age.shape[1] :, None] - place
         return (back < 0) | (back > age[..., None])
@@ -189,13 +203,15 @@ class AttentionBlock:
 class SNAILCore:
     """The blocks of SNAIL one after the other, for sequences of at most `length` inputs.
 
-    `filters` are those of each dense block and `keys` the size of the first attention's keys, twice its values'; they
-    grow by `GROWTH`. The TC blocks see `reach` inputs, this one included (default: `length`), and the parameters depend
-    on `reach`, not on `length`. Those of block n have its names with n at the end.
+    `filters` is the number of filters of each dense block. `keys` is the size of the first attention's keys, twice the
+    size of its values; both grow by `GROWTH`. The TC blocks see `reach` inputs including the current one (default:
+    `length`). The parameters depend on `reach`, not on `length`; those of block n have n appended to their names.
 
-    The state is the length of each sequence so far `[B]` and each block's memory. `step`, `peek` and `sequence` raise
-    `UsageError` if a sequence grows longer than `length`; if they are given a state, a GPU waits for that test.
+    The state is the length of each sequence so far `[B]` and the memory of each block. `step`, `peek` and `sequence`
+    raise `UsageError` if a sequence grows longer than `length`. Given a state, this check makes the host wait for the
+    GPU.
 
+    >>> from metarl.nn.snail import SNAILCore
     >>> core = SNAILCore(inputs=5, filters=16, keys=8, length=100)
     >>> parameters = core.initialize(torch.Generator().manual_seed(0))
     >>> outputs, state = core.sequence(parameters, torch.zeros(10, 3, 5))
@@ -264,8 +280,9 @@ class SNAILCore:
 
 
 def ages(steps: int, before: Int[Tensor, "#B"], starts: Bool[Tensor, "T B"] | None) -> Int[Tensor, "#B T"]:
-    """How many inputs of its own sequence come before each of `steps` inputs, if `before` come before the first.
+    """The number of inputs of its own sequence before each of `steps` inputs, if `before` come before the first.
 
+    >>> from metarl.nn.snail import ages
     >>> ages(4, torch.tensor([7]), torch.tensor([[False], [False], [True], [False]]))
     tensor([[7, 8, 0, 1]])
     """

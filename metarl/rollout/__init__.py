@@ -1,4 +1,4 @@
-"""The rollout engine: `collect`, what it returns, and the returns and advantages computed from it."""
+"""The rollout engine: `collect`, the trajectories it returns, and returns and advantages computed from them."""
 
 from metarl.rollout.collect import collect
 from metarl.rollout.policy import FunctionPolicy, Policy, PolicyStep, Transition

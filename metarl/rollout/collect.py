@@ -14,7 +14,7 @@ from metarl.tasks import check_count
 from metarl.vector_env import TaskVectorEnv
 
 ROOM = 512
-"""Steps that there is room for at first if it is not known how many will come."""
+"""Steps to allocate memory for at first if their number is not known in advance."""
 
 
 @torch.no_grad()
@@ -27,22 +27,26 @@ def collect(
     episodes_per_trial: int | None = None,
     seed: int | None = None,
 ) -> Trajectories:
-    """Resets `env` and steps all of its environments with `policy`; returns what happened, `[T, M, N, ...]`.
+    """Resets `env` and steps all its environments with `policy`; returns the trajectories, `[T, M, N, ...]`.
 
-    Either for `num_steps` steps, or until every environment has ended `episodes` episodes and no longer. In the second
-    case environments that are done step on until the last one is, which `Transition.active` tells the policy and
-    `Trajectories.episode_index` the reader. Episodes have the environment's own horizon.
+    It runs for `num_steps` steps, or until every environment has ended `episodes` episodes. In the second case,
+    environments that have ended theirs keep stepping until the last one has: `Transition.active` marks them for the
+    policy, `Trajectories.episode_index` for the reader. Episodes have the environment's own horizon.
 
-    `policy` is a `Policy`, or a plain function from flat observations `[B, D]` to actions `[B, A]` (or `[B]`); it
-    starts with whatever it remembers. With `episodes_per_trial`, each environment's trial ends when that many of its
-    episodes have, and `policy.begin_trial` announces the next one. `seed` goes to the reset; without one the
-    environments' own random streams go on.
+    `policy` is a `Policy`, or a plain function from flat observations `[B, D]` to actions `[B, A]` (or `[B]`). A policy
+    keeps the memory it comes with. With `episodes_per_trial`, the trial of an environment ends after that many of its
+    episodes, and `policy.begin_trial` is called for the next one. `seed` seeds the reset; without it the environments
+    continue their own random streams.
 
     Raises `UsageError` for a count below one, for both or neither of `num_steps` and `episodes`, and for environments
     whose episodes do not end within their horizon.
 
-    >>> trajectories = metarl.collect(env, policy, episodes=1)
-    >>> trajectories.episode_returns().mean()
+    >>> family = metarl.make("PointNavigation-v0", horizon=5)
+    >>> env = family.make_env(num_tasks=2, envs_per_task=3)
+    >>> env.set_tasks(family.sample(2, seed=0))
+    >>> trajectories = metarl.collect(env, lambda observations: -observations, episodes=1, seed=0)
+    >>> trajectories.episode_returns().shape
+    torch.Size([2, 3])
     """
     actor = _as_policy(policy)
     limit = _limit(env, num_steps, episodes)
@@ -52,9 +56,8 @@ def collect(
     storage = RolloutStorage(min(limit, ROOM) if num_steps is None else limit)
     observations, _ = env.reset(seed=seed)
     observations = observations.unflatten(0, shape)
-    nowhere = torch.zeros(shape, dtype=torch.bool, device=env.device)
-    starts = trial_starts = ~nowhere
-    finished = nowhere.long()
+    counting = episodes is not None or episodes_per_trial is not None
+    finished = torch.zeros(shape, dtype=torch.int64, device=env.device)
     for t in range(limit):
         step = actor.act(observations)
         returned, rewards, terminated, truncated, info = env.step(step.actions.flatten(0, 1))
@@ -64,21 +67,21 @@ def collect(
         )
         active = None if episodes is None else finished < episodes
         transition = Transition(observations, step.actions, rewards, terminated, truncated, reached, active)
-        storage.put(transition, step, episode_starts=starts, trial_starts=trial_starts, **kept)
+        ended = transition.ended
+        storage.put(transition, step, ended, **kept)
         actor.observe(transition)
-        observations, starts, trial_starts = returned.unflatten(0, shape), transition.ended, nowhere
-        if episodes_per_trial is not None or episodes is not None:
-            finished = finished + starts
+        observations = returned.unflatten(0, shape)
+        if counting:
+            finished = finished + ended
         if episodes_per_trial is not None:
-            trial_starts = starts & (finished % episodes_per_trial == 0)
-            actor.begin_trial(trial_starts)
+            actor.begin_trial(ended & (finished % episodes_per_trial == 0))
         if episodes is not None and _all_finished(env, finished, episodes, t + 1):
             break
-    return storage.trajectories(observations)
+    return storage.trajectories(observations, episodes_per_trial)
 
 
 def _limit(env: TaskVectorEnv, num_steps: int | None, episodes: int | None) -> int:
-    """The most steps that there can be."""
+    """The largest possible number of steps."""
     if num_steps is not None and episodes is None:
         check_count("number of steps", num_steps)
         return num_steps
@@ -99,7 +102,7 @@ def _as_policy(policy: Policy | Callable[[Tensor], Tensor]) -> Policy:
 
 
 def _all_finished(env: TaskVectorEnv, finished: Int[Tensor, "M N"], episodes: int, steps: int) -> bool:
-    """Whether every environment has ended its episodes; asks a GPU only when no episode can be longer."""
+    """Whether every environment has ended its episodes. Waits for a GPU only at multiples of the horizon."""
     last = steps == episodes * env.horizon
     if not last and (steps < episodes or (env.device.type != "cpu" and steps % env.horizon)):
         return False

@@ -1,4 +1,4 @@
-"""What `collect` asks of a policy."""
+"""The policy interface that `collect` runs."""
 
 import copy
 from collections.abc import Callable
@@ -12,19 +12,30 @@ from torch import Tensor
 
 @dataclass
 class PolicyStep:
-    """What a policy answers to a batch of observations `[M, N, D]`."""
+    """A policy's answer to a batch of observations `[M, N, D]`.
+
+    >>> step = metarl.PolicyStep(actions=torch.zeros(20, 10, 2), extras={"values": torch.zeros(20, 10)})
+    >>> step.log_probs is None
+    True
+    """
 
     actions: Tensor
     """`[M, N, A]`, or integers `[M, N]` for a discrete action space."""
     log_probs: Tensor | None = None
     """`[M, N]`: log-probability (density) of `actions`; None if the policy has none."""
     extras: dict[str, Tensor] = field(default_factory=dict)
-    """Whatever else a learner wants recorded, each `[M, N, ...]`."""
+    """Anything else that a learner wants recorded, each `[M, N, ...]`."""
 
 
 @dataclass
 class Transition:
-    """One step of `M` tasks times `N` environments, as a policy is told of it."""
+    """One step of `M` tasks times `N` environments, as `Policy.observe` receives it.
+
+    >>> flags, observations = torch.zeros(2, 3, dtype=torch.bool), torch.zeros(2, 3, 4)
+    >>> actions, rewards = torch.zeros(2, 3, 1), torch.ones(2, 3)
+    >>> metarl.Transition(observations, actions, rewards, ~flags, flags, observations).ended.all()
+    tensor(True)
+    """
 
     observations: Float[Tensor, "M N D"]
     """What the policy acted on."""
@@ -33,10 +44,10 @@ class Transition:
     terminated: Bool[Tensor, "M N"]
     truncated: Bool[Tensor, "M N"]
     next_observations: Float[Tensor, "M N D"]
-    """What the step itself led to: at the end of an episode its last observation, not the first of the next one."""
+    """The true next observations: at the end of an episode its last observation, not the first of the next episode."""
     active: Bool[Tensor, "M N"] | None = None
-    """False for an environment that has ended all its episodes and steps on only because others have not; None if all
-    are active. A policy that remembers takes no notice of inactive ones."""
+    """False for an environment that has ended all its episodes and keeps stepping only because others have not; None if
+    all are active. A policy with memory must ignore inactive environments."""
 
     @property
     def ended(self) -> Bool[Tensor, "M N"]:
@@ -48,11 +59,14 @@ class Transition:
 class Policy(Protocol):
     """Acts for `M` tasks times `N` environments.
 
-    Subclass it and write `act`; the other methods do nothing by default, which suits a policy without memory.
+    Subclass it and implement `act`. By default `observe` and `begin_trial` do nothing, which suits a policy without
+    memory, and `fork` makes a deep copy.
 
     >>> class Still(metarl.Policy):
     ...     def act(self, observations):
     ...         return metarl.PolicyStep(torch.zeros(*observations.shape[:2], 2))
+    >>> Still().act(torch.zeros(20, 10, 3)).actions.shape
+    torch.Size([20, 10, 2])
     """
 
     def act(self, observations: Float[Tensor, "M N D"]) -> PolicyStep:
@@ -60,20 +74,25 @@ class Policy(Protocol):
         raise NotImplementedError
 
     def observe(self, transition: Transition) -> None:
-        """Hears of what came of the last actions, after every step, the last of an episode included."""
+        """Receives the outcome of the last actions. Called after every step, including the last of an episode."""
         return None
 
     def begin_trial(self, mask: Bool[Tensor, "M N"]) -> None:
-        """Forgets, for the environments in `mask`, all that it has seen of their task: a new trial begins there."""
+        """Forgets everything about the task of each environment in `mask`, where a new trial begins."""
         return None
 
     def fork(self) -> "Policy":
-        """An independent copy: what happens to one of the two teaches the other nothing."""
+        """An independent copy: running one of the two does not change the other."""
         return copy.deepcopy(self)
 
 
 class FunctionPolicy(Policy):
-    """A plain function of flat observations `[B, D]` to actions `[B, A]` (or `[B]`) as a policy."""
+    """A plain function from flat observations `[B, D]` to actions `[B, A]` (or `[B]`), as a policy.
+
+    >>> from metarl.rollout import FunctionPolicy
+    >>> FunctionPolicy(torch.tanh).act(torch.zeros(20, 10, 2)).actions.shape
+    torch.Size([20, 10, 2])
+    """
 
     def __init__(self, function: Callable[[Tensor], Tensor]):
         self.function = function
@@ -83,5 +102,5 @@ class FunctionPolicy(Policy):
         return PolicyStep(actions.unflatten(0, observations.shape[:2]))
 
     def fork(self) -> "FunctionPolicy":
-        """A function remembers nothing: both call the same one."""
+        """A function has no memory, so both policies call the same one."""
         return copy.copy(self)

@@ -8,7 +8,7 @@ from torch import Tensor
 def discounted_returns(
     rewards: Float[Tensor, "T ..."], ended: Bool[Tensor, "T ..."], discount: float
 ) -> Float[Tensor, "T ..."]:
-    """R_t = r_t + γ R_{t+1}, starting anew after each step where `ended`, and taken as zero beyond the last step."""
+    """R_t = r_t + γ R_{t+1}, with R_{t+1} = 0 if step t `ended` its episode or is the last one."""
     going_on = (~ended).to(rewards.dtype) * discount
     returns = torch.empty_like(rewards)
     following = torch.zeros_like(rewards[0])
@@ -31,8 +31,8 @@ def gae(
     """Generalised advantage estimates (Schulman et al. 2016, eq. 16).
 
     δ_t = r_t + γ V(s_{t+1}) − V(s_t) and A_t = δ_t + γ λ A_{t+1}. `next_values[t]` is the value of what step t led to,
-    before any autoreset; it is ignored where the step terminated, and the sum stops where it `ended`, so a truncated
-    episode bootstraps from its true last observation. A value function of finite-horizon returns passes
+    before any autoreset. It is ignored if the step terminated, and the sum stops at a step that `ended` its episode, so
+    a truncated episode bootstraps from its true last observation. For a value function of finite-horizon returns, pass
     `terminated=ended`.
     """
     deltas = rewards + discount * next_values * (~terminated) - values
@@ -42,7 +42,7 @@ def gae(
 def standardize(
     values: Float[Tensor, "..."], mask: Bool[Tensor, "..."] | None = None, dim: int | tuple[int, ...] | None = None
 ) -> Float[Tensor, "..."]:
-    """(x − mean) / standard deviation over the masked entries along `dim` (default: all); the others get 0."""
+    """(x − mean) / standard deviation over the entries in `mask` along `dim` (default: all); the others become 0."""
     if dim is None:
         dim = tuple(range(values.ndim))
     weight = torch.ones_like(values) if mask is None else mask.to(values.dtype)

@@ -11,11 +11,14 @@ from torch import Tensor
 
 @dataclass
 class Trajectories:
-    """`T` steps of `M` tasks times `N` environments: every field is `[T, M, N, ...]` unless it says otherwise.
+    """`T` steps of `M` tasks times `N` environments. Every field is `[T, M, N, ...]` unless stated otherwise.
 
-    >>> trajectories = metarl.collect(env, policy, episodes=1)
-    >>> trajectories.observations.shape, trajectories.episode_returns().shape
-    (torch.Size([100, 20, 10, 2]), torch.Size([20, 10]))
+    >>> family = metarl.make("PointNavigation-v0", horizon=5)
+    >>> env = family.make_env(num_tasks=2, envs_per_task=3)
+    >>> env.set_tasks(family.sample(2, seed=0))
+    >>> trajectories = metarl.collect(env, torch.zeros_like, num_steps=10)
+    >>> trajectories.observations.shape, trajectories.episode_index.max()
+    (torch.Size([10, 2, 3, 2]), tensor(1))
     """
 
     observations: Float[Tensor, "T M N D"]
@@ -26,18 +29,18 @@ class Trajectories:
     episode_starts: Bool[Tensor, "T M N"]
     """Whether the step is the first of an episode."""
     trial_starts: Bool[Tensor, "T M N"]
-    """Whether the policy's memory of the task was blank, or as `collect` was given it, before the step."""
+    """Whether the step is the first of a trial: the memory of the policy is blank, or as it was passed to `collect`."""
     last_observations: Float[Tensor, "E D"]
     """The true last observation of each of the `E` episodes that ended, in the order of `ended.nonzero()`."""
     after: Float[Tensor, "M N D"]
-    """What the environments showed after step `T`: the first observation of the next episode if one had just ended."""
+    """The observations returned by step `T`: the first one of the next episode if one has just ended."""
     log_probs: Float[Tensor, "T M N"] | None = None
     success: Bool[Tensor, "T M N"] | None = None
-    """If the family defines success: whether the step succeeded."""
+    """Whether the step succeeded; None if the family defines no success."""
     fault: Bool[Tensor, "T M N"] | None = None
-    """If the family simulates physics: whether the simulation broke down in the step, which ended the episode."""
+    """Whether the simulation failed in the step and ended the episode; None if the family simulates no physics."""
     extras: dict[str, Tensor] = field(default_factory=dict)
-    """What the policy adds."""
+    """What the policy adds (`PolicyStep.extras`)."""
 
     @property
     def num_steps(self) -> int:
@@ -56,7 +59,7 @@ class Trajectories:
 
     @property
     def final_observations(self) -> Float[Tensor, "T M N D"]:
-        """What each step led to, before any autoreset: the observation to bootstrap from. Made anew at every call."""
+        """The true next observation of each step, before any autoreset, to bootstrap from. Computed at every call."""
         following = torch.cat([self.observations[1:], self.after[None]])
         following[self.ended] = self.last_observations
         return following
@@ -68,17 +71,17 @@ class Trajectories:
 
     @cached_property
     def in_complete_episodes(self) -> Bool[Tensor, "T M N"]:
-        """The steps of episodes that ended: all but those of each environment's last, unfinished one."""
+        """The steps of complete episodes: all but those of each environment's last, unfinished episode."""
         return _up_to_last(self.ended)
 
     def in_complete_trials(self, episodes_per_trial: int) -> Bool[Tensor, "T M N"]:
-        """The steps of trials of which all episodes ended: all but those of each environment's last, unfinished one."""
+        """The steps of complete trials: all but those of each environment's last, unfinished trial."""
         return _up_to_last(self.ended & ((self.episode_index + 1) % episodes_per_trial == 0))
 
     def in_first_episodes(self, count: int) -> Bool[Tensor, "T M N"]:
-        """The steps that belong to the first `count` episodes of each *task*.
+        """The steps of the first `count` episodes of each *task*.
 
-        Episodes of a task are numbered round by round over its environments: the first episode of each of the `N`,
+        The episodes of a task are numbered round by round over its environments: the first episode of each of the `N`,
         then the second of each, and so on.
         """
         environment = torch.arange(self.rewards.shape[2], device=self.rewards.device)
@@ -116,11 +119,11 @@ def _up_to_last(marks: Bool[Tensor, "T ..."]) -> Bool[Tensor, "T ..."]:
 
 
 def fault_metrics(*parts: Trajectories) -> dict[str, int]:
-    """How many simulations broke down in all of `parts`, as the metric `faults`; empty if there is no physics."""
+    """The number of failed simulations in all `parts`, as the metric `faults`; empty if there is no physics."""
     faults = [int(part.fault.sum()) for part in parts if part.fault is not None]
     return {"faults": sum(faults)} if faults else {}
 
 
 def used_fraction(*masks: Bool[Tensor, "T M N"]) -> float:
-    """The share of collected steps that an update uses, from masks over all of them: the metric `used_fraction`."""
+    """The share of collected steps that an update uses, from masks of the used steps: the metric `used_fraction`."""
     return sum(int(mask.sum()) for mask in masks) / sum(mask.numel() for mask in masks)

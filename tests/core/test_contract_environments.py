@@ -184,7 +184,7 @@ ENVIRONMENTS = [
     (edited(lambda r: put(r[4], "final_obs", r[0].numpy())), r"info\['final_obs'\]: expected .* found ndarray"),
     (edited(lambda r: put(r, 2, r[2].long())), "terminated: expected a torch.bool tensor .* found torch.int64"),
     (edited(lambda r: r[4].pop("final_obs")), r"info\['final_obs'\]: expected .* found NoneType"),
-    (edited(lambda r: r[4].update(success=r[2])), r"info\['success'\]: expected none where has_success is False"),
+    (edited(lambda r: r[4].update(success=r[2])), r"info\['success'\]: expected none if has_success is False"),
     (edited(lambda r: put(r[4], "final_obs", r[0] + 1)), "wherever no episode ended, found another at step"),
     (edited(lambda r: put(r[4], "_final_obs", ~r[3])), r"expected terminated \| truncated, found another mask at"),
     (DoublePrecision, r"reset observations: expected a torch.float32 tensor \[6, 2\] on cpu, found torch.float64"),

@@ -234,8 +234,8 @@ class TestCsv:
         more.write_text("city,age,income\nOslo,20,100\n")
         assert data.encode(more).tolist() == [[20.0, 100.0, 1.0, 0.0, 0.0]]
         for text, message in (
-            ("city,age,income\nBonn,20,100\n", "has the word 'Bonn', which training had not"),
-            ("city,age,income\nOslo,old,100\n", "column 'age' has words where numbers are wanted"),
+            ("city,age,income\nBonn,20,100\n", "has the word 'Bonn', unknown from training"),
+            ("city,age,income\nOslo,old,100\n", "column 'age' has words, but numbers are needed"),
             ("city,age\nOslo,20\n", "has no column 'income'"),
         ):
             more.write_text(text)

@@ -1,4 +1,4 @@
-"""Data sets by id. Each is a `DataSet` with its options beside it; the module is imported when it is asked for."""
+"""Data sets by id. Each module has a `DataSet` and its options, and is imported on first use."""
 
 import abc
 from collections.abc import Mapping
@@ -16,14 +16,25 @@ SPLITS = ("train", "test")
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Options that every data set has; a subclass adds its own beside the data set."""
+    """Options of every data set. A data set's own options are the fields of a subclass, defined next to the data set.
+
+    >>> from pathlib import Path
+    >>> metarl.fewshot.DataConfig(root=Path("data/omniglot")).root.name
+    'omniglot'
+    """
 
     root: Path | None = None
-    """Folder of the data's files, if it comes as files."""
+    """Folder of the data files, for data sets that are read from files."""
 
 
 class DataSet(abc.ABC):
-    """Tasks in two splits, "train" and "test", that share no class (or, in regression, no episode)."""
+    """Tasks in two splits, "train" and "test", which share no class, no row of a table, or no random draw.
+
+    >>> from metarl.fewshot.data import open_data
+    >>> data = open_data("sinusoid")
+    >>> data.episodes("train", 4, data.default_shape(), seed=0).support.x.shape
+    torch.Size([4, 5, 1])
+    """
 
     config_class: ClassVar[type[DataConfig]] = DataConfig
     kind: ClassVar[Kind] = "classification"
@@ -34,23 +45,33 @@ class DataSet(abc.ABC):
 
     @abc.abstractmethod
     def episodes(self, split: str, count: int, shape: EpisodeShape, *, seed: int) -> Episodes:
-        """`count` episodes: a pure function of its arguments. Raises `UsageError` if the data do not suffice."""
+        """Draws `count` episodes: a pure function of the arguments. Raises `UsageError` if the data do not suffice."""
 
     def outputs(self, shape: EpisodeShape) -> int:
         """N in classification, the size of a value in regression."""
         return shape.ways
 
     def spec(self, shape: EpisodeShape) -> TaskSpec:
-        """What a learner may know of the episodes."""
+        """What a learner knows about the episodes in advance."""
         return TaskSpec(self.kind, shape, self.preprocessing, self.outputs(shape))
 
     def default_shape(self) -> EpisodeShape:
-        """Episodes that suit the data, if the user does not say."""
+        """The shape of test episodes unless the user gives another."""
         return EpisodeShape()
 
 
 class LabelledData(DataSet):
-    """Classification: one pool of examples for each split. A subclass sets `pools` and `preprocessing`."""
+    """A classification data set with one pool of examples per split. A subclass sets `pools` and `preprocessing`.
+
+    >>> from metarl.fewshot import DataConfig, EpisodeShape, Pool
+    >>> from metarl.fewshot.data import LabelledData
+    >>> from metarl.fewshot.preprocessing import Preprocessing
+    >>> class Points(LabelledData):
+    ...     preprocessing = Preprocessing((2,))
+    ...     pools = {split: Pool(torch.zeros(60, 2), torch.arange(60) // 6) for split in ("train", "test")}
+    >>> Points(DataConfig()).episodes("test", 4, EpisodeShape(ways=5, shots=1, queries=2), seed=0).query.x.shape
+    torch.Size([4, 10, 2])
+    """
 
     pools: Mapping[str, Pool]
 
@@ -60,20 +81,22 @@ class LabelledData(DataSet):
 
 
 def data_class(id: str) -> type[DataSet]:
-    """The class of the data set that `id`, or MODULE:NAME, stands for; raises `UsageError` if there is none."""
+    """The data set class that `id`, or MODULE:NAME, names; raises `UsageError` if there is none."""
     return find_class("data set", id, DataSet)  # type: ignore[type-abstract]
 
 
 def data_config(id: str, options: Mapping[str, Any] | DataConfig | None = None) -> DataConfig:
-    """The options of the data set `id`, the rest by default; raises `UsageError` for a wrong one."""
+    """The options of the data set `id`, with defaults for those not given; raises `UsageError` for a wrong option."""
     if isinstance(options, DataConfig):
         return options
     return build(data_class(id).config_class, options or {}, f"data set {id!r}")
 
 
 def open_data(id: str, options: Mapping[str, Any] | DataConfig | None = None) -> DataSet:
-    """The data set `id`, read; raises `UsageError` if its files are missing or damaged.
+    """Reads the data set `id`; raises `UsageError` if its files are missing or damaged.
 
-    >>> open_data("omniglot", {"root": "data/omniglot"})
+    >>> from metarl.fewshot.data import open_data
+    >>> open_data("biased", {"merit": 3, "proxies": 1}).preprocessing.shape
+    (4,)
     """
     return data_class(id)(data_config(id, options))

@@ -1,14 +1,14 @@
-"""Synthetic decisions with a planted group bias: a family of two-class tables that differ in what merit is.
+"""Synthetic decisions with a built-in group bias: a family of two-class tables with a different merit direction each.
 
-Label y ∈ {0, 1}, 1 the favourable one, group a ∈ {0, 1}. In every task
+Label y ∈ {0, 1}, where 1 is favourable; group a ∈ {0, 1}. In every task
 
-    P(a = 1 | y = 1) = P(a = 0 | y = 0) = ½ + bias / 2                  group 1 got more of what was favourable
-    x[:merit]        = signal · (2y − 1) · w + noise                    merit: tells of y alone
-    x[merit:]        = leak · (2a − 1) · v + noise                      proxies: tell of a alone
+    P(a = 1 | y = 1) = P(a = 0 | y = 0) = ½ + bias / 2                  group 1 has more favourable labels
+    x[:merit]        = signal · (2y − 1) · w + noise                    merit: depends on y only
+    x[merit:]        = leak · (2a − 1) · v + noise                      proxies: depend on a only
 
 with unit vectors w and v drawn anew for each task, and standard normal noise. The groups' shares of favourable labels
-differ by `bias`. Who decides by merit alone, by the sign of w·x, is right with probability Φ(signal), with a parity gap
-of bias · (2 Φ(signal) − 1). Proxies raise accuracy a little and the gap a lot: that is the bias to unlearn.
+differ by `bias`. A decision by merit only, the sign of w·x, is right with probability Φ(signal) and has a parity gap of
+bias · (2 Φ(signal) − 1). Proxies raise accuracy a little and the gap a lot: this is the bias to unlearn.
 """
 
 import math
@@ -27,18 +27,23 @@ from metarl.tasks import check_count
 
 @dataclass(frozen=True)
 class BiasedConfig(DataConfig):
-    """Options of the biased tables."""
+    """Options of the biased tables.
+
+    >>> from metarl.fewshot.data.biased import BiasedConfig
+    >>> BiasedConfig(bias=0.5).leak
+    2.0
+    """
 
     bias: float = 0.35
     """How much larger group 1's share of favourable labels is, from 0 to 1."""
     signal: float = 0.7
     """Distance of the class means from the middle along the direction of merit, in standard deviations of the noise."""
     leak: float = 2.0
-    """The same of the groups along the direction of the proxies."""
+    """Distance of the group means from the middle along the direction of the proxies, in the same units."""
     merit: int = 4
-    """Features that tell of the label."""
+    """Features that depend on the label."""
     proxies: int = 2
-    """Features that tell of the group."""
+    """Features that depend on the group."""
 
     def __post_init__(self) -> None:
         check_count("merit", self.merit)
@@ -51,7 +56,13 @@ class BiasedConfig(DataConfig):
 
 
 class BiasedTables(DataSet):
-    """Two classes and two groups; label 1 is favourable in every episode. Train and test are different draws."""
+    """Tables of two classes and two groups. Label 1 is favourable in every episode. Train and test draws differ.
+
+    >>> from metarl.fewshot.data import open_data
+    >>> data = open_data("biased", {"bias": 0.5})
+    >>> data.episodes("train", 4, data.default_shape(), seed=0).support.groups.shape
+    torch.Size([4, 20])
+    """
 
     config_class = BiasedConfig
     config: BiasedConfig
@@ -75,7 +86,7 @@ class BiasedTables(DataSet):
     def _samples(
         self, merit: Float[Tensor, "E 1 M"], proxy: Float[Tensor, "E 1 P"], size: int, generator: torch.Generator
     ) -> Samples:
-        """`size` examples of each task, as many of either class, in random order."""
+        """`size` examples of each task, half of each class, in random order."""
         config, count = self.config, len(merit)
         y = torch.rand(count, size, generator=generator, dtype=torch.float64).argsort(1) % 2
         same = torch.rand(count, size, generator=generator) < 0.5 + config.bias / 2

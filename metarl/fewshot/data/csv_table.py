@@ -1,7 +1,7 @@
-"""A table of the user's own: a CSV file with a header, one row for each example.
+"""A user's table: a CSV file with a header and one row per example.
 
-One column is the label; one may be the protected group, which is no feature. Of the others, columns of numbers are
-standardised over the training rows, and columns of words become one 0/1 feature for each word (one-hot).
+One column is the label, and one may be the protected group, which is not a feature. The other columns are features:
+numbers are standardised over the training rows, and words become one 0/1 feature each (one-hot).
 """
 
 import csv
@@ -22,31 +22,44 @@ from metarl.randomness import make_generator
 from metarl.registry import near_matches
 
 MAX_WORDS = 100
-"""Different words in a column at most: more are names or identifiers, which tell nothing of the next row."""
+"""Most different words in a column: more are names or identifiers, which do not generalise to other rows."""
 MIN_ROWS = 4
-"""Rows of a class at least: a support and a query example, for training and for the test."""
+"""Fewest rows of a class: a support and a query example, in training and in the test."""
 
 
 @dataclass(frozen=True)
 class CsvConfig(DataConfig):
-    """Options of a CSV file."""
+    """Options of a CSV file.
+
+    >>> from metarl.fewshot.data.csv_table import CsvConfig
+    >>> CsvConfig(csv="patients.csv", label="outcome").split_by
+    'rows'
+    """
 
     csv: str | None = None
-    """The file; its first line names the columns."""
+    """CSV file. Its first line names the columns."""
     label: str | None = None
     """Column of the label: words or whole numbers."""
     group: str | None = None
-    """Column of the protected group; the classes then keep their order, so that label 1 of two is the later one."""
+    """Column of the protected group. With it, classes keep their sorted order: the later of two is label 1."""
     categorical: tuple[str, ...] = ()
-    """Columns of numbers that are but names (codes), to be taken as words."""
+    """Columns of numeric codes, to be treated as words."""
     ignore: tuple[str, ...] = ()
-    """Columns to leave out."""
+    """Columns to ignore."""
     split_by: Literal["rows", "classes"] = "rows"
-    """What train and test do not share: rows, or whole classes (for tables of many)."""
+    """Split train and test by rows, or by classes (for tables with many classes)."""
 
 
 class CsvTable(Table):
-    """`encode` turns further rows of the same columns into the raw inputs that `Learner.predict` takes."""
+    """A CSV file as a data set. `encode` converts further rows to the raw inputs that `Learner.predict` takes.
+
+    >>> from pathlib import Path
+    >>> from metarl.fewshot.data import open_data
+    >>> rows = [f"{age},{outcome}" for age in range(20, 40) for outcome in ("well", "ill")]
+    >>> _ = Path("patients.csv").write_text("\\n".join(["age,outcome", *rows]))
+    >>> open_data("csv", {"csv": "patients.csv", "label": "outcome"}).classes
+    ['ill', 'well']
+    """
 
     config_class = CsvConfig
     config: CsvConfig
@@ -67,9 +80,9 @@ class CsvTable(Table):
         self.features = [Feature.of(table, name, name in config.categorical) for name in features]
         """The columns that are inputs, in the file's order."""
         labels, self.classes = _labels(table, config.label)
-        """The labels, and what 0, 1, … of them stand for."""
+        """The label, and what its values 0, 1, … stand for."""
         groups, self.groups = (None, []) if config.group is None else _codes(table.column(config.group))
-        """The groups, and what 0, 1, … of them stand for."""
+        """The group, and what its values 0, 1, … stand for."""
         rows = self._encode(table)
         held_out = self._held_out(labels)
         numeric = torch.tensor([f.words is None for f in self.features for _ in range(f.width)])
@@ -77,9 +90,9 @@ class CsvTable(Table):
         self.pools = split_pools(rows, labels, held_out, Path(config.csv).name, groups)
 
     def encode(self, path: Path | str) -> Float[Tensor, "n D"]:
-        """The rows of another CSV file with the same feature columns (others are ignored), as raw inputs.
+        """Reads another CSV file with the same feature columns as raw inputs; ignores other columns.
 
-        Raises `UsageError` for a column that is missing and a word that the first file does not have.
+        Raises `UsageError` for a missing column or a word that the first file does not contain.
         """
         table = Columns(Path(path))
         for feature in self.features:
@@ -100,7 +113,7 @@ class CsvTable(Table):
 
 
 class Columns:
-    """The cells of a CSV file as text, by column; raises `UsageError` where it is no table without gaps."""
+    """The cells of a CSV file as text, by column; raises `UsageError` unless it is a table without gaps."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -128,14 +141,14 @@ class Columns:
         return len(self._lines)
 
     def check_column(self, name: str) -> None:
-        """Raises `UsageError` where there is no such column."""
+        """Raises `UsageError` if there is no such column."""
         if name not in self.names:
             near = near_matches(name, self.names)
             hint = f"did you mean {' or '.join(near)}?" if near else f"it has {', '.join(self.names)}"
             raise UsageError(f"{self.path} has no column {name!r}; {hint}")
 
     def column(self, name: str) -> list[str]:
-        """The cells; raises `UsageError` for an empty one and for NaN."""
+        """The cells; raises `UsageError` for an empty cell or NaN."""
         index = self.names.index(name)
         for number, row in self._lines:
             if row[index].lower() in ("", "nan"):
@@ -144,7 +157,7 @@ class Columns:
         return [row[index] for _, row in self._lines]
 
     def numbers(self, name: str) -> list[float] | None:
-        """The cells as numbers, None where none is one; raises `UsageError` for infinity, and for a mixture."""
+        """The cells as numbers, or None if none is a number; raises `UsageError` for infinity or a mixture."""
         cells = self.column(name)
         values = [_number(cell) for cell in cells]
         if all(value is None for value in values):
@@ -162,15 +175,15 @@ class Columns:
 
 @dataclass(frozen=True)
 class Feature:
-    """A column that is an input."""
+    """A column that is used as an input."""
 
     name: str
     words: tuple[str, ...] | None
-    """What its 0/1 features stand for; None for a number."""
+    """The words that its 0/1 features stand for; None for a column of numbers."""
 
     @classmethod
     def of(cls, table: Columns, name: str, categorical: bool) -> "Feature":
-        """The column `name` of `table`, with the words that occur there."""
+        """The feature for the column `name` of `table`, with the words that occur in it."""
         if not categorical and table.numbers(name) is not None:
             return cls(name, None)
         words = tuple(sorted(set(table.column(name))))
@@ -190,7 +203,7 @@ class Feature:
         if self.words is None:
             values = table.numbers(self.name)
             if values is None:
-                raise UsageError(f"{table.path}: column {self.name!r} has words where numbers are wanted")
+                raise UsageError(f"{table.path}: column {self.name!r} has words, but numbers are needed")
             column = torch.tensor(values, dtype=torch.float32)[:, None]
             if not column.isfinite().all():
                 raise UsageError(f"{table.path}: column {self.name!r} has numbers too large for float32")
@@ -198,12 +211,12 @@ class Feature:
         cells = table.column(self.name)
         unknown = sorted(set(cells) - set(self.words))
         if unknown:
-            raise UsageError(f"{table.path}: column {self.name!r} has the word {unknown[0]!r}, which training had not")
+            raise UsageError(f"{table.path}: column {self.name!r} has the word {unknown[0]!r}, unknown from training")
         return torch.eye(len(self.words))[[self.words.index(cell) for cell in cells]]
 
 
 def _labels(table: Columns, name: str) -> tuple[Int[Tensor, "n"], list[str]]:
-    """The labels and what they stand for; raises `UsageError` where they are no classes."""
+    """The labels and what they stand for; raises `UsageError` if they are not valid classes."""
     cells = table.column(name)
     for cell in cells:
         value = _number(cell)
@@ -222,7 +235,7 @@ def _labels(table: Columns, name: str) -> tuple[Int[Tensor, "n"], list[str]]:
 
 
 def _codes(cells: Sequence[str]) -> tuple[Int[Tensor, "n"], list[str]]:
-    """Each cell's place among the different ones, sorted: by number where all are numbers, else by name."""
+    """Each cell's index among the distinct cells, which are sorted by number if all are numbers, else by name."""
     different = sorted(set(cells))
     numbers = [_number(cell) for cell in different]
     if None not in numbers:

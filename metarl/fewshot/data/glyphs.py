@@ -1,7 +1,8 @@
 """Synthetic characters: the letters of many scripts from the fonts that matplotlib ships, each distorted 20 times.
 
-Works offline and at once; no hand wrote them, and results on them are no results on Omniglot. Train and test share no
-script. Letters that look alike (о in Latin, Greek and Cyrillic) are one class: the first of them is kept.
+They work offline and need no download, but they are not handwritten: results on them do not carry over to Omniglot.
+Train and test share no script. Letters that look alike (о in Latin, Greek and Cyrillic) are one class: the first one is
+kept.
 """
 
 import functools
@@ -29,17 +30,22 @@ SCRIPTS = {
     "train": ("LATIN", "CYRILLIC", "CANADIAN", "LAO", "NKO", "OLD", "OGHAM", "TIFINAGH"),
     "test": ("GREEK", "ARMENIAN", "HEBREW", "ARABIC", "GEORGIAN"),
 }
-"""First words of the Unicode names of their letters."""
+"""The scripts of each split, by the first word of their letters' Unicode names."""
 FACES = ("DejaVuSans", "DejaVuSans-Bold", "DejaVuSans-Oblique", "DejaVuSerif", "DejaVuSerif-Italic", "DejaVuSansMono")
 SIZE = 28
 ALIKE = 0.045
-"""Two letters are alike where their 28 × 28 images differ by less, in the mean over pixels."""
+"""Two letters look alike if their 28 × 28 images differ by less than this, in the mean over pixels."""
 _CANVAS = 2 * SIZE
 
 
 @dataclass(frozen=True)
 class GlyphsConfig(DataConfig):
-    """Options of the synthetic characters."""
+    """Options of the synthetic characters.
+
+    >>> from metarl.fewshot.data.glyphs import GlyphsConfig
+    >>> GlyphsConfig(drawings=5).drawings
+    5
+    """
 
     drawings: int = 20
     """Distorted images of each letter."""
@@ -49,7 +55,14 @@ class GlyphsConfig(DataConfig):
 
 
 class Glyphs(LabelledData):
-    """Black on white, uint8 `[n, 1, 28, 28]`; a network sees ink as 1 and paper as 0."""
+    """Synthetic characters, black on white, uint8 `[n, 1, 28, 28]`. Network inputs have ink 1 and paper 0.
+
+    >>> from metarl.fewshot.data import open_data
+    >>> data = open_data("glyphs", {"drawings": 2})
+    >>> shape = metarl.fewshot.EpisodeShape(ways=5, shots=1, queries=1)
+    >>> data.episodes("train", 4, shape, seed=0).support.x.shape
+    torch.Size([4, 5, 1, 28, 28])
+    """
 
     config_class = GlyphsConfig
 
@@ -72,7 +85,7 @@ def draw(split: str, count: int) -> UInt8[Tensor, "C count 1 28 28"]:
 
 @functools.cache
 def _distinct_letters() -> tuple[str, ...]:
-    """All letters of the scripts, those left out that look like an earlier one."""
+    """All letters of the scripts, except those that look like an earlier one."""
     wanted = [script for scripts in SCRIPTS.values() for script in scripts]
     letters = sorted(
         (chr(code) for code in _characters(FACES[0]) if _is_letter(chr(code)) and _script(chr(code)) in wanted),
@@ -90,7 +103,7 @@ def _distinct_letters() -> tuple[str, ...]:
 
 @functools.cache
 def render(letter: str) -> UInt8[Tensor, "F 56 56"]:
-    """`letter` in every face that has it, in regular and in heavy strokes, white on black, centred and of one size."""
+    """`letter` in every face that has it, with regular and heavy strokes, white on black, centred and of one size."""
     pictures = []
     for face in FACES:
         if ord(letter) not in _characters(face):
@@ -109,7 +122,7 @@ def render(letter: str) -> UInt8[Tensor, "F 56 56"]:
 
 
 def distort(pictures: UInt8[Tensor, "F 56 56"], letter: str, count: int) -> UInt8[Tensor, "n 1 28 28"]:
-    """`count` drawings of `letter`: a random one of its pictures turned, scaled, sheared, shifted and bent."""
+    """`count` drawings of `letter`: random pictures of it, rotated, scaled, sheared, shifted and bent."""
     generator = make_generator("glyphs", ord(letter))
     chosen = pictures[torch.randint(len(pictures), (count,), generator=generator), None].float()
 
@@ -127,7 +140,7 @@ def distort(pictures: UInt8[Tensor, "F 56 56"], letter: str, count: int) -> UInt
 
 
 def _is_letter(character: str) -> bool:
-    """Whether it is a letter by itself: no accents, no ligature of others."""
+    """Whether it is a plain letter, without accents and not a ligature."""
     letter = unicodedata.category(character).startswith("L") and not unicodedata.decomposition(character)
     return letter and " WITH " not in unicodedata.name(character, " WITH ")
 

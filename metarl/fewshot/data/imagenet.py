@@ -1,17 +1,17 @@
 """Photographs of everyday things: miniImageNet (Vinyals et al. 2016) and tieredImageNet (Ren et al. 2018), 84 × 84.
 
 miniImageNet has 64 classes for training, 16 for validation and 20 for test, 600 images each, as Ravi and Larochelle
-(2017) split them. tieredImageNet has 351, 97 and 160 classes, 779,165 images, split by broad categories. Neither is
-downloaded: `root` holds one of the layouts in which they are passed on,
+(2017) split them. tieredImageNet has 351, 97 and 160 classes, 779,165 images, split by broad categories. metarl does
+not download them: `root` is a folder with one of the layouts in which they are distributed,
 
     train/CLASS/*.jpg            a folder for each split, in it one for each class (val/ and test/ likewise)
     train.csv  images/*.jpg      a table with the columns filename and label for each split
     mini-imagenet-cache-train.pkl                     miniImageNet's published arrays
     train_images_png.pkl  train_labels.pkl            tieredImageNet's published PNGs and labels
 
-Images of another size are brought to 84 × 84 by Lanczos resampling, as Ravi and Larochelle do. The decoded images of a
-split are kept in the user's cache folder (`XDG_CACHE_HOME`; 21 kB an image: 1.1 GB and 14 GB in all), from which they
-are mapped into memory, not read.
+Images of another size are resized to 84 × 84 by Lanczos resampling, as Ravi and Larochelle do. The decoded images of a
+split are cached in the user's cache folder (`XDG_CACHE_HOME`; 21 kB per image: 1.1 GB and 14 GB in all) and
+memory-mapped from there.
 """
 
 import csv
@@ -43,21 +43,26 @@ from metarl.fewshot.preprocessing import Preprocessing
 
 SIZE = 84
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Of ImageNet's channels, as everyone uses them."""
+"""Mean and standard deviation of ImageNet's channels, the values in common use."""
 SUFFIXES = (".jpg", ".jpeg", ".png")
 _CHUNK = 1024
 """Images decoded between writes to the cache."""
 _SLOW = 5000
-"""Images whose decoding takes so long that it is announced."""
+"""Number of images above which decoding is announced, because it takes long."""
 _FORMAT = 1
 
 
 @dataclass(frozen=True)
 class ImageNetConfig(DataConfig):
-    """Options of both; `root` is the folder with one of the layouts."""
+    """Options of both data sets; `root` is a folder with one of the layouts.
+
+    >>> from metarl.fewshot.data.imagenet import ImageNetConfig
+    >>> ImageNetConfig(validation=True).validation
+    True
+    """
 
     validation: bool = False
-    """Test on the validation classes. They are never trained on."""
+    """Test on the validation classes, which are never used for training."""
 
 
 @dataclass(frozen=True)
@@ -65,13 +70,13 @@ class Source:
     """The images of one split before they are decoded."""
 
     files: tuple[Path, ...]
-    """All files that they come from; the cache is named by them."""
+    """All files that the images come from. The name of the cache depends on them."""
     load: Callable[[], "Listing"]
 
 
 @dataclass(frozen=True)
 class Listing:
-    """One split: items that `decode` makes images of, and the class of each."""
+    """One split: items that `decode` converts to images, and the class of each."""
 
     items: Sequence[Any]
     classes: Sequence[str]
@@ -79,7 +84,13 @@ class Listing:
 
 
 class MiniImageNet(LabelledData):
-    """uint8 `[n, 3, 84, 84]`; a network sees channels of about zero mean and unit variance."""
+    """miniImageNet, uint8 `[n, 3, 84, 84]`. Network inputs have channels of about zero mean and unit variance.
+
+    >>> from metarl.fewshot.data import open_data
+    >>> data = open_data("miniimagenet", {"root": "data/miniimagenet"})
+    >>> data.episodes("test", 4, data.default_shape(), seed=0).support.x.shape
+    torch.Size([4, 5, 3, 84, 84])
+    """
 
     config_class = ImageNetConfig
     name: ClassVar[str] = "miniimagenet"
@@ -96,7 +107,7 @@ class MiniImageNet(LabelledData):
             self.pools[split] = Pool(images, labels, name=f"{self.name} ({folder})")
 
     def _source(self, root: Path | None, split: str) -> Source:
-        """Where the images of `split` are, in whichever layout."""
+        """The source of the images of `split`, in any of the layouts."""
         table, pickles = f"{split}.csv", [name.format(split) for name in self.pickles]
         expected = f"{split}/CLASS/*.jpg, or images/ and {table}, or {' and '.join(pickles)}"
         if root is None:
@@ -116,7 +127,7 @@ class MiniImageNet(LabelledData):
         raise UsageError(f"{self.name}: {root} does not hold {expected}")
 
     def _unpickle(self, *paths: Path) -> Listing:
-        """`image_data` `[n, 84, 84, 3]` and `class_dict`, class → where its images are."""
+        """Reads `image_data` `[n, 84, 84, 3]` and `class_dict`, class → indices of its images."""
         content = _entries(paths[0], "image_data", "class_dict")
         images, members = _array(content["image_data"], paths[0]), content["class_dict"]
         if not isinstance(members, dict) or images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8:
@@ -132,7 +143,7 @@ class MiniImageNet(LabelledData):
         return Listing(range(len(images)), classes, lambda row: _fit(Image.fromarray(images[row])))
 
     def _read(self, source: Source) -> tuple[UInt8[Tensor, "n 3 84 84"], Tensor]:
-        """All images of a source, sorted by class, and the number of each one's class; decoded once, then cached."""
+        """All images of a source, sorted by class, and the index of the class of each; decoded once, then cached."""
         cache = self._cache_file(source)
         index = cache.with_suffix(".json")
         if not (cache.is_file() and index.is_file()):
@@ -151,7 +162,7 @@ class MiniImageNet(LabelledData):
         return images, torch.arange(len(counts)).repeat_interleave(torch.tensor(list(counts.values())))
 
     def _cache_file(self, source: Source) -> Path:
-        """Where the decoded images of exactly these files are kept: named by their paths, sizes and times."""
+        """The cache file of the decoded images, named by the paths, sizes and modification times of the sources."""
         try:
             stats = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in source.files]
         except OSError as error:
@@ -162,13 +173,19 @@ class MiniImageNet(LabelledData):
 
 
 class TieredImageNet(MiniImageNet):
-    """As miniImageNet; its classes are the specific ones."""
+    """tieredImageNet, in the same form as miniImageNet. Its classes are the specific ones, not the broad categories.
+
+    >>> from metarl.fewshot.data import open_data
+    >>> data = open_data("tieredimagenet", {"root": "data/tieredimagenet"})
+    >>> len(data.pools["test"].classes)
+    160
+    """
 
     name = "tieredimagenet"
     pickles = ("{}_images_png.pkl", "{}_labels.pkl")
 
     def _unpickle(self, *paths: Path) -> Listing:
-        """A list of PNG files, and `label_specific` `[n]` with the number of each one's class."""
+        """Reads a list of PNG files, and `label_specific` `[n]` with the class index of each."""
         images = read_plain_pickle(paths[0])
         labels = _array(_entries(paths[1], "label_specific")["label_specific"], paths[1]).ravel()
         if isinstance(images, PlainArray):
@@ -183,7 +200,7 @@ class TieredImageNet(MiniImageNet):
 
 
 def _write_images(path: Path, listing: Listing, order: list[int]) -> None:
-    """The images of `listing` in `order` as an array `[n, 3, 84, 84]` in `path`: whole or not there."""
+    """Writes the images of `listing` in `order` as an array `[n, 3, 84, 84]` to `path`: completely or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     header = {"descr": "|u1", "fortran_order": False, "shape": (len(order), 3, SIZE, SIZE)}
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -204,7 +221,7 @@ def _decode_file(path: Path) -> UInt8[np.ndarray, "84 84 3"]:
 
 
 def _decode_png(data: Any, what: str) -> UInt8[np.ndarray, "84 84 3"]:
-    """An image of the bytes of a PNG, which are kept as bytes or as an array of them."""
+    """Decodes a PNG, given as bytes or as an array of bytes."""
     if isinstance(data, PlainArray):
         data = data.numpy()
     if isinstance(data, np.ndarray):
@@ -223,13 +240,13 @@ def _decode(file: Any, what: str) -> UInt8[np.ndarray, "84 84 3"]:
 
 
 def _fit(image: Image.Image) -> UInt8[np.ndarray, "84 84 3"]:
-    """In colour, at 84 × 84."""
+    """Converts an image to RGB of 84 × 84."""
     image = image.convert("RGB")
     return np.asarray(image if image.size == (SIZE, SIZE) else image.resize((SIZE, SIZE), Image.Resampling.LANCZOS))
 
 
 def _read_table(path: Path) -> tuple[list[str], list[str]]:
-    """The columns filename and label."""
+    """Reads the columns filename and label."""
     try:
         with path.open(newline="") as file:
             rows = list(csv.DictReader(file))
@@ -244,7 +261,7 @@ def _read_table(path: Path) -> tuple[list[str], list[str]]:
 
 
 def _entries(path: Path, *names: str) -> dict[str, Any]:
-    """The entries `names` of the dict that a pickle holds, whose keys Python 2 wrote as bytes."""
+    """The entries `names` of the dict in a pickle, whose keys may be bytes if Python 2 wrote it."""
     content = read_plain_pickle(path)
     entries = {_text(key): value for key, value in content.items()} if isinstance(content, dict) else {}
     missing = next((name for name in names if name not in entries), None)

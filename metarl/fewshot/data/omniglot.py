@@ -1,10 +1,10 @@
 """Omniglot (Lake, Salakhutdinov, Tenenbaum, Science 2015): 1,623 hand-written characters, 20 drawings each.
 
-The split is the one that few-shot papers use (Vinyals et al. 2016): 1,200 characters for training and 423 for test,
-each in four orientations, which are classes of their own. Its published lists are made of whole alphabets, except that
-Gurmukhi is cut: its first 41 characters are for training, 42 to 45 for test. So the names of the test alphabets define
-it. `validation` makes the last five training alphabets (172 characters) the test classes, as
-the published lists do.
+The split is the one of the few-shot literature (Vinyals et al. 2016): 1,200 characters for training and 423 for the
+test, each in four orientations, which are separate classes. The published lists consist of whole alphabets, except that
+Gurmukhi is divided: characters 1 to 41 are for training, 42 to 45 for the test. The names of the test alphabets
+therefore define the split. `validation` makes the last five training alphabets (172 characters) the test classes, as in
+the published lists.
 """
 
 import hashlib
@@ -52,16 +52,27 @@ SIZE = 28
 
 @dataclass(frozen=True)
 class OmniglotConfig(DataConfig):
-    """Options of Omniglot; `root` is the folder with images_background and images_evaluation or their zips."""
+    """Options of Omniglot; `root` is the folder with images_background and images_evaluation, or their .zip files.
+
+    >>> from metarl.fewshot.data.omniglot import OmniglotConfig
+    >>> OmniglotConfig(rotations=False).validation
+    False
+    """
 
     rotations: bool = True
-    """Take each character turned by 90, 180 and 270 degrees for three more classes."""
+    """Add each character rotated by 90, 180 and 270 degrees as three more classes."""
     validation: bool = False
-    """Test on the validation characters, and train without them."""
+    """Test on the validation characters and train without them."""
 
 
 class Omniglot(LabelledData):
-    """Black on white, uint8 `[n, 1, 28, 28]`, as published but smaller; a network sees ink as 1 and paper as 0."""
+    """Omniglot, black on white, uint8 `[n, 1, 28, 28]`, downsized from 105 × 105. Network inputs have ink 1, paper 0.
+
+    >>> from metarl.fewshot.data import open_data
+    >>> data = open_data("omniglot", {"root": "data/omniglot"})
+    >>> data.episodes("test", 4, data.default_shape(), seed=0).support.x.shape
+    torch.Size([4, 5, 1, 28, 28])
+    """
 
     config_class = OmniglotConfig
 
@@ -85,7 +96,7 @@ class Omniglot(LabelledData):
 
 
 def split_of(character: str) -> str:
-    """ "train", "validation" or "test" of a character named "Alphabet/characterNN"."""
+    """The split, "train", "validation" or "test", of a character named "Alphabet/characterNN"."""
     alphabet, _, number = character.partition("/")
     if alphabet == "Gurmukhi":
         return "train" if int(number.removeprefix("character")) <= GURMUKHI_TRAIN else "test"
@@ -95,9 +106,9 @@ def split_of(character: str) -> str:
 
 
 def read_omniglot(root: Path | None) -> tuple[UInt8[Tensor, "C 20 28 28"], list[str]]:
-    """All characters under `root`, in the order of their names "Alphabet/characterNN".
+    """Reads all characters under `root`, in the order of their names "Alphabet/characterNN".
 
-    Decoding takes some ten seconds; the result is kept in the user's cache folder (`XDG_CACHE_HOME`).
+    Decoding takes about ten seconds; the result is cached in the user's cache folder (`XDG_CACHE_HOME`).
     """
     expected = f"{PARTS[0]} and {PARTS[1]} (the published folders, or the .zip files of these names)"
     if root is None:
@@ -131,7 +142,7 @@ def _source(root: Path, part: str) -> Path | None:
 
 
 def _drawings(source: Path) -> Iterator[tuple[str, UInt8[np.ndarray, "105 105"]]]:
-    """("Alphabet/characterNN", image) for every drawing of a part, in the order of the file names."""
+    """Yields ("Alphabet/characterNN", image) for every drawing of a part, in the order of the file names."""
     if source.is_dir():
         for path in sorted(source.glob("*/character*/*.png")):
             yield "/".join(path.parts[-3:-1]), _decode(path.read_bytes(), str(path))
@@ -156,7 +167,7 @@ def _decode(data: bytes, what: str) -> UInt8[np.ndarray, "105 105"]:
 
 
 def _cache_file(sources: list[Path]) -> Path:
-    """Where the decoded images of exactly these files are kept: named by their paths, sizes and times."""
+    """The cache file of the decoded images, named by the paths, sizes and modification times of the sources."""
     files = [file for source in sources for file in ([source] if source.is_file() else sorted(source.rglob("*.png")))]
     stats = [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     key = hashlib.sha256(repr(stats).encode()).hexdigest()[:16]

@@ -1,8 +1,8 @@
-"""Pickles of plain data, read without running anything that they name.
+"""Reads pickles of plain data without calling anything that they name.
 
-A pickle is a program: unpickling calls what it names. Here the only names it may use stand for arrays, numbers, bytes
-and containers; any other is refused. NumPy's own code is not among them, since it trusts what a pickle says of a type:
-arrays are rebuilt from their bytes, by `PlainArray`.
+A pickle is a program: unpickling calls the functions it names. Here only names for arrays, numbers, bytes and
+containers are allowed; all others are refused. NumPy's own code is not allowed either, because it trusts the types that
+a pickle declares: `PlainArray` rebuilds arrays from their bytes.
 """
 
 import collections
@@ -19,10 +19,10 @@ _NUMBERS = "biuf"
 
 
 def read_plain_pickle(path: Path) -> Any:
-    """What `path` holds: numbers, strings, bytes, containers, and a `PlainArray` for each array.
+    """Reads numbers, strings, bytes and containers from `path`, and a `PlainArray` for each array.
 
-    Reads Python 2's pickles, too; their strings come as bytes. Raises `UsageError` where the file asks for anything
-    else, or is damaged.
+    It also reads pickles of Python 2, whose strings become bytes. Raises `UsageError` if the file names anything else
+    or is damaged.
     """
     try:
         with path.open("rb") as file:
@@ -36,7 +36,15 @@ def read_plain_pickle(path: Path) -> Any:
 
 
 class PlainArray:
-    """An array as a pickle describes it; `numpy()` makes it one."""
+    """An array as described by a pickle; `numpy()` converts it.
+
+    >>> import pickle
+    >>> from pathlib import Path
+    >>> from metarl.fewshot.data.plain_pickle import read_plain_pickle
+    >>> _ = Path("array.pkl").write_bytes(pickle.dumps(torch.arange(3).numpy()))
+    >>> read_plain_pickle(Path("array.pkl")).numpy().tolist()
+    [0, 1, 2]
+    """
 
     def __init__(self, raw: Any = b"", dtype: "_PlainType | None" = None, shape: Any = (0,), order: Any = "C"):
         self.raw = raw
@@ -52,7 +60,7 @@ class PlainArray:
         return int(self.shape[0])
 
     def numpy(self) -> np.ndarray:
-        """Read-only, over the pickle's own bytes; objects come as an array of objects."""
+        """The array, read-only and backed by the bytes of the pickle; Python objects become an array of objects."""
         if isinstance(self.raw, list):
             values = np.empty(len(self.raw), dtype=object)
             values[:] = self.raw
@@ -64,7 +72,7 @@ class PlainArray:
 
 
 class _PlainType:
-    """A NumPy type as a pickle describes it: its name and its byte order, nothing else of its state."""
+    """A NumPy type as described by a pickle: name and byte order only."""
 
     def __init__(self, name: Any, *_: Any):
         self.name = _text(name)
@@ -117,7 +125,7 @@ _KNOWN = {
 
 
 class _PlainUnpickler(pickle.Unpickler):
-    """Knows `_KNOWN` names."""
+    """An unpickler that allows only the names in `_KNOWN`."""
 
     def __init__(self, path: Path, file: Any):
         super().__init__(file, encoding="bytes")

@@ -17,7 +17,13 @@ INPUT = (-5.0, 5.0)
 
 
 class Sinusoid(DataSet):
-    """Regression: each task is a sine wave of its own; train and test are different draws."""
+    """Regression on sine waves, one wave per task. Train and test draws differ.
+
+    >>> from metarl.fewshot.data import open_data
+    >>> data = open_data("sinusoid")
+    >>> data.episodes("test", 4, data.default_shape(), seed=0).query.y.shape
+    torch.Size([4, 100, 1])
+    """
 
     kind = "regression"
 

@@ -1,8 +1,8 @@
-"""What data sets that are tables have in common, and those that scikit-learn ships.
+"""The common part of tabular data sets, and the tables that scikit-learn ships.
 
-`iris`, `wine` and `breast-cancer` are one table each: their episodes are few rows of the table, labels permuted, and
-what is split into train and test is the rows. `digits` (8 × 8 images as 64 numbers) is split by class: 0 to 4 for
-training, 5 to 9 for the test.
+`iris`, `wine` and `breast-cancer` are one table each. Their episodes are a few rows of the table with permuted labels,
+and train and test are split by rows. `digits` (8 × 8 images as 64 numbers) is split by class: 0 to 4 for training, 5 to
+9 for the test.
 """
 
 from collections.abc import Mapping
@@ -19,13 +19,18 @@ from metarl.fewshot.preprocessing import Preprocessing
 from metarl.randomness import make_generator
 
 TEST_SHARE = 0.3
-"""Of each class's rows, or of the classes."""
+"""Share of test rows in each class, or of test classes."""
 SHOTS, QUERIES = 5, 15
-"""Of an episode by default, where there are rows enough."""
+"""Default shots and queries of an episode, if there are enough rows."""
 
 
 class Table(LabelledData):
-    """Rows of numbers in two pools; a subclass sets `pools` and `preprocessing`."""
+    """A data set of numeric rows in two pools. A subclass sets `pools` and `preprocessing`.
+
+    >>> from metarl.fewshot.data import open_data
+    >>> open_data("wine").default_shape()  # needs scikit-learn
+    EpisodeShape(ways=3, shots=5, queries=9)
+    """
 
     def default_shape(self) -> EpisodeShape:
         """Up to 5 ways, 5 shots and 15 queries, as the smaller pool allows."""
@@ -37,9 +42,15 @@ class Table(LabelledData):
 
 
 class OrderedPool(Pool):
-    """A pool whose classes keep their order: where all of them are drawn, label j of every episode is class j.
+    """A pool whose classes keep their order: if all of them are drawn, label j of every episode is class j.
 
-    For labels that mean something, as the favourable one of two does.
+    It is for labels with a meaning, such as a favourable one.
+
+    >>> from metarl.fewshot.data.tables import OrderedPool
+    >>> pool = OrderedPool(torch.arange(10.0)[:, None], torch.arange(10) // 5)
+    >>> drawn = pool.draw(4, metarl.fewshot.EpisodeShape(ways=2, shots=1, queries=2), torch.Generator())
+    >>> bool((drawn[:, 0] < 5).all())  # label 0 is class 0 in every episode
+    True
     """
 
     def draw(self, count: int, shape: EpisodeShape, generator: torch.Generator) -> Int[Tensor, "E N n"]:
@@ -49,7 +60,7 @@ class OrderedPool(Pool):
 
 
 def held_out_rows(labels: Int[Tensor, "n"], name: str) -> Bool[Tensor, "n"]:
-    """Which rows are for the test: a random `TEST_SHARE` of each class, but two at least; a function of `name`."""
+    """The mask of the test rows: a random `TEST_SHARE` of each class, at least two rows, that depends on `name`."""
     generator = make_generator("table rows", name)
     held_out = torch.zeros(len(labels), dtype=torch.bool)
     for label in labels.unique():
@@ -60,7 +71,7 @@ def held_out_rows(labels: Int[Tensor, "n"], name: str) -> Bool[Tensor, "n"]:
 
 
 def standardisation(rows: Float[Tensor, "n D"], numeric: Bool[Tensor, "D"] | None = None) -> Preprocessing:
-    """To mean 0 and variance 1 over `rows`, in the columns that are `numeric`; constant ones become 0."""
+    """Scales columns to mean 0 and variance 1 over `rows`, only the `numeric` ones if given; constant ones become 0."""
     deviation = rows.double().std(0, correction=0)
     scale = torch.where(deviation > 0, 1 / deviation, 1.0)
     shift = -rows.double().mean(0) * scale
@@ -76,7 +87,7 @@ def split_pools(
     name: str,
     groups: Int[Tensor, "n"] | None = None,
 ) -> Mapping[str, Pool]:
-    """The pools of the rows that are for training and of those `held_out`; with groups, classes keep their order."""
+    """The pools of the training rows and of the `held_out` test rows; with groups, classes keep their order."""
     pool = Pool if groups is None else OrderedPool
     return {
         split: pool(rows[chosen], labels[chosen], None if groups is None else groups[chosen], name=f"{name} ({split})")
@@ -85,7 +96,12 @@ def split_pools(
 
 
 class BundledTable(Table):
-    """A table that scikit-learn ships, split by rows."""
+    """A table that scikit-learn ships, split by rows.
+
+    >>> from metarl.fewshot.data import open_data
+    >>> sorted(open_data("iris").pools)  # needs scikit-learn
+    ['test', 'train']
+    """
 
     name: str
 
@@ -100,25 +116,45 @@ class BundledTable(Table):
 
 
 class Iris(BundledTable):
-    """150 flowers of 3 species, 4 measures (Fisher 1936)."""
+    """150 flowers of 3 species, 4 measures (Fisher 1936).
+
+    >>> from metarl.fewshot.data import open_data
+    >>> open_data("iris").preprocessing.shape  # needs scikit-learn
+    (4,)
+    """
 
     name = "iris"
 
 
 class Wine(BundledTable):
-    """178 wines of 3 growers, 13 measures."""
+    """178 wines of 3 growers, 13 measures.
+
+    >>> from metarl.fewshot.data import open_data
+    >>> open_data("wine").preprocessing.shape  # needs scikit-learn
+    (13,)
+    """
 
     name = "wine"
 
 
 class BreastCancer(BundledTable):
-    """569 tumours, malignant or benign, 30 measures."""
+    """569 tumours, malignant or benign, 30 measures.
+
+    >>> from metarl.fewshot.data import open_data
+    >>> open_data("breast-cancer").preprocessing.shape  # needs scikit-learn
+    (30,)
+    """
 
     name = "breast-cancer"
 
 
 class Digits(Table):
-    """1,797 hand-written digits, 64 numbers from 0 to 16 each, which a network sees from 0 to 1."""
+    """1,797 hand-written digits of 64 numbers from 0 to 16, scaled to 0 to 1 for the network.
+
+    >>> from metarl.fewshot.data import open_data
+    >>> open_data("digits").pools["test"].classes  # needs scikit-learn
+    tensor([5, 6, 7, 8, 9])
+    """
 
     def __init__(self, config: DataConfig):
         super().__init__(config)
@@ -133,7 +169,7 @@ class Digits(Table):
 
 
 def bundled(name: str) -> Any:
-    """What scikit-learn's loader of the table `name` returns; raises `UsageError` without scikit-learn."""
+    """Loads the table `name` from scikit-learn; raises `UsageError` if scikit-learn is not installed."""
     try:
         import sklearn.datasets
     except ImportError:

@@ -1,13 +1,14 @@
 """Conditional neural processes (Garnelo et al., ICML 2018): a feed-forward set encoder.
 
-Equations 1 to 3: r_i = h(x_i, y_i) for each support example, r = ⊕ r_i, φ = g(x, r) for each query. In regression ⊕ is
-the mean and φ = (μ, ω) a Gaussian, σ = σ₀ + (1 − σ₀) softplus(ω) as in the authors' code; training maximises the
-likelihood. In classification (section 4.3) ⊕ is the mean within each class, r these N means one after the other, and φ
-the scores; x is an embedding by convolutions, shared by h and g. The order of the support set changes nothing.
+Equations 1 to 3: r_i = h(x_i, y_i) for each support example, r = ⊕ r_i, φ = g(x, r) for each query. In regression, ⊕ is
+the mean and φ = (μ, ω) parametrises a Gaussian with σ = σ₀ + (1 − σ₀) softplus(ω), as in the authors' code; training
+maximises the likelihood. In classification (section 4.3), ⊕ is the mean within each class, r concatenates these N
+means, and φ are the scores; x is an embedding by convolutions, shared by h and g. The order of the support set does not
+matter.
 
-As in equation 4, regression is trained on the first n examples of the support set, n anew in every step, and judged on
-them, on the rest and on the query set. Deviations: n is the same for all tasks of a step; convolutions with stride are
-the default, where the paper pools.
+As in equation 4, regression conditions on the first n examples of the support set, with a new n in every step, and
+trains on the likelihood of these, of the rest and of the query set. Deviations: n is the same for all tasks of a step;
+strided convolutions are the default, the paper pools.
 """
 
 import math
@@ -32,14 +33,19 @@ from metarl.tasks import check_count
 
 @dataclass(frozen=True)
 class CNPConfig(MappingConfig):
-    """Options of conditional neural processes; `hidden` are the units of h and g, on images, too."""
+    """Options of conditional neural processes; `hidden` are the units of h and g, also for images.
+
+    >>> from metarl.fewshot.learners.cnp import CNPConfig
+    >>> CNPConfig(representation=64).min_std
+    0.1
+    """
 
     hidden: tuple[int, ...] = (128, 128)
     """Units of the fully connected layers."""
     representation: int = 128
     """Size of r_i."""
     min_std: float = 0.1
-    """The least standard deviation of a prediction (σ₀, regression), in units of the values."""
+    """Smallest standard deviation of a prediction (σ₀, regression), in units of the values."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -49,14 +55,21 @@ class CNPConfig(MappingConfig):
 
 
 class ConditionalNeuralProcess(MappingLearner):
-    """A mean of embedded examples, and a network that reads it beside the query."""
+    """Predicts each query from its input and the mean of the embedded support examples.
+
+    >>> from metarl.fewshot.data import open_data
+    >>> from metarl.fewshot.learners.cnp import ConditionalNeuralProcess, CNPConfig
+    >>> learner = ConditionalNeuralProcess(CNPConfig(), open_data("biased").spec(metarl.fewshot.EpisodeShape(ways=2)))
+    >>> learner.predict(torch.zeros(4, 6), [0, 1, 0, 1], torch.zeros(3, 6)).shape
+    torch.Size([3, 2])
+    """
 
     config_class: ClassVar[type[LearnerConfig]] = CNPConfig
     config: CNPConfig
 
     @classmethod
     def default_config(cls, spec: TaskSpec) -> CNPConfig:
-        """Supports of up to ten examples, or twice those of the test, in regression."""
+        """In regression, training supports of up to ten examples, or twice those of the test if that is more."""
         if spec.kind == "regression":
             shots = max(10, 2 * spec.shape.shots)
             return CNPConfig(
@@ -92,13 +105,13 @@ class ConditionalNeuralProcess(MappingLearner):
     def distribution(
         self, memory: Float[Tensor, "E R"], x: Float[Tensor, "E Q F"]
     ) -> tuple[Float[Tensor, "E Q O"], Float[Tensor, "E Q O"]]:
-        """Mean and standard deviation of the values at `x`, given what `read` made of the support sets (regression)."""
+        """Mean and standard deviation of the values at `x`, given the memory from `read` (regression)."""
         mean, raw = self._decode(memory, x).chunk(2, -1)
         least = self.config.min_std
         return mean, least + (1 - least) * F.softplus(raw)
 
     def fit(self, episodes: Episodes, *, seed: int) -> dict[str, float]:
-        """In regression up the likelihood of all points given some of the support; `loss` is its negative logarithm."""
+        """In regression, maximises the likelihood of all points given part of the support; `loss` is minus its log."""
         if self.spec.kind == "classification":
             return super().fit(episodes, seed=seed)
         support, query = episodes.support, episodes.query
@@ -117,7 +130,7 @@ class ConditionalNeuralProcess(MappingLearner):
 
 
 def _initialize(network: ReluMLP, generator: torch.Generator) -> Parameters:
-    """Smaller than He's: at first a deviation of about one, whatever the support set."""
+    """Smaller weights than He's, so that the initial standard deviation is about one for any support set."""
     parameters = network.initialize(generator)
     for name, value in parameters.items():
         if value.ndim == 2:
@@ -128,5 +141,5 @@ def _initialize(network: ReluMLP, generator: torch.Generator) -> Parameters:
 def gaussian_nll(
     mean: Float[Tensor, "E n O"], std: Float[Tensor, "E n O"], values: Float[Tensor, "E n O"]
 ) -> Float[Tensor, ""]:
-    """−log N(values; mean, std²), the mean over all numbers."""
+    """−log N(values; mean, std²), averaged over all numbers."""
     return (0.5 * ((values - mean) / std).square() + std.log() + 0.5 * math.log(2 * math.pi)).mean()

@@ -1,4 +1,4 @@
-"""What MAML, ANIL and Reptile have in common: a network whose learned parameters are where adaptation starts."""
+"""The common part of MAML, ANIL and Reptile: a network whose learned parameters are the start of adaptation."""
 
 import abc
 import collections
@@ -28,7 +28,12 @@ MAX_CHUNK = 8
 
 @dataclass(frozen=True)
 class GradientConfig(LearnerConfig):
-    """Options of learners that adapt by gradient steps."""
+    """Options of learners that adapt by gradient steps.
+
+    >>> from metarl.fewshot.learners.gradient import GradientConfig
+    >>> GradientConfig(inner_lr=0.1).test_steps
+    3
+    """
 
     inner_lr: float = 0.4
     """Step size of adaptation (α)."""
@@ -37,9 +42,9 @@ class GradientConfig(LearnerConfig):
     test_steps: int = 3
     """Gradient steps of adaptation at test time."""
     averaged: bool = False
-    """Average the last convolution's output over its places (images)."""
+    """Average the last convolution's output over its positions (images)."""
     normalisation: Normalisation = "transductive"
-    """Batch statistics of the queries (as in the paper), those of the support set, or no normalisation."""
+    """Normalise by batch statistics of the queries (as in the paper), by those of the support set, or not at all."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -48,7 +53,13 @@ class GradientConfig(LearnerConfig):
 
 
 class GradientLearner(Learner, abc.ABC):
-    """A network whose parameters are an initialisation."""
+    """A learner whose parameters are the initialisation of a network that adapts by gradient steps.
+
+    >>> from metarl.fewshot.learners.gradient import GradientLearner
+    >>> from metarl.fewshot.learners.reptile import Reptile
+    >>> issubclass(Reptile, GradientLearner)
+    True
+    """
 
     config_class: ClassVar[type[LearnerConfig]] = GradientConfig
     config: GradientConfig
@@ -79,12 +90,12 @@ class GradientLearner(Learner, abc.ABC):
         return lambda x: self.network(parameters, torch.cat([support.x, x], 1), both)[:, reference:]
 
     def start(self, num_tasks: int) -> Parameters:
-        """What adaptation changes, before any step, for each of the tasks."""
+        """The adapted parameters before the first step, for each task."""
         return stack(self.parameters, num_tasks)
 
     @abc.abstractmethod
     def path(self, support: Samples, steps: int) -> Iterator[Parameters]:
-        """θ_0, θ_1, … of each task: `start` and what it is after each of `steps` steps on the support sets."""
+        """Yields θ_0, θ_1, … of each task: `start`, then the parameters after each of `steps` steps on the support."""
 
     def adapt(self, support: Samples, *, training: bool = False) -> Predictor:
         steps = self.config.inner_steps if training else self.config.test_steps
@@ -101,7 +112,7 @@ class GradientLearner(Learner, abc.ABC):
         }
 
     def chunks(self, episodes: Episodes) -> Iterator[Episodes]:
-        """The episodes in groups whose activations fit the cache; on a GPU all at once."""
+        """The episodes in groups whose activations fit the CPU's cache; all at once on a GPU."""
         size = len(episodes)
         if self.device.type == "cpu" and self.network.initial_statistics():
             largest = max(episodes.support.x.shape[1], episodes.query.x.shape[1])
@@ -117,17 +128,17 @@ class GradientLearner(Learner, abc.ABC):
         query: Samples,
         share: float,
     ) -> None:
-        """Adds to `metrics` the loss and the score of a chunk, which is this `share` of all tasks."""
+        """Adds the loss and the score of a chunk to `metrics`; the chunk is this `share` of all tasks."""
         means = {"loss": float(losses.detach().mean()), **self.score(outputs.detach(), query)}
         for name, value in means.items():
             metrics[name] = metrics.get(name, 0.0) + share * value
 
 
 def is_shown(steps: int) -> bool:
-    """Whether a curve has a point there: scoring every one of many steps takes longer than the steps themselves."""
+    """Whether a curve has a point after `steps`: scoring each of many steps takes longer than the steps themselves."""
     return steps <= 10 or str(steps).rstrip("0") in ("1", "2", "5")
 
 
 def last(path: Iterator[Point]) -> Point:
-    """Where `path` ends; what lies before is not kept."""
+    """The last element of `path`; the others are not kept in memory."""
     return collections.deque(path, maxlen=1).pop()

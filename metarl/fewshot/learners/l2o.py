@@ -1,16 +1,16 @@
 """Learning to learn by gradient descent by gradient descent (Andrychowicz et al., NeurIPS 2016).
 
-An LSTM m of two layers looks at the gradient of each parameter by itself, with a state for each and weights φ for all
+A two-layer LSTM m reads the gradient of each parameter separately, with a state per parameter and shared weights φ
 (section 2.1):
 
     (g_t, h_{t+1}) = m(∇_t, h_t, φ),        θ_{t+1} = θ_t + a g_t,        L(φ) = Σ_t f(θ_t)   (equations 2 and 3)
 
-Gradients come in as log-magnitude and sign (appendix A), (log|∇| / p, sgn ∇) where |∇| ≥ e^−p, else (−1, e^p ∇), and
-are taken as constants, ∂∇_t/∂φ = 0 (section 2.1), which spares second derivatives.
+Its inputs are the log-magnitude and the sign of gradients (appendix A): (log|∇| / p, sgn ∇) if |∇| ≥ e^−p, else
+(−1, e^p ∇). Gradients are treated as constants, ∂∇_t/∂φ = 0 (section 2.1), which avoids second derivatives.
 
-`metarl.fewshot.quadratics` trains it on the paper's quadratics (section 3.1). As a few-shot learner (`L2O`) it descends
-the loss of the support set; f is then the loss of the query set after the last step, and the start θ_0 is learned too,
-as Ravi and Larochelle (ICLR 2017) do.
+`metarl.fewshot.quadratics` trains it on the paper's quadratics (section 3.1). As a few-shot learner (`L2O`), it
+descends the loss of the support set; f is then the loss of the query set after the last step, and the start θ_0 is also
+learned, as in Ravi and Larochelle (ICLR 2017).
 """
 
 import math
@@ -31,12 +31,18 @@ from metarl.randomness import make_generator
 from metarl.tasks import check_count
 
 MAGNITUDE = 10.0
-"""p: gradients smaller than e^−p come in linearly."""
+"""p: gradients smaller than e^−p are scaled linearly."""
 _PREFIX = "optimizer."
 
 
 class OptimizerState(NamedTuple):
-    """What the optimizer remembers of C coordinates."""
+    """The state of the optimizer for C coordinates.
+
+    >>> from metarl.fewshot.learners.l2o import LearnedOptimizer
+    >>> state = LearnedOptimizer(units=20, scale=0.1, generator=torch.Generator()).initial(coordinates=7)
+    >>> state.detach().hidden[0].shape
+    torch.Size([7, 20])
+    """
 
     hidden: tuple[Float[Tensor, "C U"], Float[Tensor, "C U"]]
     """h of each layer."""
@@ -49,7 +55,14 @@ class OptimizerState(NamedTuple):
 
 
 class LearnedOptimizer(nn.Module):
-    """The coordinate-wise LSTM; `scale` is a."""
+    """The coordinate-wise LSTM; `scale` is the factor a of its output.
+
+    >>> from metarl.fewshot.learners.l2o import LearnedOptimizer
+    >>> optimizer = LearnedOptimizer(units=20, scale=0.1, generator=torch.Generator())
+    >>> update, state = optimizer(torch.ones(7), optimizer.initial(coordinates=7))
+    >>> update.shape
+    torch.Size([7])
+    """
 
     def __init__(self, units: int, scale: float, generator: torch.Generator):
         super().__init__()
@@ -67,7 +80,7 @@ class LearnedOptimizer(nn.Module):
         return OptimizerState((zeros, zeros), (zeros, zeros))
 
     def forward(self, gradient: Float[Tensor, "C"], state: OptimizerState) -> tuple[Float[Tensor, "C"], OptimizerState]:
-        """What is added to each coordinate, and the state after that."""
+        """The update to add to each coordinate, and the next state."""
         first = self.first(log_and_sign(gradient), (state.hidden[0], state.cell[0]))
         second = self.second(first[0], (state.hidden[1], state.cell[1]))
         update = self.scale * self.readout(second[0])[:, 0]
@@ -83,16 +96,21 @@ def log_and_sign(gradient: Float[Tensor, "..."], magnitude: float = MAGNITUDE) -
 
 @dataclass(frozen=True)
 class L2OConfig(GradientConfig):
-    """Options of the learned optimizer."""
+    """Options of the learned optimizer.
+
+    >>> from metarl.fewshot.learners.l2o import L2OConfig
+    >>> L2OConfig(optimizer_size=10).inner_steps
+    5
+    """
 
     inner_lr: float = 0.1
-    """What the LSTM's output is multiplied by (a)."""
+    """Factor of the LSTM's output (a)."""
     inner_steps: int = 5
     """Steps of adaptation in training."""
     test_steps: int = 5
     """Steps of adaptation at test time."""
     width: int = 16
-    """Filters of each convolution (images): every weight has an LSTM state of its own."""
+    """Filters of each convolution (images); few, because every weight has its own LSTM state."""
     optimizer_size: int = 20
     """Units of each of the optimizer's two layers."""
 
@@ -102,7 +120,14 @@ class L2OConfig(GradientConfig):
 
 
 class L2O(GradientLearner):
-    """Adapts a network by a learned optimizer, from a learned start."""
+    """Adapts a network with a learned optimizer, from a learned initialisation.
+
+    >>> from metarl.fewshot.data import open_data
+    >>> from metarl.fewshot.learners.l2o import L2O, L2OConfig
+    >>> learner = L2O(L2OConfig(), open_data("biased").spec(metarl.fewshot.EpisodeShape(ways=2)))
+    >>> learner.predict(torch.zeros(4, 6), [0, 1, 0, 1], torch.zeros(3, 6)).shape
+    torch.Size([3, 2])
+    """
 
     config_class: ClassVar[type[LearnerConfig]] = L2OConfig
     config: L2OConfig

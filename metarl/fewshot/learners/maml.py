@@ -1,19 +1,19 @@
-"""Learners that adapt by gradient steps from a learned initialisation, on the inner loop that MAML-RL uses, too.
+"""Learners that adapt by gradient steps from a learned initialisation, with the inner loop of MAML-RL.
 
 MAML (Finn, Abbeel, Levine, ICML 2017), algorithm 2 and equation 1:
 
     θ'_i = θ − α ∇_θ L_support_i(θ),        θ ← θ − β ∇_θ Σ_i L_query_i(θ'_i),
 
-the second gradient through the first (MAML) or with ∂θ'/∂θ = 1 (first-order MAML, section 5.2). ANIL (Raghu et al.,
-ICLR 2020) adapts the last linear layer alone, in training and at test time.
+where the second gradient differentiates through the first (MAML), or takes ∂θ'/∂θ = 1 (first-order MAML, section 5.2).
+ANIL (Raghu et al., ICLR 2020) adapts only the last linear layer, in training and at test time.
 
-The paper adapts the sine waves with one step size throughout; on some waves that diverges within ten steps, and here it
-is halved after the step that training knows, as in the paper's reinforcement learning (appendix A.2). On small images
-the last convolution's output is averaged over its places, as in the authors' code for Omniglot: what is left are the 64
-numbers that section 5.2 speaks of.
+The paper adapts to sine waves with one step size, which diverges within ten steps on some waves. Here the step size is
+halved after the steps that training takes, as in the paper's reinforcement learning (appendix A.2). On small images,
+the last convolution's output is averaged over its positions, as in the authors' code for Omniglot, which leaves the 64
+numbers of section 5.2.
 
-Deviations: convolutions have no bias (batch normalisation removes it), weights are Xavier-uniform and He-normal instead
-of truncated normal with standard deviation 0.01; the meta-loss is the mean over tasks, not the sum.
+Deviations: convolutions have no bias (batch normalisation removes it). Weights are Xavier-uniform and He-normal instead
+of truncated normal with standard deviation 0.01. The meta-loss is the mean over tasks, not the sum.
 """
 
 from collections.abc import Callable, Iterator
@@ -32,25 +32,34 @@ from metarl.fewshot.networks import DEFAULT, Statistics
 from metarl.fewshot.objectives.plain import Predictor
 
 Outputs = Callable[[Parameters], Float[Tensor, "E S O"]]
-"""What a network says of the support sets, given what is adapted."""
+"""The outputs of a network for the support sets, as a function of the adapted parameters."""
 
 
 @dataclass(frozen=True)
 class MAMLConfig(GradientConfig):
-    """Options of MAML and its relatives."""
+    """Options of MAML and its relatives.
+
+    >>> from metarl.fewshot.learners.maml import MAMLConfig
+    >>> MAMLConfig(inner_lr=0.1, inner_steps=5, late_lr=0.05).step_size(5)
+    0.05
+    """
 
     late_lr: float | None = None
-    """Step size of the steps beyond those of training; α where not given."""
+    """Step size of the steps after the first `inner_steps`; α if not given."""
 
     def step_size(self, step: int) -> float:
-        """The size of step 0, 1, …"""
+        """The size of step number `step`, counted from 0."""
         return self.inner_lr if self.late_lr is None or step < self.inner_steps else self.late_lr
 
 
 class MAMLLearner(GradientLearner):
-    """Differentiates through adaptation. (The reinforcement-learning agent is `metarl.agents.maml.MAML`.)
+    """MAML: differentiates through adaptation. (The reinforcement-learning agent is `metarl.agents.maml.MAML`.)
 
-    >>> run = metarl.train(metarl.fewshot.FewShotConfig("maml", "sinusoid", shots=5))
+    >>> from metarl.fewshot.data import open_data
+    >>> from metarl.fewshot.learners.maml import MAMLLearner, MAMLConfig
+    >>> learner = MAMLLearner(MAMLConfig(inner_lr=0.1), open_data("biased").spec(metarl.fewshot.EpisodeShape(ways=2)))
+    >>> learner.predict(torch.zeros(4, 6), [0, 1, 0, 1], torch.zeros(3, 6)).shape
+    torch.Size([3, 2])
     """
 
     config_class: ClassVar[type[LearnerConfig]] = MAMLConfig
@@ -59,7 +68,7 @@ class MAMLLearner(GradientLearner):
 
     @classmethod
     def default_config(cls, spec: TaskSpec) -> MAMLConfig:
-        """The paper's appendix A for the sinusoid and for Omniglot, 5-way and 20-way; near to them for other data."""
+        """The paper's appendix A for the sinusoid and for Omniglot, 5-way and 20-way; similar ones for other data."""
         if spec.kind == "regression":
             return MAMLConfig(
                 iterations=70_000,
@@ -83,7 +92,7 @@ class MAMLLearner(GradientLearner):
         return self.descend(lambda values: self.network(values, support.x), support, steps)
 
     def descend(self, outputs: Outputs, support: Samples, steps: int) -> Iterator[Parameters]:
-        """The path down the support set's loss, which `outputs` are the predictions of."""
+        """The path of gradient descent on the support loss of the predictions `outputs`."""
         parameters = self.start(len(support.x))
         gradient = gradient_of(lambda values: self.objective.support_loss(outputs(values), support))
         yield parameters
@@ -92,7 +101,7 @@ class MAMLLearner(GradientLearner):
             yield parameters
 
     def fit(self, episodes: Episodes, *, seed: int) -> dict[str, float]:
-        """One step down the meta-gradient, which is summed up over chunks of tasks."""
+        """Takes one step down the meta-gradient, which is accumulated over chunks of tasks."""
         self.optimizer.zero_grad()
         generator, metrics = self.generator("fit", seed), dict[str, float]()
         for chunk in self.chunks(episodes):
@@ -105,13 +114,28 @@ class MAMLLearner(GradientLearner):
 
 
 class FirstOrderMAMLLearner(MAMLLearner):
-    """MAML with the gradient at the adapted parameters in place of the meta-gradient."""
+    """MAML with the gradient at the adapted parameters instead of the meta-gradient.
+
+    >>> from metarl.fewshot.data import open_data
+    >>> from metarl.fewshot.learners.maml import FirstOrderMAMLLearner, MAMLConfig
+    >>> spec = open_data("biased").spec(metarl.fewshot.EpisodeShape(ways=2))
+    >>> learner = FirstOrderMAMLLearner(MAMLConfig(inner_lr=0.1), spec)
+    >>> learner.predict(torch.zeros(4, 6), [0, 1, 0, 1], torch.zeros(3, 6)).shape
+    torch.Size([3, 2])
+    """
 
     first_order = True
 
 
 class ANIL(MAMLLearner):
-    """MAML that adapts the last layer alone: the body runs once per episode, with the same parameters for all tasks."""
+    """MAML that adapts only the last layer. The body runs once per episode, with the same parameters for all tasks.
+
+    >>> from metarl.fewshot.data import open_data
+    >>> from metarl.fewshot.learners.maml import ANIL, MAMLConfig
+    >>> learner = ANIL(MAMLConfig(inner_lr=0.1), open_data("biased").spec(metarl.fewshot.EpisodeShape(ways=2)))
+    >>> learner.predict(torch.zeros(4, 6), [0, 1, 0, 1], torch.zeros(3, 6)).shape
+    torch.Size([3, 2])
+    """
 
     def start(self, num_tasks: int) -> Parameters:
         return stack({name: self.parameters[name] for name in self.network.head_names()}, num_tasks)

@@ -1,22 +1,21 @@
 """Memory-augmented neural network with least recently used access (Santoro et al., ICML 2016).
 
-Each head emits a key k_t, a row a_t, a gate α_t and a strength β_t from the controller's h_t. With w^r, w^w, w^u the
-weights of reading, of writing and of usage over the slots i of the memory M (sections 3.1 and 3.2):
+Each head emits a key k_t, a row a_t, a gate α_t and a strength β_t from the controller's h_t. w^r, w^w and w^u are the
+weights of reading, writing and usage over the slots i of the memory M (sections 3.1 and 3.2):
 
-    w^w_t = σ(α_t) w^r_{t−1} + (1 − σ(α_t)) w^lu_{t−1}         write where it has read, or where least was used
-    M_t(i) = M_{t−1}(i) + Σ_heads w^w_t(i) a_t                  after the least used slots have been emptied
+    w^w_t = σ(α_t) w^r_{t−1} + (1 − σ(α_t)) w^lu_{t−1}         write to the slots last read, or to the least used
+    M_t(i) = M_{t−1}(i) + Σ_heads w^w_t(i) a_t                  after emptying the least used slots
     w^r_t = softmax_i β_t cos(k_t, M_t(i)),   r_t = Σ_i w^r_t(i) M_t(i)
     w^u_t = γ w^u_{t−1} + Σ_heads (w^r_t + w^w_t)
 
-w^lu_{t−1} marks the slots of least usage, as many as there are heads. The classifier sees [h_t, r_t]. A slot can be
-filled by an image and, a step later, where it has been read, by its label.
+w^lu_{t−1} marks the least used slots, as many as there are heads. The classifier sees [h_t, r_t]. A slot can store an
+image and, one step later, when the slot has been read, the label of the image.
 
-Deviations: the row a_t is the key k_t in the paper, where a head can look for nothing but what it writes; here it only
-starts as the key, without which nothing is found again and labels are not learned within thousands of steps. The
-strength β, which the paper's softmax lacks, is that of the Neural Turing Machine and starts at about 3; each head has
-one of the least used slots to itself, where the paper's equation 6 marks all of them for all heads; no gradient goes
-through the usage; the label's weights start larger and images are standardised one by one (`MemoryLearner`); Adam takes
-the place of RMSProp.
+Deviations: in the paper the row a_t is the key k_t, so a head can only search for what it writes. Here the row only
+starts as the key; if it does not, nothing is found again and labels are not learned within thousands of steps. The
+strength β, which the paper's softmax lacks, is that of the Neural Turing Machine and starts at about 3. Each head has
+its own least used slot; the paper's equation 6 marks all of them for all heads. No gradient flows through the usage.
+The label's weights start larger, and each image is standardised separately (`MemoryLearner`). Adam replaces RMSProp.
 """
 
 from dataclasses import dataclass
@@ -41,15 +40,20 @@ from metarl.fewshot.learners.memory import (
 )
 
 STRENGTH_START = 3.0
-"""β = softplus(STRENGTH_START + …): with β = 1, reading takes almost the same of every slot."""
+"""β = softplus(STRENGTH_START + …). With β = 1, reading would average all slots almost equally."""
 
 
 @dataclass(frozen=True)
 class MANNConfig(MemoryConfig):
-    """Options of MANN."""
+    """Options of MANN.
+
+    >>> from metarl.fewshot.learners.mann import MANNConfig
+    >>> MANNConfig(slots=64).read_heads
+    4
+    """
 
     usage_decay: float = 0.99
-    """How much of a slot's usage is left a step later (γ)."""
+    """Share of a slot's usage that remains after one step (γ)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -58,7 +62,13 @@ class MANNConfig(MemoryConfig):
 
 
 class LRUAState(NamedTuple):
-    """What B sequences carry from step to step."""
+    """The state of B sequences between steps.
+
+    >>> from metarl.fewshot.learners.mann import LRUACell
+    >>> cell = LRUACell("lstm", inputs=6, units=32, heads=2, slots=16, size=8, usage_decay=0.99)
+    >>> cell.initial(3).memory.shape
+    torch.Size([3, 16, 8])
+    """
 
     hidden: Float[Tensor, "B H"]
     cell: Float[Tensor, "B H"]
@@ -72,7 +82,14 @@ class LRUAState(NamedTuple):
 
 
 class LRUACell(MemoryCell):
-    """Reads by content, writes to where it has read or to what was used least."""
+    """A memory that reads by content and writes to the slots last read or to the least used.
+
+    >>> from metarl.fewshot.learners.mann import LRUACell
+    >>> cell = LRUACell("lstm", inputs=6, units=32, heads=2, slots=16, size=8, usage_decay=0.99)
+    >>> outputs, state = cell(torch.zeros(5, 3, 6), cell.initial(3))
+    >>> outputs.shape  # 32 units and 2 reads of size 8
+    torch.Size([5, 3, 48])
+    """
 
     def __init__(
         self, kind: ControllerKind, inputs: int, units: int, heads: int, slots: int, size: int, usage_decay: float
@@ -98,7 +115,7 @@ class LRUACell(MemoryCell):
 
     @torch.no_grad()
     def initialize(self, generator: torch.Generator) -> None:
-        """As any cell's; besides, a head's row starts equal to its key, so that what it writes it finds again."""
+        """As for any cell; in addition, a head's row starts equal to its key, so that the head finds what it writes."""
         super().initialize(generator)
         for parameter in (self.interface.weight, self.interface.bias):
             keys, rows, *_ = parameter.unflatten(0, (self.heads, -1)).split(self.sizes, 1)
@@ -121,13 +138,20 @@ class LRUACell(MemoryCell):
 
 
 def least_used(usage: Float[Tensor, "B M"], count: int) -> Float[Tensor, "B R M"]:
-    """w^lu as one row for each of `count` heads: the least used slot, the second least used and so on."""
+    """w^lu with one row for each of `count` heads: the least used slot, the second least used and so on."""
     slots = usage.topk(count, dim=1, largest=False).indices
     return F.one_hot(slots, usage.shape[1]).to(usage.dtype)
 
 
 class MANN(MemoryLearner):
-    """Memory-augmented neural network."""
+    """The memory-augmented neural network as a few-shot learner.
+
+    >>> from metarl.fewshot.data import open_data
+    >>> from metarl.fewshot.learners.mann import MANN, MANNConfig
+    >>> learner = MANN(MANNConfig(slots=16), open_data("biased").spec(metarl.fewshot.EpisodeShape(ways=2)))
+    >>> learner.predict(torch.zeros(4, 6), [0, 1, 0, 1], torch.zeros(3, 6)).shape
+    torch.Size([3, 2])
+    """
 
     config_class: ClassVar[type[LearnerConfig]] = MANNConfig
     config: MANNConfig

@@ -1,13 +1,13 @@
-"""What CNP, RNN and SNAIL have in common: one learned function maps a support set and a query to a prediction.
+"""The common part of CNP, RNN and SNAIL: one learned function maps a support set and a query to a prediction.
 
-Nothing is optimised at test time: `read` makes a memory of the support set, and `answer` predicts each query from that
-memory and from no other query. Images are embedded by convolutions first, vectors go in as they are. Labels go in
-one-hot, values as they are. RNN and SNAIL differ in the sequence core alone (`SequenceMapping`).
+Nothing is optimised at test time. `read` turns the support set into a memory, and `answer` predicts each query from the
+memory, independently of other queries. Images are first embedded by convolutions; vectors are used as they are. Labels
+are one-hot; values are used as they are. RNN and SNAIL differ only in the sequence core (`SequenceMapping`).
 
-On images the embedding costs most of a training step, and learning that labels are interchangeable takes most of the
-episodes. So an episode is embedded once and read several times (`readings`), with other labels and in another order
-each time; a deviation from the papers, which draw every episode anew. Only the plain objective allows it: one that
-changes the images gets one reading.
+On images, the embedding takes most of a training step, and learning that labels are interchangeable takes most of the
+episodes. Therefore training embeds an episode once and reads it several times (`readings`), with other labels and in
+another order each time. This deviates from the papers, which draw every episode anew. It requires the plain objective:
+an objective that changes the images gets one reading.
 """
 
 import abc
@@ -34,14 +34,19 @@ _ENCODER, _MAP, _CORE = "encoder.", "map.", "core."
 
 @dataclass(frozen=True)
 class MappingConfig(LearnerConfig):
-    """Options of mapping models."""
+    """Options of mapping models.
+
+    >>> from metarl.fewshot.learners.mapping import MappingConfig
+    >>> MappingConfig(embedding=32).readings
+    4
+    """
 
     embedding: int = 64
-    """Numbers that an image is embedded in."""
+    """Size of the embedding of an image."""
     strided: bool = True
-    """Halve images by the convolutions, four times cheaper than by pooling, which the papers do."""
+    """Halve images by strided convolutions, which is four times cheaper than the pooling of the papers."""
     readings: int = 4
-    """Times that training reads an episode (images): embedded once, its labels and its order permuted every time."""
+    """How often training reads each embedded episode (images), every time with labels and order permuted."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -50,14 +55,20 @@ class MappingConfig(LearnerConfig):
 
 
 class MappingLearner(Learner, abc.ABC):
-    """An encoder of inputs (none for vectors) and a map, whose parameters `map_parameters` draws."""
+    """A learner with an encoder of inputs (none for vectors) and a map, whose parameters `map_parameters` draws.
+
+    >>> from metarl.fewshot.learners.mapping import MappingLearner
+    >>> from metarl.fewshot.learners.cnp import ConditionalNeuralProcess
+    >>> issubclass(ConditionalNeuralProcess, MappingLearner)
+    True
+    """
 
     config_class: ClassVar[type[LearnerConfig]] = MappingConfig
     config: MappingConfig
     targets: int
-    """Numbers that a label, or a value, is written in."""
+    """Size of an encoded label or value (T)."""
     features: int
-    """Numbers that an input is written in."""
+    """Size of an encoded input (F)."""
 
     def build(self) -> tuple[Parameters, Parameters]:
         config, spec = self.config, self.spec
@@ -77,15 +88,15 @@ class MappingLearner(Learner, abc.ABC):
 
     @abc.abstractmethod
     def map_parameters(self, generator: torch.Generator) -> Parameters:
-        """Those of the map, for inputs of `features` and labels of `targets` numbers; builds its networks, too."""
+        """Builds the map for inputs of size `features` and labels of size `targets`; returns its parameters."""
 
     @abc.abstractmethod
     def read(self, x: Float[Tensor, "E S F"], y: Float[Tensor, "E S T"]) -> Any:
-        """What is kept of the support sets."""
+        """The memory of the support sets."""
 
     @abc.abstractmethod
     def answer(self, memory: Any, x: Float[Tensor, "E Q F"]) -> Float[Tensor, "E Q O"]:
-        """Scores, or values, for each query by itself."""
+        """Scores, or values, for each query independently."""
 
     @property
     def normalisation(self) -> Normalisation:
@@ -98,7 +109,7 @@ class MappingLearner(Learner, abc.ABC):
         return lambda x: self.answer(memory, self.encode(x))
 
     def fit(self, episodes: Episodes, *, seed: int) -> dict[str, float]:
-        """One step down the loss of all `readings`; of one where nothing is embedded or the objective is not plain."""
+        """Takes one step on the loss of all `readings`, or of one for vectors and for objectives that are not plain."""
         if self.encoder is None or self.config.readings == 1 or type(self.objective) is not Objective:
             return super().fit(episodes, seed=seed)
         support, query, generator = episodes.support, episodes.query, self.generator("readings", seed)
@@ -113,20 +124,20 @@ class MappingLearner(Learner, abc.ABC):
         return {"loss": float(loss.detach()), **self.score(outputs.detach(), again.query)}
 
     def read_together(self, support: Samples, x: Float[Tensor, "E Q ..."]) -> tuple[Any, Float[Tensor, "E Q F"]]:
-        """The memory and the encoded queries, normalised by the statistics of both over all tasks: for training."""
+        """For training: the memory and the encoded queries, normalised by joint statistics over all tasks."""
         cut = support.x.shape[1]
         encoded = self.encode(torch.cat([support.x, x], 1), training=True)
         return self.read(encoded[:, :cut], self.written(support)), encoded[:, cut:]
 
     def encode(self, x: Float[Tensor, "E n ..."], *, training: bool = False) -> Float[Tensor, "E n F"]:
-        """Inputs as the map sees them."""
+        """Encodes inputs for the map."""
         if self.encoder is None:
             return x
         statistics = Statistics(running=self.buffers, update=training)
         return self.encoder(part(_ENCODER, self.parameters), x, statistics)
 
     def written(self, samples: Samples) -> Float[Tensor, "E n T"]:
-        """Labels one-hot; values as they are."""
+        """Encodes labels as one-hot vectors; values stay as they are."""
         y = samples.y
         return y if y.is_floating_point() else F.one_hot(y, self.targets).to(samples.x.dtype)
 
@@ -135,25 +146,27 @@ class MappingLearner(Learner, abc.ABC):
 
     @property
     def map(self) -> Parameters:
-        """The parameters of the map, named as `map_parameters` does."""
+        """The parameters of the map, with the names from `map_parameters`."""
         return part(_MAP, self.parameters)
 
 
 class SequenceMapping(MappingLearner):
-    """A sequence core that reads a support set one pair (x, y) after the other, then a query [x, 0], and a readout.
+    """A sequence core, which reads the pairs (x, y) of a support set and then a query [x, 0], and a linear readout.
 
         s_0 blank,   s_i = core(s_{i−1}, [x_i, y_i]),   prediction = W core(s_S, [x, 0]) + b
 
-    Each query is read from the same state s_S, so that none sees another. The map's parameters are those of the core,
+    Each query is read from the same state s_S, so queries are independent. The map's parameters are those of the core,
     and `weight` `[T, O]` and `bias` `[T]` of the readout.
 
-    >>> learner = RecurrentMapping(RNNConfig(), data.spec(EpisodeShape(ways=5, shots=1, queries=15)))
-    >>> scores = learner.adapt(episodes.support)(episodes.query.x)  # [E, Q, N]
+    >>> from metarl.fewshot.learners.mapping import SequenceMapping
+    >>> from metarl.fewshot.learners.rnn import RecurrentMapping
+    >>> issubclass(RecurrentMapping, SequenceMapping)
+    True
     """
 
     @abc.abstractmethod
     def core(self, length: int) -> SequenceCore:
-        """What reads `length` vectors of features and label; its parameters do not depend on `length`."""
+        """The core for sequences of `length` pairs; its parameters must not depend on `length`."""
 
     def map_parameters(self, generator: torch.Generator) -> Parameters:
         """Uniform in ±1/√inputs of each layer, with zero biases unless the core has others."""
@@ -164,7 +177,7 @@ class SequenceMapping(MappingLearner):
         return parameters
 
     def read(self, x: Float[Tensor, "E S F"], y: Float[Tensor, "E S T"]) -> tuple[SequenceCore, State]:
-        """The core that has read the support sets, with room for one query, and its state."""
+        """The core, with room for one query, and its state after reading the support sets."""
         core = self.core(x.shape[1] + 1)
         _, state = core.sequence(part(_CORE, self.map), torch.cat([x, y], 2).transpose(0, 1))
         return core, state
@@ -177,7 +190,7 @@ class SequenceMapping(MappingLearner):
 
 
 def reread(episodes: Episodes, count: int, ways: int, generator: torch.Generator) -> Episodes:
-    """`count` times the episodes, E·count: labels permuted in each by itself, the support set in a random order."""
+    """`count` copies of the episodes, E·count, each with permuted labels and a random order of the support set."""
 
     def permutations(size: int) -> Int[Tensor, "R size"]:
         shape = (count * len(episodes), size)

@@ -1,18 +1,19 @@
 """Matching networks (Vinyals, Blundell, Lillicrap, Kavukcuoglu, Wierstra, NeurIPS 2016).
 
 p(y = k | x̂, S) = Σ_i a(x̂, x_i) [y_i = k] (equation 1), with attention a = softmax over the support of the cosine of
-f(x̂) and g(x_i) (section 2.1.1). Plain, f = g is the convolutional network. With full-context embeddings (section 2.1.2,
-appendix A) g reads the support with a bidirectional LSTM, and f with K steps of attention:
+f(x̂) and g(x_i) (section 2.1.1). In the plain method, f = g is the convolutional network. With full-context embeddings
+(section 2.1.2, appendix A), g reads the support with a bidirectional LSTM, and f with K steps of attention:
 
     g(x_i, S) = →h_i + ←h_i + g'(x_i)
     ĥ_k, c_k = LSTM(f'(x̂), [h_{k−1}, r_{k−1}], c_{k−1}),  h_k = ĥ_k + f'(x̂),  r_k = Σ_i softmax(h_kᵀ g(x_i)) g(x_i)
 
-with ĥ_0 = c_0 = 0 and f(x̂, S) = h_K. The plain method sees the support as a set. Full-context embeddings read it in the
-order given, which in training is random.
+with ĥ_0 = c_0 = 0 and f(x̂, S) = h_K. The plain method treats the support as a set. Full-context embeddings read it in
+the given order, which is random in training.
 
-Deviations: cosines lie in [−1, 1], where a softmax cannot be sure of anything, so a learned factor, `sharpness` at
-first, multiplies them (`--sharpness 1 --no-learn-sharpness` is the paper's); 20-way training episodes whatever the
-test's; no fine-tuning. Embeddings are normalised by all images of a training step, and by running averages afterwards.
+Deviations: cosines lie in [−1, 1], too narrow a range for confident softmax outputs, so a learned factor with the
+initial value `sharpness` multiplies them (`--sharpness 1 --no-learn-sharpness` is the paper's). Training episodes are
+20-way, or more if the test's are; there is no fine-tuning. Embeddings are normalised by all images of a training step,
+and by running averages afterwards.
 """
 
 import math
@@ -38,16 +39,21 @@ from metarl.tasks import check_count
 
 @dataclass(frozen=True)
 class MatchingConfig(LearnerConfig):
-    """Options of matching networks."""
+    """Options of matching networks.
+
+    >>> from metarl.fewshot.learners.matching import MatchingConfig
+    >>> MatchingConfig(full_context=True).processing_steps
+    5
+    """
 
     full_context: bool = False
-    """Embed every example in the light of the whole support set (FCE)."""
+    """Embed every example in the context of the whole support set (full-context embeddings)."""
     processing_steps: int = 5
     """Steps of attention over the support for each query (K), with full-context embeddings."""
     sharpness: float = 10.0
-    """What cosines are multiplied by before the softmax, at first."""
+    """Initial factor of the cosines before the softmax."""
     learn_sharpness: bool = True
-    """Learn that factor."""
+    """Learn the factor of the cosines."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -57,7 +63,15 @@ class MatchingConfig(LearnerConfig):
 
 
 class Matching(Learner):
-    """The labels of the support, weighted by attention."""
+    """Predicts the labels of the support examples, weighted by attention.
+
+    >>> from metarl.fewshot.data import open_data
+    >>> from metarl.fewshot.learners.matching import Matching, MatchingConfig
+    >>> spec = open_data("biased").spec(metarl.fewshot.EpisodeShape(ways=2))
+    >>> learner = Matching(MatchingConfig(full_context=True), spec)
+    >>> learner.predict(torch.zeros(4, 6), [0, 1, 0, 1], torch.zeros(3, 6)).shape
+    torch.Size([3, 2])
+    """
 
     config_class: ClassVar[type[LearnerConfig]] = MatchingConfig
     config: MatchingConfig
@@ -80,7 +94,7 @@ class Matching(Learner):
 
     @classmethod
     def default_config(cls, spec: TaskSpec) -> MatchingConfig:
-        """For images 20-way episodes with 5 queries, the step size halved every 1,000 of them."""
+        """For images, 20-way episodes with 5 queries, and a step size that halves every 1,000 steps."""
         if len(spec.input_shape) == 3:
             ways = max(20, spec.shape.ways)
             return MatchingConfig(iterations=4000, num_tasks=1, train_ways=ways, train_queries=5, halve_every=1000)
@@ -101,14 +115,14 @@ class Matching(Learner):
 
     @property
     def sharpness(self) -> Tensor | float:
-        """What multiplies the cosines."""
+        """The factor of the cosines."""
         return self.parameters["log_sharpness"].exp() if self.config.learn_sharpness else self.config.sharpness
 
     def _encode(self, inputs: Float[Tensor, "E n ..."], training: bool = False) -> Float[Tensor, "E n D"]:
         return self.network(self.parameters, inputs, Statistics(running=self.buffers, update=training))
 
     def _scores_together(self, support: Samples, x: Float[Tensor, "E n ..."]) -> Float[Tensor, "E n N"]:
-        """Support and queries in one pass, normalised by both."""
+        """Scores from one pass over support and queries, which share normalisation statistics."""
         cut = support.x.shape[1]
         embedded = self._encode(torch.cat([support.x, x], 1), training=True)
         return self._scores(self._read_support(embedded[:, :cut]), support.y, embedded[:, cut:])
@@ -123,7 +137,7 @@ class Matching(Learner):
         return log_class_attention(similarity, labels)
 
     def _read_support(self, embedded: Float[Tensor, "E S D"]) -> Float[Tensor, "E S D"]:
-        """g(x_i, S): as embedded, or in the context of what comes before and after."""
+        """g(x_i, S): the embeddings, in the context of the examples before and after if `full_context`."""
         if not self.config.full_context:
             return embedded
         steps = embedded.unbind(1)
@@ -133,7 +147,7 @@ class Matching(Learner):
 
 
 def log_class_attention(similarity: Float[Tensor, "E Q S"], labels: Int[Tensor, "E S"]) -> Float[Tensor, "E Q N"]:
-    """log Σ_i softmax_i(similarity) [y_i = k]: a sum of logarithms' exponentials, so that no probability becomes 0."""
+    """log Σ_i softmax_i(similarity) [y_i = k], by log-sum-exp, so that no probability becomes 0."""
     members = F.one_hot(labels).bool()[:, None]
     each = similarity.log_softmax(-1)[..., None].masked_fill(~members, -math.inf)
     return each.logsumexp(2)
@@ -146,7 +160,7 @@ def attend(
     context: Float[Tensor, "E S D"],
     steps: int,
 ) -> Float[Tensor, "E Q D"]:
-    """f(x̂, S): every query after so many steps of an LSTM that attends to the support."""
+    """f(x̂, S): every query after `steps` steps of an LSTM that attends to the support."""
     hidden, cell = queries, torch.zeros_like(queries)
     for _ in range(steps):
         readout = (hidden @ context.mT).softmax(-1) @ context

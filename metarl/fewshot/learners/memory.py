@@ -1,16 +1,16 @@
-"""What MANN and the Neural Turing Machine have in common: a recurrent network that learns by reading a sequence.
+"""The common part of MANN and the Neural Turing Machine: a recurrent network that learns by reading a sequence.
 
-Santoro et al. (ICML 2016, section 2): examples come one by one, each with the label of the one before,
-(x_1, 0), (x_2, y_1), …, (x_T, y_{T−1}), and the network says y_t as soon as it sees x_t. So what it says of a query
-after the support set is its next output, and training asks it at every step of a sequence, an episode's support and
-query examples in random order.
+Santoro et al. (ICML 2016, section 2): examples come one by one, each with the label of the example before, (x_1, 0),
+(x_2, y_1), …, (x_T, y_{T−1}), and the network predicts y_t when it sees x_t. The prediction for a query is thus the
+output after the support set. Training uses the predictions at every step of a sequence, which holds the support and
+query examples of an episode in random order.
 
-Deviation: to bind labels to what came before them, and to see that two drawings are of one character, are two things to
-learn, neither of any use without the other, and together they take tens of thousands of steps before the loss moves.
-The first alone takes hundreds: training on images starts with sequences that repeat one drawing of each character.
-`class_distortion` is not the paper's, either: characters that are never the same twice are not learned by heart.
+Deviations: the network must learn to bind labels to earlier inputs, and to see that two drawings show one character.
+Neither helps without the other, and learning both at once takes tens of thousands of steps before the loss moves. The
+first one alone takes hundreds, so training on images starts with sequences that repeat one drawing of each character.
+`class_distortion` is not in the paper either; it keeps the network from memorising characters.
 
-The support set is read in the order in which it comes: other orders give slightly different predictions.
+The support set is read in the given order: other orders give slightly different predictions.
 """
 
 import abc
@@ -37,26 +37,31 @@ from metarl.tasks import check_count
 
 ControllerKind = Literal["lstm", "feed-forward"]
 State = Any
-"""What B sequences carry from step to step: a named tuple of tensors `[B, ...]`, of each kind of cell its own."""
+"""The state of B sequences between steps: a named tuple of tensors `[B, ...]`, which each kind of cell defines."""
 MEMORY_START = 1e-6
-"""What all of a memory holds at first: a small constant learns fastest (Collier and Beel 2018)."""
+"""Initial value of the memory: a small constant learns fastest (Collier and Beel 2018)."""
 
 NORM_EPSILON = 1e-8
-"""Added to squared norms: the gradient of a row that is almost empty stays finite."""
+"""Added to squared norms, so that the gradient of an almost empty row stays finite."""
 
 
 @dataclass(frozen=True)
 class MemoryConfig(LearnerConfig):
-    """Options of networks with an external memory; the defaults are those of Santoro et al., section 4.1."""
+    """Options of networks with an external memory; the defaults are those of Santoro et al., section 4.1.
+
+    >>> from metarl.fewshot.learners.memory import MemoryConfig
+    >>> MemoryConfig(controller="feed-forward").controller_size
+    200
+    """
 
     num_tasks: int = 16
     """Sequences per step (E)."""
     train_shots: int | None = 9
-    """With `train_queries`, the examples of each class in a training sequence: 10 in the paper."""
+    """Examples of each class in a training sequence, together with `train_queries`: 10 in all in the paper."""
     train_queries: int | None = 1
-    """Added to `train_shots`."""
+    """Further examples of each class in a training sequence, added to `train_shots`."""
     controller: ControllerKind = "lstm"
-    """What reads and writes the memory."""
+    """Network that reads and writes the memory."""
     controller_size: int = 200
     """Units of the controller."""
     slots: int = 128
@@ -64,20 +69,20 @@ class MemoryConfig(LearnerConfig):
     slot_size: int = 40
     """Numbers in each row."""
     read_heads: int = 4
-    """Reads per step."""
+    """Read heads (reads per step)."""
     image_size: int = 20
-    """Images are shrunk to so many pixels a side, and their pixels are what the controller sees."""
+    """Side in pixels to which images are shrunk; the controller reads their pixels."""
     rotation: float = 11.25
-    """Training images are turned by up to so many degrees (π/16)."""
+    """Largest random rotation of training images, in degrees (π/16)."""
     translation: float = 0.095
-    """Training images are moved by up to this share of their side, across and down (10 of 105 pixels)."""
+    """Largest random translation of training images, in x and y, as a share of their side (10 of 105 pixels)."""
     class_distortion: float = 0.0
-    """Training classes are made new ones: all drawings of a class, in one sequence, are mirrored or not, and stretched
-    and sheared by up to this share."""
+    """Largest random stretch and shear that turns a training class into a new one: all drawings of the class in a
+    sequence get the same, and are mirrored or not."""
     clip: float = 10.0
-    """Largest norm of a gradient; longer ones are shortened to it."""
+    """Norm to which longer gradients are scaled down."""
     warm_up: int = 0
-    """Training steps at first in which all examples of a class are one and the same, as it is."""
+    """First training steps, in which all examples of a class are the same undistorted example."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -94,10 +99,18 @@ class MemoryConfig(LearnerConfig):
 
 
 class GradientAfterLoop(torch.autograd.Function):
-    """Hands on the sums `[T, B, G]`, to each of which a loop adds W v_t, and has the gradient of W `[G, V]` in return.
+    """Passes on sums `[T, B, G]`, to each of which a loop adds W v_t, and computes the gradient of W `[G, V]`.
 
-    `vectors` is the list that the loop puts its v_t `[B, V]` in. Autograd would add up T matrices for that gradient,
-    which takes a fifth of a training step; here it is one product.
+    The loop appends its v_t `[B, V]` to the list `vectors`. Autograd would add up T matrices for this gradient, which
+    takes a fifth of a training step. Here it is one matrix product.
+
+    >>> from metarl.fewshot.learners.memory import GradientAfterLoop
+    >>> vectors, weight = [], torch.zeros(4, 2, requires_grad=True)
+    >>> sums = GradientAfterLoop.apply(torch.zeros(3, 1, 4, requires_grad=True), weight, vectors)
+    >>> vectors += [torch.ones(1, 2)] * 3  # what a loop of 3 steps multiplies by the weight
+    >>> sums.sum().backward()
+    >>> weight.grad[0]
+    tensor([3., 3.])
     """
 
     @staticmethod
@@ -112,7 +125,13 @@ class GradientAfterLoop(torch.autograd.Function):
 
 
 class Controller(nn.Module):
-    """h_t of the input and of what was read the step before: an LSTM, or one tanh layer, which remembers nothing."""
+    """Computes h_t from the input and the last reads: an LSTM, or one tanh layer, which has no memory.
+
+    >>> from metarl.fewshot.learners.memory import Controller
+    >>> controller = Controller("lstm", inputs=6, reads=2 * 8, units=32)
+    >>> inputs, zeros = controller.begin(torch.zeros(5, 3, 6)), torch.zeros(3, 32)
+    >>> hidden, cell = controller(inputs[0], torch.zeros(3, 2, 8), zeros, zeros)
+    """
 
     def __init__(self, kind: ControllerKind, inputs: int, reads: int, units: int):
         super().__init__()
@@ -124,7 +143,7 @@ class Controller(nn.Module):
         self._fed_back: list[Tensor] = []
 
     def begin(self, inputs: Float[Tensor, "T B I"]) -> Float[Tensor, "T B G"]:
-        """What the inputs contribute to each step of a loop that is about to begin."""
+        """Starts a loop over the steps; returns the contribution of the inputs to each step."""
         self._fed_back = []
         sums: Tensor = GradientAfterLoop.apply(self.input(inputs), self.feedback.weight, self._fed_back)
         return sums
@@ -136,7 +155,7 @@ class Controller(nn.Module):
         hidden: Float[Tensor, "B H"],
         cell: Float[Tensor, "B H"],
     ) -> tuple[Float[Tensor, "B H"], Float[Tensor, "B H"]]:
-        """h_t and c_t, given step t of `begin`."""
+        """h_t and c_t, given the contribution of step t from `begin`."""
         vector = torch.cat([hidden, reads.flatten(1)], 1) if self.is_lstm else reads.flatten(1)
         if torch.is_grad_enabled():
             self._fed_back.append(vector.detach())
@@ -147,7 +166,13 @@ class Controller(nn.Module):
 
 
 class MemoryCell(nn.Module, abc.ABC):
-    """A controller with a memory. `outputs` is the size of what `advance` says, [h_t, r_t]."""
+    """A controller with a memory. `outputs` is the size of its output [h_t, r_t].
+
+    >>> from metarl.fewshot.learners.memory import MemoryCell
+    >>> from metarl.fewshot.learners.ntm import NTMCell
+    >>> issubclass(NTMCell, MemoryCell)
+    True
+    """
 
     controller: Controller
     outputs: int
@@ -158,10 +183,10 @@ class MemoryCell(nn.Module, abc.ABC):
 
     @abc.abstractmethod
     def advance(self, inputs: Float[Tensor, "B G"], state: State) -> tuple[Float[Tensor, "B O"], State]:
-        """[h_t, r_t] and the state after a step, given that step of `self.controller.begin`."""
+        """[h_t, r_t] and the state after a step, given the contribution of the step from `self.controller.begin`."""
 
     def forward(self, inputs: Float[Tensor, "T B I"], state: State) -> tuple[Float[Tensor, "T B O"], State]:
-        """What the cell says at each of T steps, and its state after them."""
+        """The outputs at T steps, and the state after them."""
         outputs = []
         for step in self.controller.begin(inputs):
             output, state = self.advance(step, state)
@@ -177,7 +202,13 @@ class MemoryCell(nn.Module, abc.ABC):
 
 
 class MemoryLearner(Learner, abc.ABC):
-    """Reads the support set, label by label, and answers each query from the state that it is in after that."""
+    """A learner that reads the support set as a sequence and predicts each query from the state after it.
+
+    >>> from metarl.fewshot.learners.memory import MemoryLearner
+    >>> from metarl.fewshot.learners.mann import MANN
+    >>> issubclass(MANN, MemoryLearner)
+    True
+    """
 
     config_class: ClassVar[type[LearnerConfig]] = MemoryConfig
     config: MemoryConfig
@@ -193,7 +224,7 @@ class MemoryLearner(Learner, abc.ABC):
         generator = make_generator("memory learner", self.seed)
         self.cell = self.make_cell(pixels + spec.outputs)
         self.cell.initialize(generator)
-        with torch.no_grad():  # among hundreds of pixels a label would hardly be heard at first
+        with torch.no_grad():  # otherwise hundreds of pixels would drown the label at first
             self.cell.controller.input.weight[:, pixels:] *= max(1.0, math.sqrt(pixels / spec.outputs))
         self.readout = nn.Linear(self.cell.outputs, spec.outputs)
         initialize(self.readout, generator)
@@ -202,7 +233,7 @@ class MemoryLearner(Learner, abc.ABC):
 
     @classmethod
     def default_config(cls, spec: TaskSpec) -> LearnerConfig:
-        """Sequences of 10 examples of each class, as in the paper, or longer ones where the test's support is."""
+        """Training sequences of 10 examples of each class, as in the paper, or more if the test's support is larger."""
         options: dict[str, Any] = {"train_shots": max(9, spec.shape.shots)}
         if spec.kind == "classification" and spec.preprocessing.is_image:
             options |= {"learning_rate": 2e-3, "warm_up": 1500}
@@ -210,7 +241,7 @@ class MemoryLearner(Learner, abc.ABC):
 
     @abc.abstractmethod
     def make_cell(self, inputs: int) -> MemoryCell:
-        """The cell that reads vectors of so many numbers."""
+        """Makes the cell for input vectors of `inputs` numbers."""
 
     @property
     def normalisation(self) -> Normalisation:
@@ -224,14 +255,14 @@ class MemoryLearner(Learner, abc.ABC):
         def predictor(x: Float[Tensor, "E n ..."]) -> Float[Tensor, "E n O"]:
             count = x.shape[1]
             inputs = self._inputs(x.flatten(0, 1)[:, None], last.repeat_interleave(count, 0)[:, None])
-            each = type(state)(*(value.repeat_interleave(count, 0) for value in state))  # queries do not meet
+            each = type(state)(*(value.repeat_interleave(count, 0) for value in state))  # queries are independent
             outputs, _ = self.cell(inputs, each)
             return self.readout(outputs[0]).unflatten(0, (len(x), count))
 
         return predictor
 
     def fit(self, episodes: Episodes, *, seed: int) -> dict[str, float]:
-        """One step down the loss of all predictions along a sequence, the first of each class included."""
+        """Takes one step on the loss of all predictions along a sequence, including the first example of each class."""
         sequence = mix(episodes, self.generator("order", seed))
         if self.updates < self.config.warm_up:
             sequence = repeat_first(sequence)
@@ -257,15 +288,15 @@ class MemoryLearner(Learner, abc.ABC):
         return {"loss": float(loss.detach()), **scores, "gradient_norm": float(norm)}
 
     def along(self, x: Float[Tensor, "E T ..."], sequence: Samples) -> Float[Tensor, "E T O"]:
-        """What the learner says of each of `x`, having seen those before it and their labels in `sequence`."""
+        """The predictions for `x`, each given the examples before it and their labels in `sequence`."""
         outputs, _ = self.cell(self._inputs(x, self._before(sequence)), self.cell.initial(len(x)))
         return self.readout(outputs).transpose(0, 1)
 
     @torch.no_grad()
     def curve(self, episodes: Episodes) -> dict[int, Float[Tensor, "E"]]:
-        """The score of the first, second, … instance of a class: after 0, 1, … examples of it.
+        """The score of the first, second, … instance of a class, that is after 0, 1, … examples of it.
 
-        Measured along a sequence as in training. In regression, the score of each position.
+        Measured along a sequence, as in training. In regression, the score at each position.
         """
         sequence = mix(episodes, self.generator("instances"))
         outputs = self.along(sequence.x, sequence)
@@ -281,10 +312,10 @@ class MemoryLearner(Learner, abc.ABC):
         return means
 
     def _inputs(self, x: Float[Tensor, "E T ..."], before: Float[Tensor, "E T O"]) -> Float[Tensor, "T E I"]:
-        """What the controller sees: pixels or features, and the label before.
+        """The inputs of the controller: pixels or features, and the previous label.
 
-        Each image's pixels are brought to mean 0 and deviation 1: what all images have in common would make all keys
-        alike.
+        The pixels of each image are standardised to mean 0 and deviation 1. Otherwise the common part of all images
+        would make all keys similar.
         """
         if self.spec.preprocessing.is_image:
             images = x.flatten(0, 1)
@@ -296,13 +327,13 @@ class MemoryLearner(Learner, abc.ABC):
         return torch.cat([x.flatten(2), before], 2).transpose(0, 1)
 
     def _labels(self, samples: Samples) -> Float[Tensor, "E T O"]:
-        """One-hot labels; values as they are."""
+        """Labels as one-hot vectors; values as they are."""
         if self.spec.kind == "regression":
             return samples.y
         return F.one_hot(samples.y, self.spec.outputs).float()
 
     def _before(self, samples: Samples) -> Float[Tensor, "E T O"]:
-        """The label of the example before, zeros for the first."""
+        """The label of the previous example; zeros for the first."""
         labels = self._labels(samples)
         return torch.cat([torch.zeros_like(labels[:, :1]), labels[:, :-1]], 1)
 
@@ -320,20 +351,20 @@ def mix(episodes: Episodes, generator: torch.Generator) -> Samples:
 
 
 def repeat_first(samples: Samples) -> Samples:
-    """The first example of each class in the place of all others of it."""
+    """Replaces all examples of a class by its first one."""
     first = (samples.y[:, :, None] == samples.y[:, None]).byte().argmax(2)
     rows = torch.arange(len(first), device=first.device)[:, None]
     return Samples(samples.x[rows, first], samples.y, samples.groups)
 
 
 def examples_before(labels: Int[Tensor, "E T"], ways: int) -> Int[Tensor, "E T"]:
-    """How many examples of its own class come before each example."""
+    """The number of examples of its own class before each example."""
     seen = F.one_hot(labels, ways).cumsum(1)
     return seen.gather(2, labels[..., None])[..., 0] - 1
 
 
 def cosine(keys: Float[Tensor, "B R W"], memory: Float[Tensor, "B M W"]) -> Float[Tensor, "B R M"]:
-    """K(k, M(i)) = k · M(i) / (‖k‖ ‖M(i)‖), zero where either is zero."""
+    """K(k, M(i)) = k · M(i) / (‖k‖ ‖M(i)‖), zero if either vector is zero."""
     keys = keys * (keys.square().sum(2, keepdim=True) + NORM_EPSILON).rsqrt()
     scale = (memory.square().sum(2) + NORM_EPSILON).rsqrt()
     return keys @ memory.mT * scale[:, None]
@@ -341,7 +372,7 @@ def cosine(keys: Float[Tensor, "B R W"], memory: Float[Tensor, "B M W"]) -> Floa
 
 @torch.no_grad()
 def initialize(module: nn.Module, generator: torch.Generator) -> None:
-    """Xavier-uniform matrices and zero vectors, of all that is in `module`."""
+    """Initialises all parameters of `module`: Xavier-uniform matrices and zero vectors."""
     for parameter in module.parameters():
         if parameter.ndim == 1:
             parameter.zero_()
@@ -350,5 +381,5 @@ def initialize(module: nn.Module, generator: torch.Generator) -> None:
 
 
 def split(values: Float[Tensor, "B n"], sizes: Sequence[int], heads: int) -> list[Float[Tensor, "B R _"]]:
-    """A head's parameters, each `[B, R, size]`, from one row of numbers."""
+    """Splits rows of numbers into the parameters of each head, each `[B, R, size]`."""
     return list(values.unflatten(1, (heads, sum(sizes))).split(list(sizes), 2))

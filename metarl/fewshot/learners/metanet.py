@@ -1,26 +1,26 @@
 """Meta networks (Munkhdalai, Yu, ICML 2017), algorithm 1, for classification.
 
-Two networks, a meta learner u and a base learner b, have slow weights Q and W, which training learns, and fast weights,
-which are computed from gradients of losses on the support, by functions d and m that training learns, too:
+Two networks, a meta learner u and a base learner b, have slow weights Q and W, which are trained, and fast weights,
+which the trained functions d and m compute from gradients of losses on the support:
 
     ∇_i = ∇_Q loss(u(Q, x_i), y_i) for one example of each class,       Q* = d(∇_1, …, ∇_N)
     W*_i = m(∇_W loss(b(W, x_i), y_i)),  r_i = u(Q, Q*, x_i)            for each support example: memories M and R
     W*(x) = Σ_i softmax_i(cos(r_i, u(Q, Q*, x))) W*_i                   for a query x
     p(y | x) = softmax of b(W, W*(x), x)
 
-A layer with both adds what they give: relu(W x) + relu(W* x), and before a softmax W x + W* x (section 3.3, layer
-augmentation). d is an LSTM and m an MLP, both of 20 units and applied to each coordinate of the gradients by itself,
-which come in as (log |∇| / p, sign ∇), p = 7, or (−1, eᵖ ∇) where small (section 4.1).
+A layer with both kinds of weights adds their outputs: relu(W x) + relu(W* x), and W x + W* x before a softmax (section
+3.3, layer augmentation). d is an LSTM and m an MLP, both with 20 units and applied to each coordinate of the gradients
+separately. Their inputs are (log |∇| / p, sign ∇) with p = 7, or (−1, eᵖ ∇) for small gradients (section 4.1).
 
-In a one-shot task the support is a set: d reads one example of each class, the first one, in the order of labels. With
-more shots its order decides which one that is.
+d reads the first example of each class, in the order of labels. In a one-shot task the support is therefore a set; with
+more shots its order decides which examples d reads.
 
-Deviations: the fully connected layers (one hidden, one to the classes) have fast weights; the paper's last convolution
-has none, since every query would need a convolution of its own. Four convolutions with batch normalisation (by all
-images of a training step, by running averages afterwards), 32 filters each, to be affordable on a CPU. The loss of u is
-cross-entropy with any number of shots, where the paper has a contrastive one beyond one shot. A learned factor,
-`sharpness` at first, multiplies the cosines. Training does not differentiate through the gradients ∇: to d and m they
-are inputs.
+Deviations: only the fully connected layers (one hidden, one output) have fast weights; the last convolution has none
+here, because every query would need its own convolution. There are four convolutions with batch normalisation (by all
+images of a training step, by running averages afterwards) of 32 filters each, to be affordable on a CPU. The loss of u
+is cross-entropy for any number of shots; the paper has a contrastive loss for more than one shot. A learned factor with
+the initial value `sharpness` multiplies the cosines. Training does not differentiate through the gradients ∇, which are
+plain inputs of d and m.
 """
 
 import math
@@ -49,35 +49,46 @@ META_UNITS = 20
 LOG_RANGE = 7.0
 """p of the gradients' preprocessing: magnitudes above e^−p are given by their logarithm."""
 FAST_SCALE = 0.1
-"""How small fast weights are at first, beside slow ones."""
+"""Initial scale of fast weights, relative to slow ones."""
 HEAD_SCALE = 0.1
-"""How small b's slow output layer is at first: labels are permuted in each task, so it has no say in which is right."""
+"""Initial scale of b's slow output layer: labels are permuted in each task, so it cannot predict them."""
 NETWORKS = ("base", "meta")
 """b and u."""
 
 
 @dataclass(frozen=True)
 class Memory:
-    """What is kept of E support sets of S examples."""
+    """The memory of E support sets of S examples.
+
+    >>> from metarl.fewshot.learners.metanet import Memory
+    >>> fast, values = {"weight0": torch.zeros(2, 64, 6)}, {"weight0": torch.zeros(2, 10, 64, 6)}
+    >>> Memory(fast, values, keys=torch.zeros(2, 10, 64)).keys.shape
+    torch.Size([2, 10, 64])
+    """
 
     fast: Parameters
     """Q*, of u's hidden layer: `weight0` `[E, out, in]` and `bias0` `[E, out]`."""
     values: Parameters
-    """M: the fast weights of b by each example, `[E, S, ...]`."""
+    """M: the fast weights of b from each example, `[E, S, ...]`."""
     keys: Float[Tensor, "E S R"]
     """R: the representation of each example."""
 
 
 @dataclass(frozen=True)
 class MetaNetConfig(LearnerConfig):
-    """Options of meta networks."""
+    """Options of meta networks.
+
+    >>> from metarl.fewshot.learners.metanet import MetaNetConfig
+    >>> MetaNetConfig(units=32).width
+    32
+    """
 
     width: int = 32
     """Filters of each convolution (images)."""
     units: int = 64
-    """Units of the fully connected hidden layer of either network; the size of a representation, too."""
+    """Units of the fully connected hidden layer of either network, and size of a representation."""
     sharpness: float = 10.0
-    """What cosines are multiplied by before the softmax, at first."""
+    """Initial factor of the cosines before the softmax."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -87,7 +98,14 @@ class MetaNetConfig(LearnerConfig):
 
 
 class MetaNet(Learner):
-    """Fast weights from gradients, found again by similarity."""
+    """Computes fast weights from gradients and retrieves them by similarity.
+
+    >>> from metarl.fewshot.data import open_data
+    >>> from metarl.fewshot.learners.metanet import MetaNet, MetaNetConfig
+    >>> learner = MetaNet(MetaNetConfig(), open_data("biased").spec(metarl.fewshot.EpisodeShape(ways=2)))
+    >>> learner.predict(torch.zeros(4, 6), [0, 1, 0, 1], torch.zeros(3, 6)).shape
+    torch.Size([3, 2])
+    """
 
     config_class: ClassVar[type[LearnerConfig]] = MetaNetConfig
     config: MetaNetConfig
@@ -116,7 +134,7 @@ class MetaNet(Learner):
 
     @classmethod
     def default_config(cls, spec: TaskSpec) -> MetaNetConfig:
-        """For images 4 tasks a step with 5 queries of each class, the step size halved every 1,500 steps."""
+        """For images, 4 tasks per step with 5 queries of each class, and a step size that halves every 1,500 steps."""
         if len(spec.input_shape) == 3:
             return MetaNetConfig(iterations=6000, num_tasks=4, train_queries=5, halve_every=1500)
         return MetaNetConfig(num_tasks=16)
@@ -129,7 +147,7 @@ class MetaNet(Learner):
         cut = support.x.shape[1]
 
         def together(x: Float[Tensor, "E n ..."]) -> Float[Tensor, "E n N"]:
-            """Support and queries in one pass, normalised by both."""
+            """Scores from one pass over support and queries, which share normalisation statistics."""
             features = self._encode(torch.cat([support.x, x], 1), training=True)
             known = {name: value[:, :cut] for name, value in features.items()}
             return self._predict(self._remember(known, support.y), {k: v[:, cut:] for k, v in features.items()})
@@ -140,7 +158,7 @@ class MetaNet(Learner):
         return lambda x: self._predict(memory, self._encode(x))
 
     def _encode(self, inputs: Float[Tensor, "E n ..."], training: bool = False) -> dict[str, Float[Tensor, "E n F"]]:
-        """What the convolutions of either network make of the inputs."""
+        """The features of the inputs from the convolutions of either network."""
         features = {}
         for name in NETWORKS:
             statistics = Statistics(running=part(f"{name}.", self.buffers), update=training)
@@ -148,7 +166,7 @@ class MetaNet(Learner):
         return features
 
     def _remember(self, features: dict[str, Float[Tensor, "E S F"]], labels: Int[Tensor, "E S"]) -> Memory:
-        """What is kept of the support sets: Q*, M and R."""
+        """The memory of the support sets: Q*, M and R."""
         first = F.one_hot(labels, self.spec.outputs).argmax(1)  # [E, N], where the first example of each class lies
         chosen = features["meta"].gather(1, first[..., None].expand(-1, -1, features["meta"].shape[-1]))
         gradients = self.example_gradients(part("meta.layers.", self.parameters), chosen, labels.gather(1, first))
@@ -166,7 +184,7 @@ class MetaNet(Learner):
     def example_gradients(
         self, slow: Parameters, features: Float[Tensor, "E S F"], labels: Int[Tensor, "E S"]
     ) -> Parameters:
-        """The gradient by the fully connected layers of each example's own cross-entropy, `[E, S, ...]`, no graph."""
+        """The gradient of each example's cross-entropy by the fully connected layers, `[E, S, ...]`, detached."""
         count = labels.numel()
         inputs, targets = features.detach().reshape(count, 1, -1), labels.reshape(count, 1)
         with torch.no_grad():

@@ -1,18 +1,18 @@
 """Neural Turing Machine (Graves, Wayne, Danihelka 2014): a controller with heads that move over a memory.
 
-A head's weights w over the slots i of the memory M come of a key k, a strength β, a gate g, a shift s and a sharpness γ
-(section 3.3, equations 5 to 9), all of them from the controller's h_t:
+The controller's h_t determines a key k, a strength β, a gate g, a shift s and a sharpness γ of each head. They
+determine the head's weights w over the slots i of the memory M (section 3.3, equations 5 to 9):
 
-    w^c = softmax_i β cos(k, M(i))            by content
-    w^g = g w^c + (1 − g) w_{t−1}             or where it was before
-    w̃(i) = Σ_j w^g(i − j) s(j)                a step to either side, around the ends
-    w(i) = w̃(i)^γ / Σ_j w̃(j)^γ               sharpened again
+    w^c = softmax_i β cos(k, M(i))            address by content
+    w^g = g w^c + (1 − g) w_{t−1}             or keep the last position
+    w̃(i) = Σ_j w^g(i − j) s(j)                shift by at most one slot, cyclically
+    w(i) = w̃(i)^γ / Σ_j w̃(j)^γ               sharpen
 
-One head writes, M_t(i) = M_{t−1}(i) (1 − w(i) e) + w(i) a (equations 3 and 4); then the others read
-r_t = Σ_i w(i) M_t(i) (equation 2). The network says a linear function of [h_t, r_t].
+One head writes, M_t(i) = M_{t−1}(i) (1 − w(i) e) + w(i) a (equations 3 and 4). Then the others read
+r_t = Σ_i w(i) M_t(i) (equation 2). The output is a linear function of [h_t, r_t].
 
-Deviations: M_0 is a small constant (Collier and Beel 2018), heads start at slot 0 and r_0 = 0, where the paper learns
-biases. As a few-shot learner it reads the sequences of MANN, which is how Santoro et al. (2016) use it.
+Deviations: M_0 is a small constant (Collier and Beel 2018), heads start at slot 0, and r_0 = 0; the paper learns biases
+for these. As a few-shot learner it reads the same sequences as MANN, as in Santoro et al. (2016).
 """
 
 from dataclasses import dataclass
@@ -38,16 +38,27 @@ from metarl.fewshot.learners.memory import (
 SHIFTS = 3
 """A head moves by −1, 0 or 1 slots."""
 TINY = 1e-12
-"""Least weight before it is sharpened: the logarithm in the power's gradient stays finite."""
+"""Smallest weight before sharpening, so that the logarithm in the gradient of the power stays finite."""
 
 
 @dataclass(frozen=True)
 class NTMConfig(MemoryConfig):
-    """Options of the Neural Turing Machine."""
+    """Options of the Neural Turing Machine.
+
+    >>> from metarl.fewshot.learners.ntm import NTMConfig
+    >>> NTMConfig(slots=64).slot_size
+    40
+    """
 
 
 class NTMState(NamedTuple):
-    """What B sequences carry from step to step."""
+    """The state of B sequences between steps.
+
+    >>> from metarl.fewshot.learners.ntm import NTMCell
+    >>> cell = NTMCell("lstm", inputs=6, units=32, heads=2, slots=16, size=8)
+    >>> cell.initial(3).read_weights.shape
+    torch.Size([3, 2, 16])
+    """
 
     hidden: Float[Tensor, "B H"]
     cell: Float[Tensor, "B H"]
@@ -59,7 +70,14 @@ class NTMState(NamedTuple):
 
 
 class NTMCell(MemoryCell):
-    """One write head and `heads` read heads."""
+    """The Neural Turing Machine's cell, with one write head and `heads` read heads.
+
+    >>> from metarl.fewshot.learners.ntm import NTMCell
+    >>> cell = NTMCell("lstm", inputs=6, units=32, heads=2, slots=16, size=8)
+    >>> outputs, state = cell(torch.zeros(5, 3, 6), cell.initial(3))
+    >>> outputs.shape  # 32 units and 2 reads of size 8
+    torch.Size([5, 3, 48])
+    """
 
     def __init__(self, kind: ControllerKind, inputs: int, units: int, heads: int, slots: int, size: int):
         super().__init__()
@@ -98,7 +116,7 @@ class NTMCell(MemoryCell):
     def _address(
         self, parameters: list[Float[Tensor, "B R _"]], memory: Float[Tensor, "B M W"], before: Float[Tensor, "B R M"]
     ) -> Float[Tensor, "B R M"]:
-        """Where heads look, in ranges as section 3.3 wants them: β > 0, g in (0, 1), s a distribution, γ ≥ 1."""
+        """The weights of heads, with the ranges of section 3.3: β > 0, g in (0, 1), s a distribution, γ ≥ 1."""
         keys, strength, gate, shift, sharpness = parameters
         by_content = (F.softplus(strength) * cosine(keys, memory)).softmax(2)
         weights = torch.lerp(before, by_content, gate.sigmoid())
@@ -109,7 +127,14 @@ class NTMCell(MemoryCell):
 
 
 class NTM(MemoryLearner):
-    """Neural Turing Machine as a few-shot learner."""
+    """The Neural Turing Machine as a few-shot learner.
+
+    >>> from metarl.fewshot.data import open_data
+    >>> from metarl.fewshot.learners.ntm import NTM, NTMConfig
+    >>> learner = NTM(NTMConfig(slots=16), open_data("biased").spec(metarl.fewshot.EpisodeShape(ways=2)))
+    >>> learner.predict(torch.zeros(4, 6), [0, 1, 0, 1], torch.zeros(3, 6)).shape
+    torch.Size([3, 2])
+    """
 
     config_class: ClassVar[type[LearnerConfig]] = NTMConfig
     config: NTMConfig

@@ -1,10 +1,11 @@
 """Prototypical networks (Snell, Swersky, Zemel, NeurIPS 2017).
 
 c_k is the mean of the embedded support examples of class k (equation 1), p(y = k | x) ∝ exp(−‖f(x) − c_k‖²)
-(equation 2). Trained with more ways than at test time (section 2.4). Embeddings are normalised by all images of a
-training step, and by running averages afterwards, so a prediction depends on no other query.
+(equation 2). Training episodes have more ways than the test's (section 2.4). Embeddings are normalised by all images of
+a training step, and by running averages afterwards, so a prediction does not depend on other queries.
 
-Deviation: 20-way training episodes by default, where the paper has 60 (Omniglot): cheaper, and more data have so many.
+Deviation: training episodes are 20-way by default, the paper's 60-way (Omniglot). This is cheaper and suits data sets
+with fewer classes.
 """
 
 from dataclasses import dataclass
@@ -24,11 +25,23 @@ from metarl.randomness import make_generator
 
 @dataclass(frozen=True)
 class ProtoNetConfig(LearnerConfig):
-    """Options of prototypical networks."""
+    """Options of prototypical networks.
+
+    >>> from metarl.fewshot.learners.protonet import ProtoNetConfig
+    >>> ProtoNetConfig(train_ways=60).iterations
+    10000
+    """
 
 
 class ProtoNet(Learner):
-    """The class of the nearest mean embedding."""
+    """Predicts the class with the nearest mean embedding.
+
+    >>> from metarl.fewshot.data import open_data
+    >>> from metarl.fewshot.learners.protonet import ProtoNet, ProtoNetConfig
+    >>> learner = ProtoNet(ProtoNetConfig(), open_data("biased").spec(metarl.fewshot.EpisodeShape(ways=2)))
+    >>> learner.predict(torch.zeros(4, 6), [0, 1, 0, 1], torch.zeros(3, 6)).shape
+    torch.Size([3, 2])
+    """
 
     config_class: ClassVar[type[LearnerConfig]] = ProtoNetConfig
     kinds = ("classification",)
@@ -41,7 +54,7 @@ class ProtoNet(Learner):
 
     @classmethod
     def default_config(cls, spec: TaskSpec) -> ProtoNetConfig:
-        """For images 20-way episodes with 5 queries, the step size halved every 2,000 of them (as in the paper)."""
+        """For images, 20-way episodes with 5 queries; the step size halves every 2,000 steps, as in the paper."""
         if len(spec.input_shape) == 3:
             ways = max(20, spec.shape.ways)
             return ProtoNetConfig(num_tasks=1, train_ways=ways, train_queries=5, halve_every=2000)
@@ -61,7 +74,7 @@ class ProtoNet(Learner):
         return self._encode(inputs[None])[0]
 
     def _scores_together(self, support: Samples, x: Float[Tensor, "E n ..."]) -> Float[Tensor, "E n N"]:
-        """Support and queries in one pass, normalised by both, as in the paper's own training."""
+        """Scores from one pass over support and queries with shared statistics, as in the paper's training."""
         cut = support.x.shape[1]
         embedded = self._encode(torch.cat([support.x, x], 1), training=True)
         return -squared_distances(embedded[:, cut:], class_means(embedded[:, :cut], support.y))
@@ -74,7 +87,7 @@ class ProtoNet(Learner):
 def class_means(
     embedded: Float[Tensor, "E S D"], labels: Int[Tensor, "E S"], num_classes: int | None = None
 ) -> Float[Tensor, "E N D"]:
-    """The mean of each class's rows, classes of any size; `num_classes` is the highest label plus one if not given."""
+    """The mean of the rows of each class; `num_classes` is the highest label plus one if not given."""
     members = torch.nn.functional.one_hot(labels, -1 if num_classes is None else num_classes).to(embedded.dtype)
     return members.mT @ embedded / members.sum(1)[..., None]
 

@@ -1,12 +1,13 @@
 """Reptile (Nichol, Achiam, Schulman 2018), algorithm 2.
 
-φ ← φ + ε mean_i(φ'_i − φ), where φ'_i is what k steps of Adam on task i make of φ. The inner Adam has β₁ = 0 and
-mini-batches of the support set (appendix A). ε falls linearly from `outer_lr` to 0.
+φ ← φ + ε mean_i(φ'_i − φ), where φ'_i are the parameters after k steps of Adam on task i, starting from φ. The inner
+Adam has β₁ = 0 and mini-batches of the support set (appendix A). ε falls linearly from `outer_lr` to 0.
 
-Adam's mean squared gradients are learned beside φ, as in the authors' code: a task starts from them, at test time, too.
-With fresh ones the first step would move every weight by the full step size, whatever its gradient.
-Deviation: the tasks of a training step start from the same ones and leave their mean, where the authors' code has one
-task after the other.
+Adam's mean squared gradients are learned together with φ, as in the authors' code, and each task starts from them, also
+at test time. With fresh ones, the first step would move every weight by the full step size, whatever its gradient.
+
+Deviation: all tasks of a training step start from the same mean squares, which are then replaced by the mean over
+tasks; the authors' code passes them from one task to the next.
 """
 
 from collections.abc import Iterator
@@ -33,7 +34,12 @@ _SQUARE, _STEPS = "square.", "steps"
 
 @dataclass(frozen=True)
 class ReptileConfig(GradientConfig):
-    """Options of Reptile."""
+    """Options of Reptile.
+
+    >>> from metarl.fewshot.learners.reptile import ReptileConfig
+    >>> ReptileConfig(inner_batch=5).test_steps
+    50
+    """
 
     inner_lr: float = 1e-3
     """Step size of the inner Adam."""
@@ -42,9 +48,9 @@ class ReptileConfig(GradientConfig):
     test_steps: int = 50
     """Steps of adaptation at test time."""
     inner_batch: int = 10
-    """Support examples per step of adaptation; all where there are no more."""
+    """Support examples per step of adaptation; all of them if there are fewer."""
     outer_lr: float = 1.0
-    """How far the parameters move towards the adapted ones at first (ε)."""
+    """Initial outer step size (ε): 1 moves the parameters all the way to the mean of the adapted ones."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -54,14 +60,21 @@ class ReptileConfig(GradientConfig):
 
 
 class Reptile(GradientLearner):
-    """Moves the initialisation towards where adaptation leads; needs no gradient through it."""
+    """Moves the initialisation towards the adapted parameters; needs no gradient through adaptation.
+
+    >>> from metarl.fewshot.data import open_data
+    >>> from metarl.fewshot.learners.reptile import Reptile, ReptileConfig
+    >>> learner = Reptile(ReptileConfig(test_steps=5), open_data("biased").spec(metarl.fewshot.EpisodeShape(ways=2)))
+    >>> learner.predict(torch.zeros(4, 6), [0, 1, 0, 1], torch.zeros(3, 6)).shape
+    torch.Size([3, 2])
+    """
 
     config_class: ClassVar[type[LearnerConfig]] = ReptileConfig
     config: ReptileConfig
 
     @classmethod
     def default_config(cls, spec: TaskSpec) -> ReptileConfig:
-        """Appendix A's settings for Omniglot, 5 tasks a step; for sine waves those of the paper's section 3."""
+        """The settings of appendix A for Omniglot, 5 tasks per step; those of section 3 for sine waves."""
         if spec.kind == "regression":
             return ReptileConfig(
                 iterations=30_000, num_tasks=5, hidden=(64, 64), inner_lr=0.01, outer_lr=0.1, test_steps=32
@@ -70,7 +83,7 @@ class Reptile(GradientLearner):
         return ReptileConfig(iterations=40_000, num_tasks=5, train_shots=shots, train_queries=1)
 
     def build(self) -> tuple[Parameters, Parameters]:
-        """Adam's mean squares are buffers, `square.NAME`, and so is the number of steps that they are the mean of."""
+        """Buffers: Adam's mean squares, `square.NAME`, and the number of steps behind them, `steps`."""
         parameters, buffers = super().build()
         squares = {name: torch.zeros_like(value) for name, value in parameters.items()}
         return parameters, buffers | with_prefix(_SQUARE, squares) | {_STEPS: torch.zeros(())}
@@ -102,10 +115,7 @@ class Reptile(GradientLearner):
     def _adam(
         self, support: Samples, steps: int, generator: torch.Generator
     ) -> Iterator[tuple[Parameters, Parameters]]:
-        """Parameters and mean squares on the way down: Adam without momentum, for each task by itself.
-
-        Mini-batches pass through the support set.
-        """
+        """Yields parameters and mean squares after each step of Adam without momentum, for each task separately."""
         parameters = self.start(len(support.x))
         squares = stack(part(_SQUARE, self.buffers), len(support.x))
         yield parameters, squares
@@ -125,7 +135,7 @@ class Reptile(GradientLearner):
             yield parameters, squares
 
     def _batches(self, support: Samples, steps: int, generator: torch.Generator) -> list[Samples]:
-        """`steps` mini-batches: each pass through the support set takes its examples in a new order."""
+        """`steps` mini-batches. Each pass through the support set takes its examples in a new order."""
         total, size = support.x.shape[1], min(self.config.inner_batch, support.x.shape[1])
         if size == total:
             return [support] * steps

@@ -1,10 +1,10 @@
 """A recurrent network that learns to learn (Hochreiter, Younger, Conwell, ICANN 2001; the LSTM of Santoro et al. 2016).
 
-It reads the support set one pair after the other, then a query whose label is blank, and answers (`SequenceMapping`).
-What it has learned depends on the order of the support set. Training shows random orders, which teaches the network to
-mind the order little, but nothing makes it ignore it.
+It reads the pairs of the support set one after the other, then a query with a blank label, and predicts
+(`SequenceMapping`). Predictions depend on the order of the support set. Training with random orders makes the network
+less sensitive to the order, but not invariant.
 
-Deviation: Santoro et al. present a query's label with the next input; here it comes with its own.
+Deviation: Santoro et al. present a label together with the next input; here it comes with its own input.
 """
 
 from dataclasses import dataclass
@@ -22,7 +22,12 @@ CELLS = {"lstm": LSTM, "gru": GRU}
 
 @dataclass(frozen=True)
 class RNNConfig(MappingConfig):
-    """Options of the recurrent mapping model."""
+    """Options of the recurrent mapping model.
+
+    >>> from metarl.fewshot.learners.rnn import RNNConfig
+    >>> RNNConfig(cell="gru").units
+    256
+    """
 
     cell: Literal["lstm", "gru"] = "lstm"
     """Kind of recurrent cell."""
@@ -35,10 +40,13 @@ class RNNConfig(MappingConfig):
 
 
 class RecurrentMapping(SequenceMapping):
-    """One layer of LSTM or GRU.
+    """A mapping learner with one layer of LSTM or GRU.
 
-    >>> learner = RecurrentMapping(RNNConfig(cell="gru"), data.spec(EpisodeShape(ways=5, shots=1, queries=15)))
-    >>> probabilities = learner.predict(support_x, support_y, query_x)  # [Q, N]
+    >>> from metarl.fewshot.data import open_data
+    >>> from metarl.fewshot.learners.rnn import RecurrentMapping, RNNConfig
+    >>> learner = RecurrentMapping(RNNConfig(cell="gru"), open_data("biased").spec(metarl.fewshot.EpisodeShape(ways=2)))
+    >>> learner.predict(torch.zeros(4, 6), [0, 1, 0, 1], torch.zeros(3, 6)).shape
+    torch.Size([3, 2])
     """
 
     config_class: ClassVar[type[LearnerConfig]] = RNNConfig

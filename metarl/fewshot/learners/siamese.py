@@ -1,15 +1,15 @@
 """Siamese networks (Koch, Zemel, Salakhutdinov, ICML deep learning workshop 2015).
 
 Twins embed two images, h(x) = sigmoid of a fully connected layer, and p(same) = σ(Σ_j α_j |h_j(x) − h_j(x')| + b)
-(section 3.1). Training is cross-entropy on pairs, half of which are of one class (sections 3.2, 4.2). A query gets the
-class of the support example that it most likely shares a class with (section 4.4): by log-odds, whose softmax over the
-classes is p(class) given that exactly one is the same, since with balanced pairs the odds are likelihood ratios.
+(section 3.1). Training minimises the cross-entropy on pairs, half of which share a class (sections 3.2, 4.2). A query
+gets the class of the support example with the highest p(same) (section 4.4). Scores are log-odds. Because pairs are
+balanced, the odds are likelihood ratios, and the softmax over classes is p(class) given that exactly one matches.
 
-Deviations: pairs are all pairs of an episode, weighted so that "same" and "different" count one half each, which is
-the mean over balanced draws without their noise. The usual four convolutions with batch normalisation (running averages
-after training) replace the paper's on 105 × 105 images, and Adam its layer-wise learning rates, momenta, L2 penalties
-and initial widths found by Bayesian optimisation. No affine distortions; quarter turns are classes of their own in the
-data. With more shots than one, the best of a class's examples speaks for it, or their mean (`by`).
+Deviations: all pairs of an episode are used, weighted so that "same" and "different" count one half each, which is the
+mean over balanced draws without their noise. The usual four convolutions with batch normalisation (running averages
+after training) replace the paper's on 105 × 105 images. Adam replaces its layer-wise learning rates, momenta, L2
+penalties and initial widths from Bayesian optimisation. There are no affine distortions; rotations by 90° are separate
+classes in the data. With several shots, the best example of a class, or their mean, gives its score (`by`).
 """
 
 from dataclasses import dataclass
@@ -29,18 +29,23 @@ from metarl.randomness import make_generator
 from metarl.tasks import check_count
 
 INITIAL_SLOPE, INITIAL_BIAS = 75.0, 8.0
-"""Of the log-odds of "same" by the mean |h_j(x) − h_j(x')|, which is about 0.1 at first: neither kind is favoured then,
-and the slope, which Adam could only raise bit by bit, does not hold the embedding up."""
+"""Initial log-odds of "same" as a linear function of the mean |h_j(x) − h_j(x')|, which is about 0.1 at first. Neither
+answer is favoured then, and training of the embedding need not wait until Adam has raised the slope."""
 
 
 @dataclass(frozen=True)
 class SiameseConfig(LearnerConfig):
-    """Options of siamese networks."""
+    """Options of siamese networks.
+
+    >>> from metarl.fewshot.learners.siamese import SiameseConfig
+    >>> SiameseConfig(by="mean").embedding
+    256
+    """
 
     embedding: int = 256
     """Size of the embedding that the twins compare."""
     by: Literal["best", "mean"] = "best"
-    """Whether the best of a class's support examples speaks for it or their mean."""
+    """Score of a class: that of the best of its support examples, or their mean."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -48,7 +53,14 @@ class SiameseConfig(LearnerConfig):
 
 
 class Siamese(Learner):
-    """The class of the support example that is most likely of the query's class."""
+    """Predicts the class of the support example that most likely shares the query's class.
+
+    >>> from metarl.fewshot.data import open_data
+    >>> from metarl.fewshot.learners.siamese import Siamese, SiameseConfig
+    >>> learner = Siamese(SiameseConfig(by="mean"), open_data("biased").spec(metarl.fewshot.EpisodeShape(ways=2)))
+    >>> learner.predict(torch.zeros(4, 6), [0, 1, 0, 1], torch.zeros(3, 6)).shape
+    torch.Size([3, 2])
+    """
 
     config_class: ClassVar[type[LearnerConfig]] = SiameseConfig
     config: SiameseConfig
@@ -62,7 +74,7 @@ class Siamese(Learner):
         )
         generator = make_generator("siamese", self.seed)
         parameters = self.network.initialize(generator)
-        # Farther apart is less likely the same: with random signs, half the features would have to turn around first.
+        # A larger distance makes "same" less likely. With random signs, half the features would have to flip first.
         weight = torch.rand(config.embedding, generator=generator)
         parameters["distance_weight"] = -2 * INITIAL_SLOPE / config.embedding * weight
         parameters["distance_bias"] = torch.tensor(INITIAL_BIAS)
@@ -70,7 +82,7 @@ class Siamese(Learner):
 
     @classmethod
     def default_config(cls, spec: TaskSpec) -> SiameseConfig:
-        """For images the pairs among 6 drawings of each of 20 classes, the step size halved every 1,000 steps."""
+        """For images, pairs among 6 drawings of each of 20 classes, and a step size that halves every 1,000 steps."""
         if len(spec.input_shape) == 3:
             ways = max(20, spec.shape.ways)
             return SiameseConfig(iterations=4000, num_tasks=1, train_ways=ways, train_queries=5, halve_every=1000)
@@ -87,7 +99,7 @@ class Siamese(Learner):
         return lambda x: class_scores(self.same_logits(self._encode(x), embedded), support.y, self.config.by)
 
     def fit(self, episodes: Episodes, *, seed: int) -> dict[str, float]:
-        """One step on all pairs of the episodes; an objective that asks for more adds its loss on the queries."""
+        """Takes one step on all pairs of the episodes; an objective other than the plain one adds its query loss."""
         support, query = episodes.support, episodes.query
         cut = support.x.shape[1]
         embedded = self._encode(torch.cat([support.x, query.x], 1), training=True)
@@ -113,14 +125,14 @@ class Siamese(Learner):
         return self.network(self.parameters, inputs, statistics).sigmoid()
 
     def _scores_together(self, support: Samples, x: Float[Tensor, "E n ..."]) -> Float[Tensor, "E n N"]:
-        """Support and queries in one pass, normalised by both."""
+        """Scores from one pass over support and queries, which share normalisation statistics."""
         cut = support.x.shape[1]
         embedded = self._encode(torch.cat([support.x, x], 1), training=True)
         return class_scores(self.same_logits(embedded[:, cut:], embedded[:, :cut]), support.y, self.config.by)
 
 
 def pair_loss(logits: Float[Tensor, "E n n"], labels: Int[Tensor, "E n"]) -> Float[Tensor, "E"]:
-    """Cross-entropy of same or different over the pairs of two examples, either kind weighing one half."""
+    """Cross-entropy of "same" or "different" over pairs of examples; each kind has the weight one half."""
     same = labels[:, :, None] == labels[:, None]
     pairs = torch.ones_like(same[0]).triu(1)  # each pair once, nothing with itself
     return 0.5 * (_mean_over(F.softplus(-logits), same & pairs) + _mean_over(F.softplus(logits), ~same & pairs))
@@ -131,7 +143,7 @@ def _mean_over(values: Float[Tensor, "E n n"], chosen: Bool[Tensor, "E n n"]) ->
 
 
 def class_scores(logits: Float[Tensor, "E Q S"], labels: Int[Tensor, "E S"], by: str) -> Float[Tensor, "E Q N"]:
-    """For each class the greatest of its support examples' log-odds, or their mean."""
+    """The score of each class: the greatest log-odds of its support examples, or their mean."""
     members = F.one_hot(labels).bool()[:, None]
     each = logits[..., None]
     if by == "best":

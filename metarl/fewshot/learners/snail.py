@@ -1,9 +1,9 @@
 """SNAIL (Mishra, Rohaninejad, Chen, Abbeel, ICLR 2018) as a few-shot learner.
 
-The sequence is the support set, pairs [x_i, y_i], and then one query [x, 0], whose features at the end give the scores
-(`SequenceMapping`); `metarl.nn.snail` has the blocks. All of them are causal, so the support set is read once, without
-queries, and each query costs one element: the result is that of E·Q whole sequences. It depends on the order of the
-support set, of which training shows random ones.
+The sequence is the support set, as pairs [x_i, y_i], followed by one query [x, 0], whose final features give the scores
+(`SequenceMapping`). `metarl.nn.snail` has the blocks. All blocks are causal, so the support set is read once, and each
+query costs one further element; the result equals that of E·Q whole sequences. Predictions depend on the order of the
+support set. Training shows random orders.
 
 Deviation: `filters` and `keys` are smaller by default than the paper's 128 and 64, to be affordable on a CPU core.
 """
@@ -21,7 +21,12 @@ from metarl.tasks import check_count
 
 @dataclass(frozen=True)
 class SNAILConfig(MappingConfig):
-    """Options of SNAIL."""
+    """Options of SNAIL.
+
+    >>> from metarl.fewshot.learners.snail import SNAILConfig
+    >>> SNAILConfig(filters=32).keys
+    32
+    """
 
     filters: int = 64
     """Filters of each dense block; 128 in the paper."""
@@ -38,8 +43,11 @@ class SNAILConfig(MappingConfig):
 class SNAIL(SequenceMapping):
     """A Simple Neural AttentIve Learner.
 
-    >>> learner = SNAIL(SNAILConfig(filters=32), data.spec(EpisodeShape(ways=5, shots=1, queries=15)))
-    >>> probabilities = learner.predict(support_x, support_y, query_x)  # [Q, N]
+    >>> from metarl.fewshot.data import open_data
+    >>> from metarl.fewshot.learners.snail import SNAIL, SNAILConfig
+    >>> learner = SNAIL(SNAILConfig(filters=32), open_data("biased").spec(metarl.fewshot.EpisodeShape(ways=2)))
+    >>> learner.predict(torch.zeros(4, 6), [0, 1, 0, 1], torch.zeros(3, 6)).shape
+    torch.Size([3, 2])
     """
 
     config_class: ClassVar[type[LearnerConfig]] = SNAILConfig
@@ -52,7 +60,7 @@ class SNAIL(SequenceMapping):
         return SNAILConfig(iterations=4000, num_tasks=16, halve_every=1500, train_queries=5)
 
     def core(self, length: int) -> SNAILCore:
-        """Its convolutions see the test's whole support and a query, however much a user's own support holds."""
+        """The core for `length` elements. The reach of its convolutions is that of the test, for any `length`."""
         shape, config = self.spec.shape, self.config
         reach = shape.ways * shape.shots + 1
         return SNAILCore(self.features + self.targets, config.filters, config.keys, length, reach)

@@ -1,24 +1,24 @@
 """Group fairness: decisions that do not depend on a protected group.
 
-The decision is ŷ = f, the favourable class. Definitions (Hardt, Price, Srebro, NeurIPS 2016), for all groups
-a and b:
+A decision is favourable if ŷ = f, the favourable class. Definitions (Hardt, Price, Srebro, NeurIPS 2016), for all
+groups a and b:
 
     demographic parity    P(ŷ = f | a)            = P(ŷ = f | b)
     equal opportunity     P(ŷ = f | a, y = f)     = P(ŷ = f | b, y = f)
     equalised odds        equal opportunity, and  P(ŷ = f | a, y ≠ f) = P(ŷ = f | b, y ≠ f)
 
-What is descended is the loss plus λ times a penalty, in adaptation on the support set (inside) and on the queries
-(outside), each with a λ of its own, as in Fair-MAML (Slack, Friedler, Givental, FAT* 2020). The surrogates:
+Training minimises the loss plus λ times a penalty, in adaptation on the support set (inside) and on the queries
+(outside), each with its own λ, as in Fair-MAML (Slack, Friedler, Givental, FAT* 2020). The surrogates for the penalty:
 
     difference    (mean of p(f | x) in a − that in b)², the mean over pairs of groups
     covariance    cov(1[group = a], log-odds of f)², half the sum over groups: the decision boundary covariance of Zafar
                   et al. (AISTATS 2017), which Zhao et al. (Fair meta-learning for few-shot classification, ICKG 2020)
                   hold near zero
 
-Deviations: Fair-MAML's own regulariser is 1 − the mean of p(f | x) in the protected group, which rewards favouring it
-without end, and Zhao et al. bound the covariance by a constraint; here both are squared penalties with their minimum at
-parity. A group without an example says nothing: pairs with it are left out of penalties,
-metrics are then NaN, which the evaluation counts, and `empty_groups` says how many there were.
+Deviations: Fair-MAML's own regulariser is 1 − the mean of p(f | x) in the protected group, which always rewards more
+favour for that group, and Zhao et al. bound the covariance by a constraint. Here both are squared penalties with their
+minimum at parity. If a group has no examples, penalties omit its pairs, metrics are NaN, which the evaluation counts,
+and `empty_groups` reports the number of such groups.
 """
 
 from dataclasses import dataclass
@@ -40,12 +40,17 @@ Surrogate = Literal["difference", "covariance"]
 
 @dataclass(frozen=True)
 class FairnessConfig(ObjectiveConfig):
-    """Options of group fairness; both penalties 0 train plainly and measure all the same."""
+    """Options of group fairness. With both penalties 0, training is plain, but fairness is still measured.
+
+    >>> from metarl.fewshot.objectives.fairness import FairnessConfig
+    >>> FairnessConfig(criterion="equal-opportunity").penalty_outside
+    10.0
+    """
 
     criterion: Criterion = "demographic-parity"
-    """What the penalties ask for; the metrics tell of all three."""
+    """Criterion that the penalties enforce; the metrics report all three."""
     surrogate: Surrogate = "difference"
-    """What stands for it in training: difference of mean probabilities, or covariance with the log-odds."""
+    """Differentiable surrogate of the criterion: difference of mean probabilities, or covariance with the log-odds."""
     penalty_inside: float = 1.0
     """Weight of the penalty on the support set, in learners that adapt by gradients."""
     penalty_outside: float = 10.0
@@ -53,7 +58,7 @@ class FairnessConfig(ObjectiveConfig):
     favourable: int = 1
     """Label of the favourable class."""
     num_groups: int = 2
-    """Groups that the data tell apart."""
+    """Number of groups in the data."""
 
     def __post_init__(self) -> None:
         check_count("num_groups", self.num_groups)
@@ -65,7 +70,15 @@ class FairnessConfig(ObjectiveConfig):
 
 
 class Fairness(Objective):
-    """Cross-entropy and a penalty on unlike treatment of groups; needs data with groups."""
+    """Cross-entropy plus a penalty on unequal treatment of groups; needs data with groups.
+
+    >>> from metarl.fewshot.data import open_data
+    >>> from metarl.fewshot.objectives.fairness import Fairness, FairnessConfig
+    >>> data = open_data("biased")
+    >>> objective = Fairness(FairnessConfig(), data.spec(data.default_shape()))
+    >>> objective.check(data.episodes("train", 1, data.default_shape(), seed=0))
+    {'empty_groups': 0.0}
+    """
 
     config_class = FairnessConfig
     config: FairnessConfig
@@ -78,7 +91,7 @@ class Fairness(Objective):
             raise UsageError(f"favourable must be a label from 0 to {spec.shape.ways - 1}, got {config.favourable}")
 
     def check(self, episodes: Episodes) -> dict[str, float]:
-        """Raises `UsageError` without usable groups; `empty_groups`: groups without an example, mean of all sets."""
+        """Raises `UsageError` without usable groups; returns `empty_groups`, the mean number of empty groups."""
         sets = (episodes.support, episodes.query)
         empty = [(group_counts(self._groups(samples), self.config.num_groups) == 0).sum(1) for samples in sets]
         return {"empty_groups": float(torch.cat(empty).float().mean())}
@@ -98,7 +111,7 @@ class Fairness(Objective):
         return losses + self.config.penalty_outside * self.penalty(outputs, query), outputs
 
     def penalty(self, outputs: Float[Tensor, "E n O"], samples: Samples) -> Float[Tensor, "E"]:
-        """The surrogate of each task, the mean over the criterion's conditions; without two groups to compare, 0."""
+        """The penalty of each task, averaged over the criterion's conditions; 0 without two groups to compare."""
         groups, favourable = self._groups(samples), self.config.favourable
         is_favourable = samples.y == favourable
         conditions = {
@@ -144,12 +157,12 @@ def fairness_metrics(
     groups: Int[Tensor, "E n"],
     num_groups: int,
 ) -> dict[str, Float[Tensor, "E"]]:
-    """Gaps between the best and the worst treated group, NaN where a group has none of the examples that it takes.
+    """Gaps between the best and the worst treated group; NaN if a group has no examples for a metric.
 
-    `decisions` ŷ = f, `labels` y = f, `right` ŷ = y. `parity_gap`, `equal_opportunity_gap`, `equalised_odds_gap` (the
-    larger of two): largest minus smallest rate, 0 at parity. `disparate_impact`: smallest over largest rate of
-    favourable decisions, 1 at parity, NaN where there is none of them. `worst_group_accuracy`. A gap of rates of few
-    examples is above 0 by chance, too: compare with the same number of queries.
+    `decisions` are ŷ = f, `labels` y = f, `right` ŷ = y. `parity_gap`, `equal_opportunity_gap` and `equalised_odds_gap`
+    (the larger of two) are the largest minus the smallest rate, 0 at parity. `disparate_impact` is the smallest over
+    the largest rate of favourable decisions, 1 at parity, NaN if there are none. `worst_group_accuracy` is the accuracy
+    in the worst group. With few examples, gaps are above 0 by chance: compare only equal numbers of queries.
     """
 
     def rates(values: Bool[Tensor, "E n"], where: Bool[Tensor, "E n"]) -> Float[Tensor, "E G"]:
@@ -174,7 +187,7 @@ def fairness_metrics(
 def squared_difference(
     values: Float[Tensor, "E n"], groups: Int[Tensor, "E n"], where: Bool[Tensor, "E n"], num_groups: int
 ) -> Float[Tensor, "E"]:
-    """(m_a − m_b)² of the groups' means over the examples `where`, the mean over pairs of groups that have any."""
+    """(m_a − m_b)² of the group means over the examples `where`, averaged over pairs of groups with examples."""
     sums, counts = group_sums(values, groups, where, num_groups)
     means = sums / counts.clamp(min=1)
     present = counts > 0
@@ -186,9 +199,9 @@ def squared_difference(
 def squared_covariance(
     values: Float[Tensor, "E n"], groups: Int[Tensor, "E n"], where: Bool[Tensor, "E n"], num_groups: int
 ) -> Float[Tensor, "E"]:
-    """½ Σ_a cov(1[group = a], value)² over the examples `where`; with two groups the squared covariance itself.
+    """½ Σ_a cov(1[group = a], value)² over the examples `where`; with two groups, the squared covariance itself.
 
-    cov(1[a], v) = (share of a) · (mean of v in a − mean of v): a group without examples adds nothing.
+    cov(1[a], v) = (share of a) · (mean of v in a − mean of v), so a group without examples adds nothing.
     """
     sums, counts = group_sums(values, groups, where, num_groups)
     total = counts.sum(1, keepdim=True).clamp(min=1)
@@ -205,7 +218,7 @@ def log_odds(outputs: Float[Tensor, "E n O"], favourable: int) -> Float[Tensor, 
 def group_sums(
     values: Float[Tensor, "E n"], groups: Int[Tensor, "E n"], where: Bool[Tensor, "E n"], num_groups: int
 ) -> tuple[Float[Tensor, "E G"], Float[Tensor, "E G"]]:
-    """Of each group the sum of `values` and the number of examples, among those `where`."""
+    """The sum of `values` and the number of examples in each group, among the examples `where`."""
     members = F.one_hot(groups, num_groups).to(values.dtype) * where[..., None]
     return (values[..., None] * members).sum(1), members.sum(1)
 

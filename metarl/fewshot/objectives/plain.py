@@ -1,4 +1,4 @@
-"""The plain objective, to be right, and the base of those that ask for more."""
+"""The plain objective, accuracy, which is also the base class of the others."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,17 +11,31 @@ from torch import Tensor
 from metarl.fewshot.episodes import Episodes, Samples, TaskSpec
 
 Predictor = Callable[[Tensor], Tensor]
-"""What a learner makes of E support sets: query inputs `[E, n, ...]` → scores `[E, n, N]`, whose softmax are the
-probabilities, or values `[E, n, O]` in regression. Differentiable by parameters and by inputs."""
+"""The result of adapting to E support sets: a function from query inputs `[E, n, ...]` to scores `[E, n, N]`, whose
+softmax are the probabilities, or to values `[E, n, O]` in regression. Differentiable by parameters and inputs."""
 
 
 @dataclass(frozen=True)
 class ObjectiveConfig:
-    """Options of the plain objective: none. A subclass adds its own beside the objective."""
+    """Options of the plain objective, which has none. Other objectives have a subclass with their own options.
+
+    >>> from metarl.fewshot.objectives.plain import ObjectiveConfig
+    >>> ObjectiveConfig()
+    ObjectiveConfig()
+    """
 
 
 class Objective:
-    """Cross-entropy in classification, the mean squared error in regression; accuracy or squared error measured."""
+    """Minimises the cross-entropy, or the mean squared error in regression; measures accuracy or squared error.
+
+    >>> from metarl.fewshot import Samples
+    >>> from metarl.fewshot.data import open_data
+    >>> from metarl.fewshot.objectives.plain import Objective, ObjectiveConfig
+    >>> data = open_data("biased")
+    >>> objective = Objective(ObjectiveConfig(), data.spec(data.default_shape()))
+    >>> objective.support_loss(torch.zeros(1, 2, 2), Samples(torch.zeros(1, 2, 6), torch.tensor([[0, 1]])))
+    tensor([0.6931])
+    """
 
     config_class: ClassVar[type[ObjectiveConfig]] = ObjectiveConfig
 
@@ -30,17 +44,17 @@ class Objective:
         self.spec = spec
 
     def check(self, episodes: Episodes) -> dict[str, float]:
-        """Raises `UsageError` where episodes lack what the objective needs; returns what the log shall tell of them."""
+        """Raises `UsageError` if episodes lack what the objective needs; returns metrics of the episodes."""
         return {}
 
     def support_loss(self, outputs: Float[Tensor, "E n O"], support: Samples) -> Float[Tensor, "E"]:
-        """What the inner loop of a gradient learner descends, for each task, given its predictions on its support."""
+        """The loss of each task in the inner loop of a gradient learner, given the predictions for the support set."""
         return task_loss(outputs, support)
 
     def query_loss(
         self, predictor: Predictor, query: Samples, generator: torch.Generator
     ) -> tuple[Float[Tensor, "E"], Float[Tensor, "E n O"]]:
-        """What training descends, for each task, and the predictions; `generator` is for objectives that draw."""
+        """The training loss of each task, and the predictions; `generator` is for objectives that draw numbers."""
         outputs = predictor(query.x)
         return task_loss(outputs, query), outputs
 
@@ -49,13 +63,13 @@ class Objective:
     ) -> dict[str, Float[Tensor, "E"]]:
         """Metrics of each test episode besides accuracy or mse, given `outputs = predictor(query.x)`.
 
-        NaN where an episode has nothing to say (an empty group): it is left out of the mean, and counted.
+        A metric is NaN if it is not defined for an episode (an empty group). The mean omits NaNs and counts them.
         """
         return {}
 
 
 def task_loss(outputs: Float[Tensor, "E n O"], samples: Samples) -> Float[Tensor, "E"]:
-    """The mean loss of each task: cross-entropy of scores where `samples.y` are labels, else the squared error."""
+    """The mean loss of each task: cross-entropy of scores if `samples.y` are labels, else the squared error."""
     if samples.y.is_floating_point():
         return (outputs - samples.y).square().mean((1, 2))
     log_p = outputs.log_softmax(-1)

@@ -1,13 +1,13 @@
 """Robustness to small changes of the queries: adversarial querying (Goldblum, Fowl, Goldstein, NeurIPS 2020).
 
-Support sets stay as they are; training descends the loss on queries that an adversary has moved within the ball
-‖δ‖_∞ ≤ ε to raise it, by projected gradient ascent (Madry et al., ICLR 2018):
+Support sets are not changed. Training minimises the loss on queries that an adversary has perturbed within the ball
+‖δ‖_∞ ≤ ε to maximise it, by projected gradient ascent (Madry et al., ICLR 2018):
 
     x ← clip(x + α · sign(∇_x loss), x_0 − ε, x_0 + ε),  from a random point of the ball.
 
-Tested under a stronger attack: more steps, and the worst of several starts for each query.
+The test uses a stronger attack: more steps, and the worst of several starts for each query.
 
-Deviation: on vectors, whose range is not known, only the ball bounds the attack.
+Deviation: vectors have no known range, so only the ball bounds their attack.
 """
 
 from dataclasses import dataclass
@@ -25,17 +25,22 @@ from metarl.tasks import check_count
 
 @dataclass(frozen=True)
 class AdversarialConfig(ObjectiveConfig):
-    """Options of adversarial querying; `attack_steps` 0 trains plainly and measures all the same."""
+    """Options of adversarial querying. With `attack_steps` 0, training is plain, but robustness is still measured.
+
+    >>> from metarl.fewshot.objectives.robust import AdversarialConfig
+    >>> AdversarialConfig(eps=4 / 255).attack_steps
+    7
+    """
 
     eps: float = 8 / 255
-    """Radius of the ball: for images in raw values, where black is 0 and white is 1; for vectors as the network sees
-    them (in standard deviations, for tables)."""
+    """Radius of the ball. For images in raw values, with black 0 and white 1; for vectors in network inputs (standard
+    deviations, for tables)."""
     attack_steps: int = 7
     """Steps of the attack in training."""
     attack_step_size: float | None = None
-    """Length of a step (α), in units of `eps`; 2.5 / steps where not given, as in Madry et al., for both attacks."""
+    """Length of a step (α) of both attacks, in units of `eps`; 2.5 / steps if not given, as in Madry et al."""
     random_start: bool = True
-    """Whether the attack in training begins at a random point of the ball."""
+    """Start the attack in training at a random point of the ball."""
     test_attack_steps: int = 20
     """Steps of the attack at test time."""
     test_restarts: int = 3
@@ -57,7 +62,14 @@ class AdversarialConfig(ObjectiveConfig):
 
 
 class Adversarial(Objective):
-    """The loss on attacked queries; natural and adversarial accuracy (or mse)."""
+    """Minimises the loss on attacked queries; measures natural and adversarial accuracy (or mse).
+
+    >>> from metarl.fewshot.data import open_data
+    >>> from metarl.fewshot.objectives.robust import Adversarial, AdversarialConfig
+    >>> data = open_data("biased")
+    >>> Adversarial(AdversarialConfig(eps=0.5), data.spec(data.default_shape())).ball.radius
+    tensor(0.5000)
+    """
 
     config_class = AdversarialConfig
     config: AdversarialConfig
@@ -89,9 +101,9 @@ class Adversarial(Objective):
     def strongest(
         self, predictor: Predictor, query: Samples, outputs: Float[Tensor, "E n O"], generator: torch.Generator
     ) -> Float[Tensor, "E n ..."]:
-        """Each query as the most harmful of all restarts left it, or unchanged where none did harm.
+        """Each query after the most harmful of all restarts, or unchanged if none did harm.
 
-        Put together they are judged anew, which matters to predictors that normalise by all queries.
+        The caller must predict the combined queries again, which matters if a predictor normalises by all queries.
         """
         worst_x, worst = query.x, harm(outputs, query)
         for _ in range(self.config.test_restarts):
@@ -111,7 +123,13 @@ class Adversarial(Objective):
 
 @dataclass(frozen=True)
 class Ball:
-    """‖x − x_0‖_∞ ≤ radius, and low ≤ x ≤ high, all as the network sees inputs: `[*shape]` or one value each."""
+    """The ball ‖x − x_0‖_∞ ≤ radius with low ≤ x ≤ high, in network inputs: `[*shape]` or one number each.
+
+    >>> from metarl.fewshot.objectives.robust import Ball
+    >>> ball = Ball(torch.tensor(0.1), low=torch.tensor(0.0), high=torch.tensor(1.0))
+    >>> ball.project(torch.tensor([[0.7, 0.3]]), centre=torch.tensor([[0.5, 0.3]]))
+    tensor([[0.6000, 0.3000]])
+    """
 
     radius: Float[Tensor, "..."]
     low: Float[Tensor, "..."]
@@ -119,19 +137,19 @@ class Ball:
 
     @classmethod
     def of(cls, preprocessing: Preprocessing, eps: float) -> "Ball":
-        """`eps` in raw values of images, which lie in [0, 1]; of vectors in the network's, which have no bounds."""
+        """The ball of radius `eps`: in raw values of images, which lie in [0, 1], or in network inputs of vectors."""
         if not preprocessing.is_image:
             return cls(torch.tensor(eps), torch.tensor(-torch.inf), torch.tensor(torch.inf))
         ends = preprocessing(torch.tensor([0.0, 1.0]).reshape(2, 1, 1, 1).expand(2, *preprocessing.shape))
         return cls(eps * (ends[1] - ends[0]).abs(), ends.amin(0), ends.amax(0))
 
     def project(self, x: Float[Tensor, "E n ..."], centre: Float[Tensor, "E n ..."]) -> Float[Tensor, "E n ..."]:
-        """The nearest point of the ball around `centre` and of the range."""
+        """The point nearest to `x` in the ball around `centre` and in the range."""
         radius, low, high = (value.to(x.device) for value in (self.radius, self.low, self.high))
         return x.clamp(centre - radius, centre + radius).clamp(low, high)
 
     def sample(self, centre: Float[Tensor, "E n ..."], generator: torch.Generator) -> Float[Tensor, "E n ..."]:
-        """A uniformly random point of the ball around `centre`, put back into the range."""
+        """A uniformly random point of the ball around `centre`, clipped to the range."""
         noise = 2 * torch.rand(centre.shape, generator=generator, device=centre.device) - 1
         return self.project(centre + noise * self.radius.to(centre.device), centre)
 
@@ -145,7 +163,7 @@ def pgd(
     steps: int,
     step_size: float,
 ) -> Float[Tensor, "E n ..."]:
-    """`start` after so many steps up the loss, each `step_size` radii long; in the ball around `query.x`, detached."""
+    """Takes `steps` steps up the loss from `start`, each `step_size` radii long, within the ball around `query.x`."""
     centre = query.x.detach()
     x = start.detach()
     for _ in range(steps):
@@ -158,7 +176,7 @@ def pgd(
 
 
 def harm(outputs: Float[Tensor, "E n O"], query: Samples) -> Float[Tensor, "E n"]:
-    """How wrong each prediction is: the best wrong score minus the right one (> 0: misclassified), or squared error."""
+    """The error of each prediction: the best wrong score minus the right one (> 0: misclassified), or squared error."""
     if query.y.is_floating_point():
         return (outputs - query.y).square().mean(-1)
     right = outputs.gather(-1, query.y[..., None])
