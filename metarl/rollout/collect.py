@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from metarl.errors import UsageError
@@ -53,31 +53,50 @@ def collect(
     if episodes_per_trial is not None:
         check_count("episodes_per_trial", episodes_per_trial)
     shape = (env.num_tasks, env.envs_per_task)
-    storage = RolloutStorage(min(limit, ROOM) if num_steps is None else limit)
-    observations, _ = env.reset(seed=seed)
-    observations = observations.unflatten(0, shape)
+    storage = RolloutStorage(min(limit, ROOM) if num_steps is None else limit, shape)
+    listens = type(actor).observe is not Policy.observe  # views for a policy that does not are saved
     counting = episodes is not None or episodes_per_trial is not None
-    finished = torch.zeros(shape, dtype=torch.int64, device=env.device)
+    finished = torch.zeros(env.num_envs, dtype=torch.int64, device=env.device)
+    observations, _ = env.reset(seed=seed)
     for t in range(limit):
-        step = actor.act(observations)
+        step = actor.act(observations.unflatten(0, shape))
         returned, rewards, terminated, truncated, info = env.step(step.actions.flatten(0, 1))
-        kept = {name: info[name].unflatten(0, shape) for name in ("success", "fault") if name in info}
-        rewards, terminated, truncated, reached = (
-            value.unflatten(0, shape) for value in (rewards, terminated, truncated, info["final_obs"])
-        )
-        active = None if episodes is None else finished < episodes
-        transition = Transition(observations, step.actions, rewards, terminated, truncated, reached, active)
-        ended = transition.ended
-        storage.put(transition, step, ended, **kept)
-        actor.observe(transition)
-        observations = returned.unflatten(0, shape)
+        ended = terminated | truncated
+        storage.put(step, observations, rewards, terminated, truncated, ended, info)
+        if listens:
+            outcome = (observations, rewards, terminated, truncated, info["final_obs"])
+            active = None if episodes is None else finished < episodes
+            actor.observe(_transition(shape, step.actions, *outcome, active))
+        observations = returned
         if counting:
             finished = finished + ended
         if episodes_per_trial is not None:
-            actor.begin_trial(ended & (finished % episodes_per_trial == 0))
+            actor.begin_trial((ended & (finished % episodes_per_trial == 0)).unflatten(0, shape))
         if episodes is not None and _all_finished(env, finished, episodes, t + 1):
             break
     return storage.trajectories(observations, episodes_per_trial)
+
+
+def _transition(
+    shape: tuple[int, int],
+    actions: Shaped[Tensor, "M N ..."],
+    observations: Float[Tensor, "B D"],
+    rewards: Float[Tensor, "B"],
+    terminated: Bool[Tensor, "B"],
+    truncated: Bool[Tensor, "B"],
+    reached: Float[Tensor, "B D"],
+    active: Bool[Tensor, "B"] | None,
+) -> Transition:
+    """A step of the flat batch as `M` tasks times `N` environments."""
+    return Transition(
+        observations=observations.unflatten(0, shape),
+        actions=actions,
+        rewards=rewards.unflatten(0, shape),
+        terminated=terminated.unflatten(0, shape),
+        truncated=truncated.unflatten(0, shape),
+        next_observations=reached.unflatten(0, shape),
+        active=None if active is None else active.unflatten(0, shape),
+    )
 
 
 def _limit(env: TaskVectorEnv, num_steps: int | None, episodes: int | None) -> int:
@@ -101,7 +120,7 @@ def _as_policy(policy: Policy | Callable[[Tensor], Tensor]) -> Policy:
     return FunctionPolicy(policy)
 
 
-def _all_finished(env: TaskVectorEnv, finished: Int[Tensor, "M N"], episodes: int, steps: int) -> bool:
+def _all_finished(env: TaskVectorEnv, finished: Int[Tensor, "B"], episodes: int, steps: int) -> bool:
     """Whether every environment has ended its episodes. Waits for a GPU only at multiples of the horizon."""
     last = steps == episodes * env.horizon
     if not last and (steps < episodes or (env.device.type != "cpu" and steps % env.horizon)):

@@ -1,11 +1,16 @@
 """Memory for a running rollout: allocated once for all steps, with last observations of ended episodes only."""
 
+from typing import Any
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from metarl.rollout.policy import PolicyStep, Transition
+from metarl.rollout.policy import PolicyStep
 from metarl.rollout.trajectories import Trajectories
+
+_FROM_ENV = {"observations", "rewards", "terminated", "truncated", "success", "fault", "final_obs"}
+_EXTRA = "extras."
 
 
 class RolloutStorage:
@@ -14,51 +19,64 @@ class RolloutStorage:
     On the CPU the true last observations are kept only for steps that end an episode. On a GPU, finding these steps
     would make the host wait, so the true next observations of all steps are kept until the rollout is over.
 
+    Steps come as flat batches, `[B, ...]` from the environments and `[M, N, ...]` from the policy.
+
     >>> from metarl.rollout.storage import RolloutStorage
-    >>> storage, x, no = RolloutStorage(room=100), torch.zeros(2, 3, 4), torch.zeros(2, 3, dtype=torch.bool)
-    >>> storage.put(metarl.Transition(x, x, torch.zeros(2, 3), no, no, x), metarl.PolicyStep(x), ended=no)
-    >>> storage.trajectories(after=x).num_steps
-    1
+    >>> storage, x, no = RolloutStorage(100, shape=(2, 3)), torch.zeros(6, 4), torch.zeros(6, dtype=torch.bool)
+    >>> storage.put(metarl.PolicyStep(torch.zeros(2, 3, 1)), x, torch.zeros(6), no, no, no, {"final_obs": x})
+    >>> storage.trajectories(after=x).rewards.shape
+    torch.Size([1, 2, 3])
     """
 
-    def __init__(self, room: int):
+    def __init__(self, room: int, shape: tuple[int, int]):
         self._room = room
+        self._shape = shape
         self._steps = 0
         self._arrays: dict[str, Tensor] = {}
         self._rows: dict[str, tuple[Tensor, ...]] = {}
         """The steps of each array: making these views once is cheaper than one in every step."""
         self._last_observations: list[Tensor] = []
 
-    def put(self, transition: Transition, step: PolicyStep, ended: Bool[Tensor, "M N"], **more: Tensor) -> None:
-        """Copies one step into the storage; `ended` is `transition.ended`."""
-        self._write("observations", transition.observations)
+    def put(
+        self,
+        step: PolicyStep,
+        observations: Float[Tensor, "B D"],
+        rewards: Float[Tensor, "B"],
+        terminated: Bool[Tensor, "B"],
+        truncated: Bool[Tensor, "B"],
+        ended: Bool[Tensor, "B"],
+        info: dict[str, Any],
+    ) -> None:
+        """Copies one step into the storage; `ended` is `terminated | truncated`."""
+        self._write("observations", observations)
         self._write("actions", step.actions)
-        self._write("rewards", transition.rewards)
-        self._write("terminated", transition.terminated)
-        self._write("truncated", transition.truncated)
+        self._write("rewards", rewards)
+        self._write("terminated", terminated)
+        self._write("truncated", truncated)
         if step.log_probs is not None:
             self._write("log_probs", step.log_probs)
-        for name, value in more.items():
-            self._write(name, value)
+        for name in ("success", "fault"):
+            if name in info:
+                self._write(name, info[name])
         for name, value in step.extras.items():
-            self._write(f"extras.{name}", value)
+            self._write(_EXTRA + name, value)
         if ended.device.type != "cpu":
-            self._write("next_observations", transition.next_observations)
+            self._write("final_obs", info["final_obs"])
         elif ended.any():
-            self._last_observations.append(transition.next_observations[ended])
+            self._last_observations.append(info["final_obs"][ended])
         self._steps += 1
 
-    def trajectories(self, after: Float[Tensor, "M N D"], episodes_per_trial: int | None = None) -> Trajectories:
+    def trajectories(self, after: Float[Tensor, "B D"], episodes_per_trial: int | None = None) -> Trajectories:
         """The steps written so far; `after` holds the current observations of the environments."""
         arrays = {name: array[: self._steps] for name, array in self._arrays.items()}
-        extras = {
-            name.removeprefix("extras."): arrays.pop(name) for name in sorted(arrays) if name.startswith("extras.")
-        }
+        for name in _FROM_ENV & arrays.keys():
+            arrays[name] = arrays[name].unflatten(1, self._shape)
+        extras = {name.removeprefix(_EXTRA): arrays.pop(name) for name in sorted(arrays) if name.startswith(_EXTRA)}
         ended = arrays["terminated"] | arrays["truncated"]
-        if "next_observations" in arrays:
-            last = arrays.pop("next_observations")[ended]
+        if "final_obs" in arrays:
+            last = arrays.pop("final_obs")[ended]
         else:
-            last = torch.cat([after.new_zeros(0, *after.shape[2:]), *self._last_observations])
+            last = torch.cat([after[:0], *self._last_observations])
         starts = torch.cat([torch.ones_like(ended[:1]), ended[:-1]])
         trial_starts = torch.zeros_like(starts)
         trial_starts[0] = True
@@ -68,7 +86,7 @@ class RolloutStorage:
             episode_starts=starts,
             trial_starts=trial_starts,
             last_observations=last,
-            after=after.clone(),
+            after=after.clone().unflatten(0, self._shape),
             extras=extras,
             **arrays,
         )
