@@ -54,7 +54,8 @@ def collect(
         check_count("episodes_per_trial", episodes_per_trial)
     shape = (env.num_tasks, env.envs_per_task)
     storage = RolloutStorage(min(limit, ROOM) if num_steps is None else limit, shape)
-    listens = type(actor).observe is not Policy.observe  # views for a policy that does not are saved
+    # A policy that keeps the default, which does nothing, is spared the views.
+    listens = getattr(actor.observe, "__func__", actor.observe) is not Policy.observe
     counting = episodes is not None or episodes_per_trial is not None
     finished = torch.zeros(env.num_envs, dtype=torch.int64, device=env.device)
     observations, _ = env.reset(seed=seed)

@@ -277,6 +277,17 @@ def test_a_fork_is_independent_by_default():
     assert torch.equal(policy.act(torch.zeros(1, 1, 2)).actions, first)
 
 
+def test_an_observer_put_on_a_single_policy_is_heard():
+    """What a policy is not told must not depend on where its `observe` was written."""
+    policy, heard = FunctionPolicy(torch.zeros_like), []
+    policy.observe = heard.append
+    family = metarl.make("PointNavigation-v0", horizon=4)
+    env = family.make_env(1, 2)
+    env.set_tasks(family.sample(1, seed=0))
+    trajectories = collect(env, policy, 3)
+    assert torch.equal(torch.stack([transition.rewards for transition in heard]), trajectories.rewards)
+
+
 def test_half_a_policy_is_refused_in_one_line():
     class OldPolicy:
         def act(self, observations):
