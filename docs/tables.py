@@ -124,23 +124,24 @@ def cheetah() -> str:
 
 
 def short_episodes() -> str:
-    """Returns of both versions on families whose episodes end early, at equal environment steps."""
+    """Returns of both versions on families whose episodes end early, up to the steps that all runs have taken."""
     body = []
     for env in ("CartPoleParams-v0", "HopperRandParams-v0"):
         for agent in ("maml", "rl2"):
-            found = {
-                version: curves(f"results/short-episodes/{agent}-{env}-{version}-seed*") for version in ("0.1", "0.2")
-            }
-            if not all(found.values()):
-                continue
+            name = f"results/short-episodes/{agent}-{env}"
+            found = {version: curves(f"{name}-{version}-seed*") for version in ("0.1", "0.2")}
+            steps = min(run[-1]["env_steps"] for runs in found.values() for run in runs)
+            equal = [[[row for row in run if row["env_steps"] <= steps] for run in runs] for runs in found.values()]
             used = np.mean([run[0]["used_fraction"] for run in found["0.2"]])
-            cells = []
-            for statistic in (whole_training, end_of_training):
-                cells += [f"{np.mean([statistic(run) for run in runs]):.0f}" for runs in found.values()]
-            steps = f"{found['0.2'][0][-1]['env_steps'] / 1e6:.1f} M"
-            body.append([f"`{agent}`, `{env}`", steps, f"{used:.0%}", *cells])
+            cells = [
+                f"{np.mean([statistic(run) for run in runs]):.0f}"
+                for statistic in (whole_training, end_of_training)
+                for runs in equal
+            ]
+            seeds = " and ".join(str(len(runs)) for runs in equal)
+            body.append([f"`{agent}`, `{env}`", f"{steps / 1e6:.1f} M", seeds, f"{used:.0%}", *cells])
     titles = ["mean return of the training, 0.1", "0.2", "of its last tenth, 0.1", "0.2"]
-    return rows(["", "steps", "used at first, 0.2", *titles], body)
+    return rows(["", "steps", "seeds, 0.1 and 0.2", "used at first, 0.2", *titles], body)
 
 
 def curves(pattern: str) -> list[list[dict[str, Any]]]:
