@@ -14,7 +14,7 @@ from metarl.devices import resolve_device
 from metarl.errors import UsageError
 from metarl.protocols import Protocol, per_task
 from metarl.randomness import make_generator
-from metarl.tasks import Tasks, check_count, check_split
+from metarl.tasks import Tasks, check_count, check_split, draw_evenly
 from metarl.vector_env import TaskVectorEnv
 
 
@@ -134,10 +134,7 @@ class TaskDistribution(abc.ABC):
 
     def _sample(self, num_tasks: int, split: str, generator: torch.Generator) -> Mapping[str, Tensor]:
         """The parameters of `num_tasks` random tasks, each `[num_tasks, ...]`, drawn with `generator` only."""
-        tasks = self.all_tasks(split)
-        rounds = -(-num_tasks // len(tasks))
-        order = torch.cat([torch.randperm(len(tasks), generator=generator) for _ in range(rounds)])
-        return tasks[order[:num_tasks]].parameters
+        return draw_evenly(self.all_tasks(split), num_tasks, generator).parameters
 
     @abc.abstractmethod
     def _make_env(

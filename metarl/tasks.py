@@ -150,10 +150,14 @@ class TaskList(TaskSource):
 
     def draw(self, num_tasks: int, *, seed: int) -> Tasks:
         check_count("number of tasks", num_tasks)
-        generator = make_generator("task list", seed)
-        rounds = -(-num_tasks // len(self.tasks))
-        order = torch.cat([torch.randperm(len(self.tasks), generator=generator) for _ in range(rounds)])
-        return self.tasks[order[:num_tasks]]
+        return draw_evenly(self.tasks, num_tasks, make_generator("task list", seed))
+
+
+def draw_evenly(tasks: Tasks, count: int, generator: torch.Generator) -> Tasks:
+    """`count` of `tasks` in random order; none comes twice before each has come once."""
+    rounds = -(-count // len(tasks))
+    order = torch.cat([torch.randperm(len(tasks), generator=generator) for _ in range(rounds)])
+    return tasks[order[:count]]
 
 
 def _task_index(index: Any, count: int) -> slice | Tensor:
