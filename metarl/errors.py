@@ -1,4 +1,4 @@
-"""The exception for mistakes of the user."""
+"""Exceptions: mistakes of the user, and environments that give numbers nobody can learn from."""
 
 
 class UsageError(ValueError):
@@ -11,4 +11,27 @@ class UsageError(ValueError):
     ... except metarl.UsageError as error:
     ...     print(error)
     arms must be a whole number of at least 1, got 0
+    """
+
+
+class EnvironmentFault(RuntimeError):
+    """An environment gave numbers that are not finite, or its simulation broke down, more often than is allowed.
+
+    The message is one line that names the family, the task, the environment and the step. The command line prints it
+    and exits with code 1; the run's last checkpoint is from before the fault.
+
+    >>> from metarl.errors import EnvironmentFault
+    >>> issubclass(EnvironmentFault, RuntimeError)
+    True
+    """
+
+
+class NumericalFault(RuntimeError):
+    """A loss, a gradient or a parameter is not finite; the step that would have used it was not taken.
+
+    The command line prints the message, one line, and exits with code 1; the run's last checkpoint is from before.
+
+    >>> from metarl.errors import NumericalFault
+    >>> issubclass(NumericalFault, RuntimeError)
+    True
     """
