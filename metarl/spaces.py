@@ -14,7 +14,7 @@ from torch import Tensor
 from metarl.errors import UsageError
 
 Observations: TypeAlias = Tensor | dict[str, Tensor]
-"""A batch of observations: vectors `[..., D]` (float32), pictures `[..., H, W, C]` (uint8), or a dictionary of these."""
+"""A batch of observations: vectors `[..., D]` (float32), pictures `[..., H, W, C]` (uint8), or a dict of these."""
 
 UNBOUNDED = 1e6
 """A bound of an action space that is at least this large counts as none."""
@@ -59,8 +59,8 @@ def check_action_space(space: gym.Space, id: str) -> None:
         if isinstance(part, gym.spaces.MultiDiscrete | gym.spaces.MultiBinary) and len(part.shape) == 1:
             continue
         raise UsageError(
-            f"{id}: actions must be a Box of float32, Discrete, MultiDiscrete [K], MultiBinary [K] or a Tuple of these, "
-            f"not {part}"
+            f"{id}: actions must be a Box of float32, Discrete, MultiDiscrete [K], MultiBinary [K] or a Tuple of these,"
+            f" not {part}"
         )
     if not parts:
         raise UsageError(f"{id}: actions must not be an empty Tuple")
