@@ -78,6 +78,12 @@ def map_tensors(function: Callable[..., Any], first: Any, *others: Any) -> Any:
     return function(first, *others)
 
 
+def batch_shape(observations: Observations, ndim: int = 2) -> tuple[int, ...]:
+    """The first `ndim` sizes of a batch: `(M, N)` for observations `[M, N, ...]`."""
+    one = next(iter(observations.values())) if isinstance(observations, dict) else observations
+    return tuple(one.shape[:ndim])
+
+
 def same_spaces(one: gym.Space, other: gym.Space) -> bool:
     """Whether two spaces hold values of the same structure, shapes and numbers of choices, whatever their bounds."""
     if type(one) is not type(other) or one.shape != other.shape:

@@ -7,13 +7,15 @@ import gymnasium as gym
 import torch
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Bool, Shaped
 from torch import Tensor
 
-from metarl.errors import UsageError
+from metarl.errors import EnvironmentFault, UsageError
+from metarl.faults import all_finite, bad_rows
+from metarl.spaces import Observations, map_tensors
 from metarl.tasks import Tasks
 
-StepResult = tuple[Tensor, Tensor, Tensor, Tensor, dict[str, Any]]
+StepResult = tuple[Observations, Tensor, Tensor, Tensor, dict[str, Any]]
 
 
 @runtime_checkable
@@ -26,8 +28,8 @@ class TaskFamily(Protocol):
     """
 
     id: str
-    observation_space: gym.spaces.Box
-    action_space: gym.spaces.Box | gym.spaces.Discrete
+    observation_space: gym.Space
+    action_space: gym.Space
     horizon: int
 
     def validate(self, tasks: Tasks) -> None: ...
@@ -36,19 +38,24 @@ class TaskFamily(Protocol):
 class TaskVectorEnv(gym.vector.VectorEnv, abc.ABC):
     """`M` tasks times `N` environments each, stepped together: `B = M * N`, task-major.
 
-    The arrays are torch tensors on `device`: observations `[B, D]` float32, rewards `[B]` float32, `terminated` and
-    `truncated` `[B]` bool. Autoreset is SAME_STEP: the step that ends an episode returns the first observation of the
-    next one. The `info` of every step holds
+    The arrays are torch tensors on `device`: rewards `[B]` float32, `terminated` and `truncated` `[B]` bool, and
+    observations `[B, D]` float32 (vectors), `[B, H, W, C]` uint8 (pictures) or a dictionary of these. Autoreset is
+    SAME_STEP: the step that ends an episode returns the first observation of the next one. The `info` of every step
+    holds
 
-    - `final_obs` `[B, D]`: the true next observation, which differs from the returned one only if an episode ended;
+    - `final_obs`, like the observations: the true next ones, which differ from those returned only if an episode ended;
     - `_final_obs` `[B]`: the mask of the environments whose episode ended;
     - `success` `[B]`, if the family defines it;
-    - `fault` `[B]`, if the family simulates physics: the simulation failed in this step, which ended the episode.
+    - `fault` `[B]`: the environment gave a number that is not finite, or its simulation broke down, in this step.
+
+    A fault ends its episode: truncated, with reward 0 and the observation before as the last one. The next episode
+    starts as always, and the other environments do not notice. `fault_count` counts faults.
 
     Actions outside the bounds of the action space are clipped to them.
 
-    A subclass implements `_set_tasks`, `_reset` and `_step`. If its state can be saved, it also implements `get_state`
-    and `set_state`.
+    A subclass implements `_set_tasks`, `_reset` and `_step`. If it can start an episode in some of its environments, it
+    also implements `_restart`; without that, `collect` raises `EnvironmentFault` for a fault. If its state can be
+    saved, it implements `get_state` and `set_state`.
 
     >>> family = metarl.make("PointNavigation-v0", horizon=5)
     >>> env = family.make_env(num_tasks=2, envs_per_task=3)
@@ -59,6 +66,8 @@ class TaskVectorEnv(gym.vector.VectorEnv, abc.ABC):
     torch.Size([6])
     """
 
+    _handles_faults = False
+    """Whether the subclass ends faulty episodes by itself, as its `info["fault"]` shows."""
     metadata = {"autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": ["rgb_array"]}
 
     def __init__(
@@ -82,6 +91,9 @@ class TaskVectorEnv(gym.vector.VectorEnv, abc.ABC):
         self.single_action_space = distribution.action_space
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
+        self.fault_report: str | None = None
+        """The first fault of the last rollout that had one, in a line: `collect` sets it."""
+        self._fault_count = torch.zeros((), dtype=torch.int64, device=device)
         self._tasks: Tasks | None = None
         self._started = False
 
@@ -89,6 +101,16 @@ class TaskVectorEnv(gym.vector.VectorEnv, abc.ABC):
     def horizon(self) -> int:
         """Steps after which an episode is truncated."""
         return self.distribution.horizon
+
+    @property
+    def fault_count(self) -> int:
+        """Faults since the environments were made. On a GPU, reading it waits for the steps under way."""
+        return int(self._fault_count)
+
+    @property
+    def restarts_faults(self) -> bool:
+        """Whether an environment goes on with a new episode after a fault."""
+        return self._handles_faults or type(self)._restart is not TaskVectorEnv._restart
 
     @property
     def tasks(self) -> Tasks:
@@ -111,11 +133,14 @@ class TaskVectorEnv(gym.vector.VectorEnv, abc.ABC):
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Float[Tensor, "B D"], dict[str, Any]]:
+    ) -> tuple[Observations, dict[str, Any]]:
         """Starts an episode in every environment; with a seed, environment `i` is seeded with `seed + i`."""
         _ = self.tasks  # raises if there are none
         self._started = True
-        return self._reset(seed)
+        observations, info = self._reset(seed)
+        self._check_observations(observations)
+        self._before = observations
+        return observations, info
 
     def step(self, actions: Shaped[Tensor, "B ..."]) -> StepResult:
         """Steps every environment; raises `UsageError` for actions of a wrong shape or dtype or with NaN.
@@ -124,7 +149,22 @@ class TaskVectorEnv(gym.vector.VectorEnv, abc.ABC):
         """
         if not self._started:
             raise UsageError("call reset before step")
-        return self._step(self._check_actions(actions))
+        result = self._step(self._check_actions(actions))
+        self._handles_faults = "fault" in result[4]
+        if not self._handles_faults:
+            result = self._end_faults(result)
+        self._fault_count = self._fault_count + result[4]["fault"].sum()
+        self._check_observations(result[0])
+        return result
+
+    def describe_fault(self, index: int, when: str) -> str:
+        """A line about a fault of environment `index`, which names its family and its task."""
+        task = self.tasks[index // self.envs_per_task]
+        values = ", ".join(f"{name}={value[0].tolist()}" for name, value in task.parameters.items())
+        return (
+            f"{self.distribution.id}: a number that is not finite, or a simulation that broke down, in {when} of "
+            f"environment {index % self.envs_per_task} of task {index // self.envs_per_task} ({values})"
+        )
 
     def get_state(self) -> dict[str, Tensor]:
         """Everything that a step depends on, each `[B, ...]`. Once restored, the same actions give the same steps."""
@@ -142,10 +182,39 @@ class TaskVectorEnv(gym.vector.VectorEnv, abc.ABC):
     def _set_tasks(self, tasks: Tasks) -> None: ...
 
     @abc.abstractmethod
-    def _reset(self, seed: int | None) -> tuple[Tensor, dict[str, Any]]: ...
+    def _reset(self, seed: int | None) -> tuple[Observations, dict[str, Any]]: ...
 
     @abc.abstractmethod
     def _step(self, actions: Tensor) -> StepResult: ...
+
+    def _restart(self, mask: Bool[Tensor, "B"]) -> Observations:
+        """Starts an episode in the environments of the mask, whose last step was a fault, and in no others.
+
+        Returns observations of all environments; only the rows of the mask are used.
+        """
+        raise NotImplementedError
+
+    def _end_faults(self, result: StepResult) -> StepResult:
+        """Ends the episodes of environments that gave bad numbers, for a subclass that does not report faults."""
+        observations, rewards, terminated, truncated, info = result
+        fault = bad_rows(rewards, info["final_obs"])
+        info = info | {"fault": fault}
+        if self.device.type != "cpu" or bool(fault.any()):
+            going_on = fault & ~(terminated | truncated)
+            first = self._restart(going_on) if self.restarts_faults else self._before
+            observations = choose_rows(going_on, first, observations)
+            rewards = rewards.masked_fill(fault, 0.0)
+            terminated, truncated = terminated & ~fault, truncated | fault
+            info["final_obs"] = choose_rows(fault, self._before, info["final_obs"])
+            info["_final_obs"] = terminated | truncated
+        self._before = observations
+        return observations, rewards, terminated, truncated, info
+
+    def _check_observations(self, observations: Observations) -> None:
+        """On the CPU, refuses observations that are not finite, which only the start of an episode can still have."""
+        if self.device.type == "cpu" and not all_finite(observations):
+            index = int(bad_rows(torch.zeros(self.num_envs), observations).nonzero()[0])
+            raise EnvironmentFault(self.describe_fault(index, "the first observation of an episode"))
 
     def _check_actions(self, actions: Tensor) -> Tensor:
         if not isinstance(actions, Tensor):
@@ -167,6 +236,11 @@ class TaskVectorEnv(gym.vector.VectorEnv, abc.ABC):
         return actions.detach().to(self.device)
 
 
-def step_info(final_obs: Float[Tensor, "B D"], ended: Bool[Tensor, "B"], **more: Tensor) -> dict[str, Any]:
+def step_info(final_obs: Observations, ended: Bool[Tensor, "B"], **more: Tensor) -> dict[str, Any]:
     """The `info` of a step, as `TaskVectorEnv` defines it."""
     return {"final_obs": final_obs, "_final_obs": ended, **more}
+
+
+def choose_rows(mask: Bool[Tensor, "B"], chosen: Observations, other: Observations) -> Observations:
+    """Rows of `chosen` in the mask, rows of `other` elsewhere, `[B, ...]`."""
+    return map_tensors(lambda one, two: torch.where(mask.reshape(-1, *[1] * (two.ndim - 1)), one, two), chosen, other)

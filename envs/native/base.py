@@ -8,9 +8,11 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 from metarl.distribution import TaskDistribution
+from metarl.faults import bad_rows
 from metarl.randomness import EnvStreams
+from metarl.spaces import Observations
 from metarl.tasks import Tasks
-from metarl.vector_env import StepResult, TaskVectorEnv, step_info
+from metarl.vector_env import StepResult, TaskVectorEnv, choose_rows, step_info
 
 State = dict[str, Tensor]
 
@@ -37,8 +39,8 @@ class NativeDistribution(TaskDistribution):
         """The next state, the reward and whether the episode terminates; `task` has one row an environment."""
 
     @abc.abstractmethod
-    def observe(self, state: State) -> Float[Tensor, "B D"]:
-        """What an agent sees of `state`."""
+    def observe(self, state: State) -> Observations:
+        """What an agent sees of `state`: vectors `[B, D]`, pictures `[B, H, W, C]` (uint8) or a dictionary of these."""
 
     def success(self, state: State, task: Tasks) -> Bool[Tensor, "B"] | None:
         """Whether `state`, just reached, is a success; None if the family defines none."""
@@ -95,6 +97,7 @@ class NativeEnv(TaskVectorEnv):
         self._elapsed = state.pop("elapsed_steps")
         self._streams.state = state.pop("streams")
         self._state = state
+        self._observations = self.distribution.observe(state)
         self._started = True
 
     def render(self) -> tuple[Any, ...] | None:
@@ -110,22 +113,25 @@ class NativeEnv(TaskVectorEnv):
             self._streams = EnvStreams.from_seed(seed, self.num_envs, self.device)
         self._state = self.distribution.initial_state(self._streams, self._env_tasks)
         self._elapsed = torch.zeros_like(self._elapsed)
-        return self.distribution.observe(self._state), {}
+        self._observations = self.distribution.observe(self._state)
+        return self._observations, {}
 
     def _step(self, actions: Tensor) -> StepResult:
         family, task = self.distribution, self._env_tasks
         state, reward, terminated = family.transition(self._state, actions, self._streams, task)
         self._elapsed = self._elapsed + 1
-        truncated = self._elapsed >= family.horizon
-        ended = terminated | truncated
         final_obs = family.observe(state)
+        fault = bad_rows(reward, final_obs)
+        reward, terminated = reward.masked_fill(fault, 0.0), terminated & ~fault
+        truncated = (self._elapsed >= family.horizon) | fault
+        ended = terminated | truncated
+        final_obs = choose_rows(fault, self._observations, final_obs)
         success = family.success(state, task)
         fresh = family.initial_state(self._streams, task)
-        self._state = {name: _choose(ended, fresh[name], state[name]) for name in state}
+        self._state = choose_rows(ended, fresh, state)
         self._elapsed = self._elapsed.masked_fill(ended, 0)
-        info = step_info(final_obs, ended, **({} if success is None else {"success": success}))
-        return family.observe(self._state), reward, terminated, truncated, info
-
-
-def _choose(mask: Bool[Tensor, "B"], chosen: Tensor, other: Tensor) -> Tensor:
-    return torch.where(mask.reshape(-1, *[1] * (other.ndim - 1)), chosen, other)
+        self._observations = family.observe(self._state)
+        info = step_info(final_obs, ended, fault=fault)
+        if success is not None:
+            info["success"] = success & ~fault
+        return self._observations, reward, terminated, truncated, info

@@ -13,6 +13,7 @@ from torch import Tensor
 from metarl.envs.physics.engine import Physics
 from metarl.envs.physics.selection import Selection
 from metarl.errors import UsageError
+from metarl.faults import bad_rows
 from metarl.vector_env import StepResult, TaskFamily, TaskVectorEnv, step_info
 
 
@@ -42,9 +43,8 @@ class PhysicsEnv(TaskVectorEnv):
 
     - Clock: an episode is truncated after `horizon` steps.
     - Faults: `info["fault"]` `[B]` marks environments whose simulation broke down in this step (numbers that are not
-      finite, no room for contacts). Their episode ends there, truncated, with reward 0, the observation before as its
-      last one, and 0 for everything else in `info`. The next episode starts as always. `fault_count` counts them
-      since the environment was made.
+      finite, no room for contacts), or whose reward or observation is not finite. Their episode ends there, truncated,
+      with reward 0, the observation before as its last one, and 0 for everything else in `info`.
     - Autoreset: SAME_STEP, as the contract wants it.
     - State: `get_state` and `set_state`.
     - Pictures: `render`, from what `_pictures` draws.
@@ -72,7 +72,6 @@ class PhysicsEnv(TaskVectorEnv):
             distribution, num_tasks, envs_per_task, backend=backend, device=device, render_mode=render_mode
         )
         self._elapsed_steps = torch.zeros(self.num_envs, dtype=torch.int64, device=device)
-        self._fault_count = torch.zeros((), dtype=torch.int64, device=device)
         self._all_envs = torch.ones(self.num_envs, dtype=torch.bool, device=device)
         self._observations = torch.zeros(self.num_envs, *self.single_observation_space.shape, device=device)
 
@@ -103,11 +102,6 @@ class PhysicsEnv(TaskVectorEnv):
     def _pictures(self) -> Sequence[UInt8[np.ndarray, "H W 3"]]:
         """An RGB picture of each environment."""
         raise UsageError(f"{self.distribution.id} under backend {self.backend!r} cannot be rendered")
-
-    @property
-    def fault_count(self) -> int:
-        """Simulations that broke down so far. On a GPU, reading it waits for the steps under way."""
-        return int(self._fault_count)
 
     def get_state(self) -> dict[str, Tensor]:
         """Each `[B, ...]`: the engines' state (`qpos`, `qvel`, …), the family's own, and `elapsed_steps`."""
@@ -142,12 +136,12 @@ class PhysicsEnv(TaskVectorEnv):
         with self.engines[0].cores_reserved():
             step = self._advance(actions)
             # Whatever a broken simulation says is replaced by what was known before it broke.
-            fault = step.fault
+            reward = step.reward.float()
+            fault = step.fault | bad_rows(reward, step.observations)
             final_obs = torch.where(fault[:, None], self._observations, step.observations)
-            reward = step.reward.masked_fill(fault, 0.0).float()
+            reward = reward.masked_fill(fault, 0.0)
             info = {name: value.masked_fill(fault, 0) for name, value in step.info.items()}
             terminated = step.terminated & ~fault
-            self._fault_count = self._fault_count + fault.sum()
             self._elapsed_steps = self._elapsed_steps + 1
             truncated = (self._elapsed_steps >= self.distribution.horizon) | fault
             ended = terminated | truncated

@@ -7,9 +7,11 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from metarl.errors import UsageError
+from metarl.rollout.faults import report_faults
 from metarl.rollout.policy import FunctionPolicy, Policy, Transition
 from metarl.rollout.storage import RolloutStorage
 from metarl.rollout.trajectories import Trajectories
+from metarl.spaces import Observations, map_tensors
 from metarl.tasks import check_count
 from metarl.vector_env import TaskVectorEnv
 
@@ -60,7 +62,7 @@ def collect(
     finished = torch.zeros(env.num_envs, dtype=torch.int64, device=env.device)
     observations, _ = env.reset(seed=seed)
     for t in range(limit):
-        step = actor.act(observations.unflatten(0, shape))
+        step = actor.act(_by_task(observations, shape))
         returned, rewards, terminated, truncated, info = env.step(step.actions.flatten(0, 1))
         ended = terminated | truncated
         storage.put(step, observations, rewards, terminated, truncated, ended, info)
@@ -75,27 +77,34 @@ def collect(
             actor.begin_trial((ended & (finished % episodes_per_trial == 0)).unflatten(0, shape))
         if episodes is not None and _all_finished(env, finished, episodes, t + 1):
             break
-    return storage.trajectories(observations, episodes_per_trial)
+    trajectories = storage.trajectories(observations, episodes_per_trial)
+    report_faults(env, trajectories)
+    return trajectories
+
+
+def _by_task(values: Observations, shape: tuple[int, int]) -> Observations:
+    """A flat batch `[B, ...]` as `[M, N, ...]`."""
+    return map_tensors(lambda value: value.unflatten(0, shape), values)
 
 
 def _transition(
     shape: tuple[int, int],
     actions: Shaped[Tensor, "M N ..."],
-    observations: Float[Tensor, "B D"],
+    observations: Observations,
     rewards: Float[Tensor, "B"],
     terminated: Bool[Tensor, "B"],
     truncated: Bool[Tensor, "B"],
-    reached: Float[Tensor, "B D"],
+    reached: Observations,
     active: Bool[Tensor, "B"] | None,
 ) -> Transition:
     """A step of the flat batch as `M` tasks times `N` environments."""
     return Transition(
-        observations=observations.unflatten(0, shape),
+        observations=_by_task(observations, shape),
         actions=actions,
         rewards=rewards.unflatten(0, shape),
         terminated=terminated.unflatten(0, shape),
         truncated=truncated.unflatten(0, shape),
-        next_observations=reached.unflatten(0, shape),
+        next_observations=_by_task(reached, shape),
         active=None if active is None else active.unflatten(0, shape),
     )
 

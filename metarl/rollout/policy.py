@@ -9,10 +9,12 @@ import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
+from metarl.spaces import Observations, batch_shape, map_tensors
+
 
 @dataclass
 class PolicyStep:
-    """A policy's answer to a batch of observations `[M, N, D]`.
+    """A policy's answer to a batch of observations `[M, N, ...]`.
 
     >>> step = metarl.PolicyStep(actions=torch.zeros(20, 10, 2), extras={"values": torch.zeros(20, 10)})
     >>> step.log_probs is None
@@ -37,13 +39,13 @@ class Transition:
     tensor(True)
     """
 
-    observations: Float[Tensor, "M N D"]
-    """What the policy acted on."""
+    observations: Observations
+    """What the policy acted on, `[M, N, ...]`."""
     actions: Shaped[Tensor, "M N ..."]
     rewards: Float[Tensor, "M N"]
     terminated: Bool[Tensor, "M N"]
     truncated: Bool[Tensor, "M N"]
-    next_observations: Float[Tensor, "M N D"]
+    next_observations: Observations
     """The true next observations: at the end of an episode its last observation, not the first of the next episode."""
     active: Bool[Tensor, "M N"] | None = None
     """False for an environment that has ended all its episodes and keeps stepping only because others have not; None if
@@ -69,8 +71,8 @@ class Policy(Protocol):
     torch.Size([20, 10, 2])
     """
 
-    def act(self, observations: Float[Tensor, "M N D"]) -> PolicyStep:
-        """The actions for `observations`."""
+    def act(self, observations: Observations) -> PolicyStep:
+        """The actions for `observations`: vectors `[M, N, D]`, pictures `[M, N, H, W, C]`, or a dict of these."""
         raise NotImplementedError
 
     def observe(self, transition: Transition) -> None:
@@ -87,19 +89,21 @@ class Policy(Protocol):
 
 
 class FunctionPolicy(Policy):
-    """A plain function from flat observations `[B, D]` to actions `[B, A]` (or `[B]`), as a policy.
+    """A plain function from a flat batch of observations `[B, ...]` to actions `[B, ...]`, as a policy.
 
     >>> from metarl.rollout import FunctionPolicy
     >>> FunctionPolicy(torch.tanh).act(torch.zeros(20, 10, 2)).actions.shape
     torch.Size([20, 10, 2])
     """
 
-    def __init__(self, function: Callable[[Tensor], Tensor]):
+    def __init__(self, function: Callable[..., Tensor]):
         self.function = function
 
-    def act(self, observations: Float[Tensor, "M N D"]) -> PolicyStep:
-        actions: Shaped[Tensor, "B ..."] = torch.as_tensor(self.function(observations.flatten(0, 1)))
-        return PolicyStep(actions.unflatten(0, observations.shape[:2]))
+    def act(self, observations: Observations) -> PolicyStep:
+        batch = batch_shape(observations)
+        flat = map_tensors(lambda value: value.flatten(0, 1), observations)
+        actions: Shaped[Tensor, "B ..."] = torch.as_tensor(self.function(flat))
+        return PolicyStep(actions.unflatten(0, batch))
 
     def fork(self) -> "FunctionPolicy":
         """A function has no memory, so both policies call the same one."""

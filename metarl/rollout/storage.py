@@ -8,9 +8,12 @@ from torch import Tensor
 
 from metarl.rollout.policy import PolicyStep
 from metarl.rollout.trajectories import Trajectories
+from metarl.spaces import Observations, map_tensors
 
-_FROM_ENV = {"observations", "rewards", "terminated", "truncated", "success", "fault", "final_obs"}
+_FROM_ENV = {"rewards", "terminated", "truncated", "success", "fault"}
 _EXTRA = "extras."
+_SEEN, _REACHED = "observations", "final_obs"
+"""Observations are written under one of these names, or under names that start with it if they are a dictionary."""
 
 
 class RolloutStorage:
@@ -35,12 +38,12 @@ class RolloutStorage:
         self._arrays: dict[str, Tensor] = {}
         self._rows: dict[str, tuple[Tensor, ...]] = {}
         """The steps of each array: making these views once is cheaper than one in every step."""
-        self._last_observations: list[Tensor] = []
+        self._last_observations: list[Observations] = []
 
     def put(
         self,
         step: PolicyStep,
-        observations: Float[Tensor, "B D"],
+        observations: Observations,
         rewards: Float[Tensor, "B"],
         terminated: Bool[Tensor, "B"],
         truncated: Bool[Tensor, "B"],
@@ -48,7 +51,7 @@ class RolloutStorage:
         info: dict[str, Any],
     ) -> None:
         """Copies one step into the storage; `ended` is `terminated | truncated`."""
-        self._write("observations", observations)
+        self._write_observations(_SEEN, observations)
         self._write("actions", step.actions)
         self._write("rewards", rewards)
         self._write("terminated", terminated)
@@ -61,35 +64,51 @@ class RolloutStorage:
         for name, value in step.extras.items():
             self._write(_EXTRA + name, value)
         if ended.device.type != "cpu":
-            self._write("final_obs", info["final_obs"])
+            self._write_observations(_REACHED, info["final_obs"])
         elif ended.any():
-            self._last_observations.append(info["final_obs"][ended])
+            self._last_observations.append(map_tensors(lambda value: value[ended], info["final_obs"]))
         self._steps += 1
 
-    def trajectories(self, after: Float[Tensor, "B D"], episodes_per_trial: int | None = None) -> Trajectories:
-        """The steps written so far; `after` holds the current observations of the environments."""
+    def trajectories(self, after: Observations, episodes_per_trial: int | None = None) -> Trajectories:
+        """The steps written so far; `after` holds the current observations of the environments, `[B, ...]`."""
         arrays = {name: array[: self._steps] for name, array in self._arrays.items()}
+        observations, reached = self._take_observations(_SEEN, arrays), self._take_observations(_REACHED, arrays)
         for name in _FROM_ENV & arrays.keys():
             arrays[name] = arrays[name].unflatten(1, self._shape)
         extras = {name.removeprefix(_EXTRA): arrays.pop(name) for name in sorted(arrays) if name.startswith(_EXTRA)}
         ended = arrays["terminated"] | arrays["truncated"]
-        if "final_obs" in arrays:
-            last = arrays.pop("final_obs")[ended]
+        if reached is not None:
+            last = map_tensors(lambda value: value[ended], reached)
         else:
-            last = torch.cat([after[:0], *self._last_observations])
+            last = map_tensors(lambda none, *parts: torch.cat([none[:0], *parts]), after, *self._last_observations)
         starts = torch.cat([torch.ones_like(ended[:1]), ended[:-1]])
         trial_starts = torch.zeros_like(starts)
         trial_starts[0] = True
         if episodes_per_trial is not None:
             trial_starts = starts & ((starts.long().cumsum(0) - 1) % episodes_per_trial == 0)
         return Trajectories(
+            observations=observations,
             episode_starts=starts,
             trial_starts=trial_starts,
             last_observations=last,
-            after=after.clone().unflatten(0, self._shape),
+            after=map_tensors(lambda value: value.clone().unflatten(0, self._shape), after),
             extras=extras,
             **arrays,
         )
+
+    def _write_observations(self, name: str, observations: Observations) -> None:
+        if isinstance(observations, dict):
+            for entry, value in observations.items():
+                self._write(f"{name}.{entry}", value)
+        else:
+            self._write(name, observations)
+
+    def _take_observations(self, name: str, arrays: dict[str, Tensor]) -> Observations | None:
+        """Moves observations `[T, M, N, ...]` out of `arrays`; None if none were written under `name`."""
+        if name in arrays:
+            return arrays.pop(name).unflatten(1, self._shape)
+        entries = [entry for entry in arrays if entry.startswith(f"{name}.")]
+        return {e.removeprefix(f"{name}."): arrays.pop(e).unflatten(1, self._shape) for e in entries} or None
 
     def _write(self, name: str, value: Tensor) -> None:
         rows = self._rows.get(name)

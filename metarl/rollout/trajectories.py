@@ -8,10 +8,14 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
+from metarl.spaces import Observations, map_tensors
+
 
 @dataclass
 class Trajectories:
     """`T` steps of `M` tasks times `N` environments. Every field is `[T, M, N, ...]` unless stated otherwise.
+
+    Observations are vectors `[T, M, N, D]` (float32), pictures `[T, M, N, H, W, C]` (uint8) or a dictionary of these.
 
     >>> family = metarl.make("PointNavigation-v0", horizon=5)
     >>> env = family.make_env(num_tasks=2, envs_per_task=3)
@@ -21,7 +25,7 @@ class Trajectories:
     (torch.Size([10, 2, 3, 2]), tensor(1))
     """
 
-    observations: Float[Tensor, "T M N D"]
+    observations: Observations
     actions: Shaped[Tensor, "T M N ..."]
     rewards: Float[Tensor, "T M N"]
     terminated: Bool[Tensor, "T M N"]
@@ -30,15 +34,15 @@ class Trajectories:
     """Whether the step is the first of an episode."""
     trial_starts: Bool[Tensor, "T M N"]
     """Whether the step is the first of a trial: the memory of the policy is blank, or as it was passed to `collect`."""
-    last_observations: Float[Tensor, "E D"]
-    """The true last observation of each of the `E` episodes that ended, in the order of `ended.nonzero()`."""
-    after: Float[Tensor, "M N D"]
-    """The observations returned by step `T`: the first one of the next episode if one has just ended."""
+    last_observations: Observations
+    """`[E, ...]`: the true last observation of each episode that ended, in the order of `ended.nonzero()`."""
+    after: Observations
+    """`[M, N, ...]`: the observations returned by step `T`: the first one of the next episode if one has just ended."""
     log_probs: Float[Tensor, "T M N"] | None = None
     success: Bool[Tensor, "T M N"] | None = None
     """Whether the step succeeded; None if the family defines no success."""
     fault: Bool[Tensor, "T M N"] | None = None
-    """Whether the simulation failed in the step and ended the episode; None if the family simulates no physics."""
+    """Whether the step gave a number that is not finite, or its simulation broke down, which ended the episode."""
     extras: dict[str, Tensor] = field(default_factory=dict)
     """What the policy adds (`PolicyStep.extras`)."""
 
@@ -58,11 +62,15 @@ class Trajectories:
         return self.terminated | self.truncated
 
     @property
-    def final_observations(self) -> Float[Tensor, "T M N D"]:
+    def final_observations(self) -> Observations:
         """The true next observation of each step, before any autoreset, to bootstrap from. Computed at every call."""
-        following = torch.cat([self.observations[1:], self.after[None]])
-        following[self.ended] = self.last_observations
-        return following
+
+        def following(observations: Tensor, after: Tensor, last: Tensor) -> Tensor:
+            shifted = torch.cat([observations[1:], after[None]])
+            shifted[self.ended] = last
+            return shifted
+
+        return map_tensors(following, self.observations, self.after, self.last_observations)
 
     @cached_property
     def episode_index(self) -> Int[Tensor, "T M N"]:
@@ -71,21 +79,25 @@ class Trajectories:
 
     @cached_property
     def in_complete_episodes(self) -> Bool[Tensor, "T M N"]:
-        """The steps of complete episodes: all but those of each environment's last, unfinished episode."""
-        return _up_to_last(self.ended)
+        """The steps of complete episodes: all but those of each environment's last, unfinished episode, and faults."""
+        return self._sound(_up_to_last(self.ended))
 
     def in_complete_trials(self, episodes_per_trial: int) -> Bool[Tensor, "T M N"]:
-        """The steps of complete trials: all but those of each environment's last, unfinished trial."""
-        return _up_to_last(self.ended & ((self.episode_index + 1) % episodes_per_trial == 0))
+        """The steps of complete trials: all but those of each environment's last, unfinished trial, and faults."""
+        return self._sound(_up_to_last(self.ended & ((self.episode_index + 1) % episodes_per_trial == 0)))
 
     def in_first_episodes(self, count: int) -> Bool[Tensor, "T M N"]:
-        """The steps of the first `count` episodes of each *task*.
+        """The steps of the first `count` episodes of each *task*, except faults.
 
         The episodes of a task are numbered round by round over its environments: the first episode of each of the `N`,
         then the second of each, and so on.
         """
         environment = torch.arange(self.rewards.shape[2], device=self.rewards.device)
-        return self.episode_index * self.rewards.shape[2] + environment < count
+        return self._sound(self.episode_index * self.rewards.shape[2] + environment < count)
+
+    def _sound(self, mask: Bool[Tensor, "T M N"]) -> Bool[Tensor, "T M N"]:
+        """`mask` without the steps that are faults: their rewards and last observations are not the environment's."""
+        return mask if self.fault is None else mask & ~self.fault
 
     def episode_returns(self, episode: int = 0) -> Float[Tensor, "M N"]:
         """The undiscounted return of each environment's `episode`-th episode."""
@@ -103,12 +115,10 @@ class Trajectories:
             if name == "last_observations":
                 chosen = torch.zeros_like(self.ended)
                 chosen[:, :, envs] = True
-                return value[chosen[self.ended]]
+                return map_tensors(lambda last: last[chosen[self.ended]], value)
             if name == "after":
-                return value[:, envs]
-            if isinstance(value, dict):
-                return {key: tensor[:, :, envs] for key, tensor in value.items()}
-            return value[:, :, envs] if isinstance(value, Tensor) else value
+                return map_tensors(lambda after: after[:, envs], value)
+            return None if value is None else map_tensors(lambda tensor: tensor[:, :, envs], value)
 
         return Trajectories(**{f.name: pick(f.name) for f in fields(self)})
 
@@ -119,7 +129,7 @@ def _up_to_last(marks: Bool[Tensor, "T ..."]) -> Bool[Tensor, "T ..."]:
 
 
 def fault_metrics(*parts: Trajectories) -> dict[str, int]:
-    """The number of failed simulations in all `parts`, as the metric `faults`; empty if there is no physics."""
+    """The number of faults in all `parts`, as the metric `faults`; empty if the environments do not report any."""
     faults = [int(part.fault.sum()) for part in parts if part.fault is not None]
     return {"faults": sum(faults)} if faults else {}
 
