@@ -13,6 +13,7 @@ from metarl.agent import Agent, AgentConfig, EnvSpec
 from metarl.agents.meta_objective import InnerStep, LocalModel, MetaObjective
 from metarl.agents.trpo import TrustRegion, trust_region_step
 from metarl.errors import UsageError
+from metarl.faults import check_finite
 from metarl.nn.baseline import episode_time, fit_baseline
 from metarl.nn.policy import PolicyBatch, PolicyGradient, PolicyNetwork, StackedPolicy
 from metarl.optimizer_state import load_optimizer_tensors, optimizer_tensors
@@ -23,12 +24,13 @@ from metarl.rollout import (
     Trajectories,
     collect,
     discounted_returns,
-    fault_metrics,
     gae,
     standardize,
     used_fraction,
 )
 from metarl.vector_env import TaskVectorEnv
+
+ADAPTED = "a parameter after an inner gradient step"
 
 
 @dataclass(frozen=True)
@@ -142,7 +144,6 @@ class MAML(Agent):
             "return_mean": float(stages[-1].episode_returns().mean()),
             "return_before_adaptation": float(stages[0].episode_returns().mean()),
             "used_fraction": used_fraction(*(trajectories.in_complete_episodes for trajectories in stages)),
-            **fault_metrics(*stages),
             **losses,
         }
 
@@ -163,6 +164,7 @@ class MAML(Agent):
             gradient = self._gradient(network, trajectories, trajectories.in_first_episodes(count))
             with torch.no_grad():
                 parameters = adapt(parameters, [gradient], [self._step_size(steps)])
+            check_finite(ADAPTED, parameters)
             steps += 1
         return AdaptedPolicy(network, parameters, generator, steps)
 
@@ -206,6 +208,7 @@ class MAML(Agent):
                 gradient = self._gradient(self.network, stages[-1], stages[-1].in_complete_episodes)
                 steps.append(InnerStep(gradient, parameters, self._step_size(step)))
                 parameters = steps[-1].after
+                check_finite(ADAPTED, parameters)
         objective = MetaObjective(
             self.network,
             steps,
@@ -281,7 +284,9 @@ class MAML(Agent):
         losses = []
         for _ in range(self.config.outer_epochs):
             loss, _ = objective.loss(self.parameters)
-            for name, gradient in self._gradients(loss).items():
+            gradients = self._gradients(loss)
+            check_finite("the loss or a gradient of the outer update", loss, *gradients.values())
+            for name, gradient in gradients.items():
                 self.parameters[name].grad = gradient
             self.optimizer.step()
             losses.append(float(self.ranks.mean(loss.detach())))

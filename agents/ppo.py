@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from metarl.agent import AgentConfig
 from metarl.errors import UsageError
+from metarl.faults import check_finite
 from metarl.nn.heads import Head, Phi
 from metarl.parallel import Ranks
 from metarl.tasks import check_count
@@ -110,7 +111,10 @@ class PPO:
         self.optimizer = torch.optim.Adam(self.parameters, lr=config.lr, eps=1e-5)
 
     def update(self, network: Network, head: Head, columns: Columns, generator: torch.Generator) -> dict[str, float]:
-        """Runs all epochs; returns `policy_loss`, `value_loss`, `entropy`, `kl`, `clipped`, means over minibatches."""
+        """Runs all epochs; returns `policy_loss`, `value_loss`, `entropy`, `kl`, `clipped`, means over minibatches.
+
+        Raises `NumericalFault` if a loss or gradient is not finite. No step is taken with it.
+        """
         count = columns.valid.shape[1]
         history = []
         for _ in range(self.config.epochs):
@@ -118,6 +122,7 @@ class PPO:
             for part in order.chunk(self.config.minibatches):
                 history.append(self._minibatch(network, head, columns.part(part)))
         means = torch.stack(history).mean(0).tolist()
+        check_finite("a loss or gradient of PPO", torch.tensor(means))  # on a GPU, the only time that waits
         return dict(zip(("policy_loss", "value_loss", "entropy", "kl", "clipped"), means, strict=True))
 
     def _minibatch(self, network: Network, head: Head, part: Columns) -> Float[Tensor, "5"]:
@@ -140,10 +145,21 @@ class PPO:
         for parameter in self.parameters:
             if parameter.grad is not None:
                 parameter.grad = self.ranks.mean(parameter.grad)
-        torch.nn.utils.clip_grad_norm_(self.parameters, config.max_gradient_norm)
-        self.optimizer.step()
-        self.after_step()
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, config.max_gradient_norm)
+        sound = (loss + norm).isfinite()
+        if sound.device.type != "cpu" or bool(sound):
+            self._step(sound)
         with torch.no_grad():
             kl = mean(ratio - 1 - log_ratio)  # Schulman's low-variance estimator
             outside = mean(((ratio - 1).abs() > config.clip).float())
-        return torch.stack([policy_loss.detach(), value_loss.detach(), entropy.detach(), kl, outside])
+        losses = torch.stack([policy_loss.detach(), value_loss.detach(), entropy.detach(), kl, outside])
+        return losses.masked_fill(~sound, torch.nan)
+
+    def _step(self, sound: Bool[Tensor, ""]) -> None:
+        """Takes a step; where nothing may wait to see whether the gradient is `sound`, one that is not counts as 0."""
+        if sound.device.type != "cpu":
+            for parameter in self.parameters:
+                if parameter.grad is not None:
+                    parameter.grad.masked_fill_(~sound, 0.0)
+        self.optimizer.step()
+        self.after_step()

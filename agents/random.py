@@ -11,7 +11,7 @@ from torch import Tensor
 
 from metarl.agent import Agent, AgentConfig
 from metarl.randomness import make_generator
-from metarl.rollout import Policy, PolicyStep, collect, fault_metrics
+from metarl.rollout import Policy, PolicyStep, collect
 from metarl.vector_env import TaskVectorEnv
 
 
@@ -70,7 +70,6 @@ class RandomAgent(Agent):
         return {
             "env_steps": trajectories.num_transitions,
             "return_mean": float(trajectories.episode_returns().mean()),
-            **fault_metrics(trajectories),
         }
 
     def adapt(self, env: TaskVectorEnv, episodes: int, *, seed: int = 0, policy: Policy | None = None) -> RandomPolicy:

@@ -17,7 +17,7 @@ from metarl.nn.heads import Phi
 from metarl.optimizer_state import load_optimizer_tensors, optimizer_tensors
 from metarl.parallel import Ranks
 from metarl.randomness import make_generator
-from metarl.rollout import Policy, Trajectories, collect, fault_metrics, gae, standardize, used_fraction
+from metarl.rollout import Policy, Trajectories, collect, gae, standardize, used_fraction
 from metarl.tasks import check_count
 from metarl.vector_env import TaskVectorEnv
 
@@ -110,7 +110,6 @@ class RL2(Agent):
             "return_first_episode": float(trajectories.episode_returns(0).mean()),
             "used_fraction": used_fraction(valid),
             **_success_metrics(trajectories, count),
-            **fault_metrics(trajectories),
             **self._update(trajectories, valid, generator),
         }
 

@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from metarl.faults import check_finite
+
 Vector = Float[Tensor, "P"]
 
 
@@ -91,12 +93,16 @@ def trust_region_step(
 
     `curvature` multiplies a vector by the Hessian of the mean KL at `parameters`. `evaluate` returns the loss and the
     mean KL of other parameters. `loss` is the loss of `parameters`, which are kept if no step is accepted.
+
+    Raises `NumericalFault` if the loss, the gradient or the direction is not finite.
     """
+    check_finite("the loss or the gradient of the trust region", gradient, gradient.new_tensor(loss))
 
     def damped(vector: Vector) -> Vector:
         return curvature(vector) + region.cg_damping * vector
 
     direction, image = conjugate_gradient(damped, gradient, iterations=region.cg_iterations)
+    check_finite("the direction of the trust region", direction, image)
     scale = torch.sqrt(2 * region.max_kl / (direction @ image).clamp(min=1e-20))
     for backtracks in range(region.backtracks):
         candidate = parameters - scale * region.backtrack_ratio**backtracks * direction

@@ -9,6 +9,8 @@ from torch import Tensor
 from metarl.errors import NumericalFault
 from metarl.spaces import Observations
 
+USUAL_CAUSES = "Usual causes are rewards or observations of a very large scale and too large a step size"
+
 
 def bad_rows(rewards: Float[Tensor, "B"], observations: Observations) -> Bool[Tensor, "B"]:
     """The rows whose reward or observation `[B, ...]` has a number that is not finite.
@@ -29,20 +31,17 @@ def bad_rows(rewards: Float[Tensor, "B"], observations: Observations) -> Bool[Te
 
 def all_finite(*values: Observations) -> bool:
     """Whether no number in `values` is NaN or infinite. On a GPU, this waits."""
-    for tensor in _float_tensors(values):
-        # A sum is finite only if all its terms are, but terms of 1e38 may overflow.
-        if not bool(tensor.sum().isfinite()) and not bool(tensor.isfinite().all()):
-            return False
-    return True
+    tensors = list(_float_tensors(values))
+    # A sum is finite only if all its terms are, but terms of 1e38 may overflow.
+    if not tensors or bool(torch.stack([tensor.sum().float() for tensor in tensors]).isfinite().all()):
+        return True
+    return all(bool(tensor.isfinite().all()) for tensor in tensors)
 
 
 def check_finite(what: str, *values: Observations) -> None:
     """Raises `NumericalFault` if a number in `values` is NaN or infinite; `what` names them in the message."""
     if not all_finite(*values):
-        raise NumericalFault(
-            f"{what} is not finite: the step was not taken. Rewards or observations of a very large scale, or a step "
-            "size that is too large, are the usual causes"
-        )
+        raise NumericalFault(f"{what}: not finite. {USUAL_CAUSES}")
 
 
 def _float_tensors(values: Iterable[Observations]) -> Iterable[Tensor]:

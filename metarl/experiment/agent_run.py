@@ -13,7 +13,7 @@ from torch import Tensor
 from metarl.agent import Agent, AgentConfig, EnvSpec
 from metarl.devices import resolve_device
 from metarl.distribution import TaskDistribution
-from metarl.errors import UsageError
+from metarl.errors import EnvironmentFault, UsageError
 from metarl.experiment.checkpoints import Checkpoint
 from metarl.experiment.engine import Training
 from metarl.experiment.experiment import Experiment, Run, Trained
@@ -28,6 +28,7 @@ from metarl.tasks import check_count
 from metarl.vector_env import TaskVectorEnv
 
 DEFAULT_ITERATIONS = 500
+FAULT_SHARE, FEWEST_FAULTS = 0.01, 10
 _PLOT = Path("plots") / "training.png"
 
 
@@ -60,6 +61,8 @@ class TrainConfig:
     """Seed of all randomness of the run."""
     checkpoint_every: int = 10
     """Iterations between checkpoints."""
+    max_faults: int | None = None
+    """Faults tolerated in one iteration; 1 % of its steps, and at least 10, if not given."""
     output: Path | None = None
     """The run folder; runs/AGENT-ENV-seedSEED if not given."""
 
@@ -177,7 +180,22 @@ class AgentTraining(Training):
     def iterate(self, iteration: int) -> Mapping[str, int | float]:
         seeds = [derive_seed(part, self.experiment.config.seed, iteration) for part in ("train tasks", "improve")]
         self.env.set_tasks(self.source.draw(self.env.num_tasks, seed=seeds[0]))
-        return self.agent.improve(self.env, seed=seeds[1])
+        before = self.env.fault_count
+        metrics = self.agent.improve(self.env, seed=seeds[1])
+        faults = self.env.fault_count - before
+        self._check_faults(faults, int(metrics["env_steps"]))
+        return {**metrics, "faults": faults}
+
+    def _check_faults(self, faults: int, env_steps: int) -> None:
+        """Raises `EnvironmentFault` for more faults in an iteration than the run tolerates."""
+        bound = self.experiment.config.max_faults
+        if bound is None:
+            bound = max(FEWEST_FAULTS, round(FAULT_SHARE * env_steps))
+        if faults > bound:
+            raise EnvironmentFault(
+                f"{faults} faults in {env_steps} steps, of which --max-faults tolerates {bound}; "
+                f"the first of the last rollout: {self.env.fault_report or 'unknown'}"
+            )
 
     def share(self, iteration: int, env_steps: int) -> float:
         return self.experiment.share(iteration, env_steps)

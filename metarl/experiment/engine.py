@@ -12,11 +12,13 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
+from metarl.errors import NumericalFault
 from metarl.experiment.buffers import BufferFiles
 from metarl.experiment.checkpoints import Checkpoint, oldest_buffers, save_checkpoint
 from metarl.experiment.interrupts import Interrupts, say_how_to_go_on
 from metarl.experiment.metrics import MetricsLog, Row, Window, read_metrics
 from metarl.experiment.progress import Progress
+from metarl.faults import USUAL_CAUSES, all_finite
 from metarl.replay import ReplayBuffer
 
 
@@ -154,11 +156,18 @@ class _Loop:
         self.torn = False
 
     def _checkpoint(self) -> Checkpoint:
+        """The current state; raises `NumericalFault` if it has numbers that are not finite: they are never saved."""
+        tensors, values = self.training.state()
+        if not all_finite(*tensors.values()):
+            self.torn = True
+            bad = next(name for name, value in tensors.items() if not all_finite(value))
+            raise NumericalFault(f"{bad} is not finite after {self.training.unit} {self.iteration}. {USUAL_CAUSES}")
         return Checkpoint(
             self.iteration,
             self.env_steps,
             self.seconds,
-            *self.training.state(),
+            tensors,
+            values,
             window=self.window.state(),
             buffers=self.buffers.record(),
         )

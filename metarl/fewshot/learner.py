@@ -15,6 +15,7 @@ from torch import Tensor
 
 from metarl.adaptation import Parameters
 from metarl.errors import UsageError
+from metarl.faults import check_finite
 from metarl.fewshot.episodes import Episodes, EpisodeShape, Kind, Samples, TaskSpec
 from metarl.fewshot.objectives.plain import Objective, ObjectiveConfig, Predictor, task_score
 from metarl.fewshot.preprocessing import Preprocessing, as_labels
@@ -186,7 +187,12 @@ class Learner(abc.ABC):
         self.apply_gradients()
 
     def apply_gradients(self) -> None:
-        """Takes one step of Adam down the gradients stored in `self.parameters`."""
+        """Takes one step of Adam down the gradients stored in `self.parameters`.
+
+        Raises `NumericalFault`, without a step, if one of them is not finite.
+        """
+        gradients = (value.grad for value in self.parameters.values() if value.grad is not None)
+        check_finite("a gradient of the learner", *gradients)
         halvings = 0 if self.config.halve_every is None else self.updates // self.config.halve_every
         self.optimizer.param_groups[0]["lr"] = self.config.learning_rate * 0.5**halvings
         self.optimizer.step()

@@ -3,7 +3,7 @@
 from metarl.rollout.collect import collect
 from metarl.rollout.policy import FunctionPolicy, Policy, PolicyStep, Transition
 from metarl.rollout.returns import discounted_returns, gae, standardize
-from metarl.rollout.trajectories import Trajectories, fault_metrics, used_fraction
+from metarl.rollout.trajectories import Trajectories, used_fraction
 
 __all__ = [
     "FunctionPolicy",
@@ -13,7 +13,6 @@ __all__ = [
     "Transition",
     "collect",
     "discounted_returns",
-    "fault_metrics",
     "gae",
     "standardize",
     "used_fraction",

@@ -42,11 +42,14 @@ def gae(
 def standardize(
     values: Float[Tensor, "..."], mask: Bool[Tensor, "..."] | None = None, dim: int | tuple[int, ...] | None = None
 ) -> Float[Tensor, "..."]:
-    """(x − mean) / standard deviation over the entries in `mask` along `dim` (default: all); the others become 0."""
+    """(x − mean) / standard deviation over the entries in `mask` along `dim` (default: all); the others become 0.
+
+    If the variance overflows, the result is NaN: dividing by infinity would turn the values into zeros unseen.
+    """
     if dim is None:
         dim = tuple(range(values.ndim))
     weight = torch.ones_like(values) if mask is None else mask.to(values.dtype)
     count = weight.sum(dim, keepdim=True).clamp(min=1)
     centred = (values - (values * weight).sum(dim, keepdim=True) / count) * weight
     deviation = (centred.square().sum(dim, keepdim=True) / count).sqrt()
-    return centred / (deviation + 1e-8)
+    return centred / (deviation + 1e-8).masked_fill(deviation.isinf(), torch.nan)

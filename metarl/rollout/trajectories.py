@@ -128,12 +128,6 @@ def _up_to_last(marks: Bool[Tensor, "T ..."]) -> Bool[Tensor, "T ..."]:
     return marks.flip(0).cumsum(0).flip(0) > 0
 
 
-def fault_metrics(*parts: Trajectories) -> dict[str, int]:
-    """The number of faults in all `parts`, as the metric `faults`; empty if the environments do not report any."""
-    faults = [int(part.fault.sum()) for part in parts if part.fault is not None]
-    return {"faults": sum(faults)} if faults else {}
-
-
 def used_fraction(*masks: Bool[Tensor, "T M N"]) -> float:
     """The share of collected steps that an update uses, from masks of the used steps: the metric `used_fraction`."""
     return sum(int(mask.sum()) for mask in masks) / sum(mask.numel() for mask in masks)
