@@ -14,6 +14,15 @@ class UsageError(ValueError):
     """
 
 
+class RenderingUnavailable(UsageError):
+    """This machine lacks what draws pictures. The message names the package to install.
+
+    >>> from metarl.errors import RenderingUnavailable
+    >>> issubclass(RenderingUnavailable, metarl.UsageError)
+    True
+    """
+
+
 class EnvironmentFault(RuntimeError):
     """An environment gave numbers that are not finite, or its simulation broke down, more often than is allowed.
 

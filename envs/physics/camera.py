@@ -1,5 +1,8 @@
 """Pictures of a scene's worlds, with everything that the simulation model leaves out."""
 
+import atexit
+import os
+import weakref
 from collections.abc import Mapping
 
 import mujoco
@@ -7,7 +10,9 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from metarl.envs.physics.opengl import choose_opengl
 from metarl.envs.physics.scene import Scene
+from metarl.errors import RenderingUnavailable
 
 PICTURE_SIZE = 256
 """Pixels along each side."""
@@ -16,10 +21,10 @@ _MARK_COLOUR = (0.1, 0.9, 0.1, 0.6)
 
 
 class Camera:
-    """Draws worlds of one scene, 256 x 256 pixels each.
+    """Draws worlds of one scene, 256 x 256 pixels each, with EGL or OSMesa.
 
     `view` names a camera of the scene; if the scene has none of that name, a free camera shows the whole of it.
-    `sites=False` hides the scene's sites.
+    `sites=False` hides the scene's sites. Raises `RenderingUnavailable` if nothing here can draw.
 
     >>> camera = Camera(scene, view="track")
     >>> pictures = camera.take(physics.get_state())
@@ -28,7 +33,7 @@ class Camera:
     def __init__(self, scene: Scene, *, view: str | None = None, sites: bool = True):
         self._model = scene.rendering_model()
         self._data = mujoco.MjData(self._model)
-        self._renderer = mujoco.Renderer(self._model, PICTURE_SIZE, PICTURE_SIZE)
+        self._renderer = _open_renderer(self._model)
         self._options = mujoco.MjvOption()
         if not sites:
             self._options.sitegroup[:] = 0
@@ -68,3 +73,24 @@ class Camera:
             np.array(_MARK_COLOUR, np.float32),
         )
         drawn.ngeom += 1
+
+
+def _open_renderer(model: mujoco.MjModel) -> mujoco.Renderer:
+    choose_opengl()
+    try:
+        renderer = mujoco.Renderer(model, PICTURE_SIZE, PICTURE_SIZE)
+    except Exception as error:  # whatever the driver, PyOpenGL or ctypes raises
+        engine = os.environ.get("MUJOCO_GL", "its default")
+        raise RenderingUnavailable(
+            f"MuJoCo cannot draw with MUJOCO_GL={engine} ({type(error).__name__}): "
+            "unset MUJOCO_GL to have one chosen that works"
+        ) from error
+    # At the end of the interpreter, MuJoCo terminates EGL first and then frees contexts that are gone, with tracebacks.
+    atexit.register(_close_if_alive, weakref.ref(renderer))
+    return renderer
+
+
+def _close_if_alive(reference: weakref.ref[mujoco.Renderer]) -> None:
+    renderer = reference()
+    if renderer is not None:
+        renderer.close()
