@@ -1,8 +1,8 @@
 """Numbers that are not finite, found where they enter: in what environments return, and before optimizer steps."""
 
+import math
 from collections.abc import Iterable
 
-import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -12,17 +12,25 @@ from metarl.spaces import Observations
 USUAL_CAUSES = "Usual causes are rewards or observations of a very large scale and too large a step size"
 
 
-def bad_rows(rewards: Float[Tensor, "B"], observations: Observations) -> Bool[Tensor, "B"]:
-    """The rows whose reward or observation `[B, ...]` has a number that is not finite.
+def find_faults(rewards: Float[Tensor, "B"], observations: Observations) -> Bool[Tensor, "B"] | None:
+    """`bad_rows`, or None on the CPU if there is none: then one pass over the numbers has to do, and no mask.
 
-    On the CPU, the usual case that there is none costs one pass over the numbers. On a GPU nothing waits.
+    >>> from metarl.faults import find_faults
+    >>> find_faults(torch.zeros(2), torch.zeros(2, 3)) is None
+    True
+    """
+    if rewards.device.type == "cpu" and all_finite(rewards, observations):
+        return None
+    return bad_rows(rewards, observations)
+
+
+def bad_rows(rewards: Float[Tensor, "B"], observations: Observations) -> Bool[Tensor, "B"]:
+    """The rows whose reward or observation `[B, ...]` has a number that is not finite. On a GPU nothing waits.
 
     >>> from metarl.faults import bad_rows
     >>> bad_rows(torch.tensor([0.0, 1.0]), torch.tensor([[0.0], [torch.inf]]))
     tensor([False,  True])
     """
-    if rewards.device.type == "cpu" and all_finite(rewards, observations):
-        return torch.zeros_like(rewards, dtype=torch.bool)
     bad = ~rewards.isfinite()
     for values in _float_tensors([observations]):
         bad = bad | ~values.isfinite().flatten(1).all(1)
@@ -31,17 +39,22 @@ def bad_rows(rewards: Float[Tensor, "B"], observations: Observations) -> Bool[Te
 
 def all_finite(*values: Observations) -> bool:
     """Whether no number in `values` is NaN or infinite. On a GPU, this waits."""
-    tensors = list(_float_tensors(values))
     # A sum is finite only if all its terms are, but terms of 1e38 may overflow.
-    if not tensors or bool(torch.stack([tensor.sum().float() for tensor in tensors]).isfinite().all()):
+    if math.isfinite(sum(map(_total, values))):
         return True
-    return all(bool(tensor.isfinite().all()) for tensor in tensors)
+    return all(bool(tensor.isfinite().all()) for tensor in _float_tensors(values))
 
 
 def check_finite(what: str, *values: Observations) -> None:
     """Raises `NumericalFault` if a number in `values` is NaN or infinite; `what` names them in the message."""
     if not all_finite(*values):
         raise NumericalFault(f"{what}: not finite. {USUAL_CAUSES}")
+
+
+def _total(value: Observations) -> float:
+    if isinstance(value, dict):
+        return sum(map(_total, value.values()))
+    return float(value.detach().sum()) if value.is_floating_point() else 0.0
 
 
 def _float_tensors(values: Iterable[Observations]) -> Iterable[Tensor]:

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Shaped
 from torch import Tensor
 
 from metarl.errors import EnvironmentFault, UsageError
-from metarl.faults import all_finite, bad_rows
+from metarl.faults import all_finite, bad_rows, find_faults
 from metarl.spaces import Observations, map_tensors
 from metarl.tasks import Tasks
 
@@ -153,7 +153,9 @@ class TaskVectorEnv(gym.vector.VectorEnv, abc.ABC):
         self._handles_faults = "fault" in result[4]
         if not self._handles_faults:
             result = self._end_faults(result)
-        self._fault_count = self._fault_count + result[4]["fault"].sum()
+        fault = result[4]["fault"]
+        if fault.device.type != "cpu" or fault.any():
+            self._fault_count = self._fault_count + fault.sum()
         self._check_observations(result[0])
         return result
 
@@ -197,9 +199,9 @@ class TaskVectorEnv(gym.vector.VectorEnv, abc.ABC):
     def _end_faults(self, result: StepResult) -> StepResult:
         """Ends the episodes of environments that gave bad numbers, for a subclass that does not report faults."""
         observations, rewards, terminated, truncated, info = result
-        fault = bad_rows(rewards, info["final_obs"])
-        info = info | {"fault": fault}
-        if self.device.type != "cpu" or bool(fault.any()):
+        fault = find_faults(rewards, info["final_obs"])
+        info["fault"] = torch.zeros_like(terminated) if fault is None else fault
+        if fault is not None:
             going_on = fault & ~(terminated | truncated)
             first = self._restart(going_on) if self.restarts_faults else self._before
             observations = choose_rows(going_on, first, observations)

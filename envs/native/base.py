@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 from metarl.distribution import TaskDistribution
-from metarl.faults import bad_rows
+from metarl.faults import find_faults
 from metarl.randomness import EnvStreams
 from metarl.spaces import Observations
 from metarl.tasks import Tasks
@@ -121,17 +121,19 @@ class NativeEnv(TaskVectorEnv):
         state, reward, terminated = family.transition(self._state, actions, self._streams, task)
         self._elapsed = self._elapsed + 1
         final_obs = family.observe(state)
-        fault = bad_rows(reward, final_obs)
-        reward, terminated = reward.masked_fill(fault, 0.0), terminated & ~fault
-        truncated = (self._elapsed >= family.horizon) | fault
-        ended = terminated | truncated
-        final_obs = choose_rows(fault, self._observations, final_obs)
+        truncated = self._elapsed >= family.horizon
         success = family.success(state, task)
+        fault = find_faults(reward, final_obs)
+        if fault is not None:
+            reward, terminated, truncated = reward.masked_fill(fault, 0.0), terminated & ~fault, truncated | fault
+            final_obs = choose_rows(fault, self._observations, final_obs)
+            success = None if success is None else success & ~fault
+        ended = terminated | truncated
         fresh = family.initial_state(self._streams, task)
         self._state = choose_rows(ended, fresh, state)
         self._elapsed = self._elapsed.masked_fill(ended, 0)
         self._observations = family.observe(self._state)
-        info = step_info(final_obs, ended, fault=fault)
+        info = step_info(final_obs, ended, fault=torch.zeros_like(ended) if fault is None else fault)
         if success is not None:
-            info["success"] = success & ~fault
+            info["success"] = success
         return self._observations, reward, terminated, truncated, info

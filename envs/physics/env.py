@@ -13,7 +13,7 @@ from torch import Tensor
 from metarl.envs.physics.engine import Physics
 from metarl.envs.physics.selection import Selection
 from metarl.errors import UsageError
-from metarl.faults import bad_rows
+from metarl.faults import find_faults
 from metarl.vector_env import StepResult, TaskFamily, TaskVectorEnv, step_info
 
 
@@ -137,7 +137,8 @@ class PhysicsEnv(TaskVectorEnv):
             step = self._advance(actions)
             # Whatever a broken simulation says is replaced by what was known before it broke.
             reward = step.reward.float()
-            fault = step.fault | bad_rows(reward, step.observations)
+            bad = find_faults(reward, step.observations)
+            fault = step.fault if bad is None else step.fault | bad
             final_obs = torch.where(fault[:, None], self._observations, step.observations)
             reward = reward.masked_fill(fault, 0.0)
             info = {name: value.masked_fill(fault, 0) for name, value in step.info.items()}
