@@ -50,6 +50,16 @@ def _array(name: str, value: Any, shape: tuple[int, ...], dtype: torch.dtype) ->
         yield f"{name}: expected finite numbers, found {float(value[~value.isfinite()][0])}"
 
 
+def faults(exam: Examination) -> Iterator[str]:
+    """An environment that often breaks down trains agents on what is left."""
+    marks = [step[4].get("fault", torch.zeros(exam.num_envs, dtype=torch.bool)) for step in exam.recording.steps]
+    count = sum(int(mark.sum()) for mark in marks)
+    if count:
+        t = next(t for t, mark in enumerate(marks) if mark.any())
+        first = exam.env.describe_fault(int(marks[t].nonzero()[0]), f"step {t + 1}")
+        yield f"step: expected no faults under random actions, found {count}, the first {first.partition(': ')[2]}"
+
+
 def arrays_stay(exam: Examination) -> Iterator[str]:
     """An environment that writes into returned arrays corrupts recorded trajectories."""
     for t, (step, original) in enumerate(zip(exam.recording.steps, exam.recording.originals, strict=True)):
@@ -224,6 +234,7 @@ def tasks_matter(exam: Examination) -> Iterator[str]:
 
 CHECKS = (
     returned_arrays,
+    faults,
     arrays_stay,
     ends_of_episodes,
     autoreset,

@@ -37,6 +37,14 @@ class CrashInSampling(Point):
         return super()._sample(num_tasks, split, generator)
 
 
+class Infinite(Point):
+    """The reward near the goal is infinite, which the environment ends as a fault."""
+
+    def transition(self, state, action, streams, task):
+        state, reward, terminated = super().transition(state, action, streams, task)
+        return state, torch.where(torch.arange(len(reward)) == 1, torch.inf, reward), terminated
+
+
 class UnknownBackend(NativeEnv):
     def __init__(self, *args, **options):
         super().__init__(*args, **options)

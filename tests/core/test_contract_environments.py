@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from broken_families import Point, UnknownBackend, edited, put
+from broken_families import Infinite, Point, UnknownBackend, edited, put
 from gymnasium.vector import AutoresetMode
 
 from metarl import Tasks, check_distribution
@@ -253,3 +253,10 @@ def test_tasks_that_leak_are_found():
     family = type("Broken", (Point,), {"env_class": SharesItsTasks})()
     with pytest.raises(ContractError, match="found it in the tasks that were given"):
         check_distribution(family)
+
+
+def test_faults_under_random_actions_are_found_with_the_first():
+    with pytest.raises(
+        ContractError, match=r"expected no faults under random actions, found \d+, the first .* step 1 of"
+    ):
+        check_distribution(Infinite())
