@@ -225,7 +225,7 @@ def test_a_task_by_its_parameters():
         ("PointNavigation-v0", {"goal": [0.1, float("nan")]}, "nan is out of range"),
         ("PointNavigation-v0", {"goal": "here"}, "want shape"),
         ("TabularMDP-v0", {"transitions": np.zeros((10, 5, 10)), "reward_means": np.zeros((10, 5))}, "sum to 1"),
-        (Finite(), {"number": 1.5}, "want a number"),
+        (Finite(), {"number": 1.5}, "want a whole number"),
     ],
 )
 def test_a_wrong_task_is_one_clear_line(family, parameters, message):
