@@ -22,6 +22,7 @@ from metarl.task_spaces import (
     encode,
     exact_text,
     grid,
+    is_bounded,
     is_number,
     num_values,
     outside,
@@ -88,7 +89,7 @@ class TaskParameters(Mapping[str, gym.Space]):
             self._sides = dict.fromkeys(SPLITS, self._spaces)
             separate = isinstance(parameters, Mapping)
         else:
-            given = {_checked_name(name): value for name, value in parameters.items()}
+            given = {_checked_name(name): value for name, value in dict(parameters).items()}
             pairs = {name: _read_parameter(name, value, sample is None) for name, value in given.items()}
             self._sides = {split: {name: pair[i] for name, pair in pairs.items()} for i, split in enumerate(SPLITS)}
             self._spaces = {name: _union(name, *pair) for name, pair in pairs.items()}
@@ -308,19 +309,32 @@ def _read_space(name: str, value: Any, bounded: bool) -> gym.Space:
     if isinstance(value, tuple):
         if len(value) != 2 or not all(map(is_number, value)):
             raise UsageError(f"task parameter {name!r}: want two numbers (low, high) or a list [...], got {value!r}")
-        low, high = map(float, value)
+        try:
+            low, high = map(float, value)
+        except OverflowError:
+            raise UsageError(f"task parameter {name!r}: want finite bounds low <= high, got {value!r}") from None
         if not low <= high:  # False for NaN
             raise UsageError(f"task parameter {name!r}: want low <= high, got {value!r}")
-        return _checked_space(name, gym.spaces.Box(low, high, (), np.float64), value, bounded)  # type: ignore[arg-type]
-    if isinstance(value, range) and value and value.step == 1:
-        return gym.spaces.Discrete(len(value), start=value.start)
-    if isinstance(value, (list, range)) or (isinstance(value, (np.ndarray, Tensor)) and value.ndim):
+        return _checked_space(name, gym.spaces.Box(low, high, (), np.float64), value, bounded)
+    if isinstance(value, range):
+        return _read_whole_numbers(name, value)
+    if isinstance(value, list) or (isinstance(value, (np.ndarray, Tensor)) and value.ndim):
         return _choice(name, list(value), distinct=True)
     if callable(value):
         raise UsageError(f"task parameter {name!r}: write the range here and give the function as sample=")
     if isinstance(value, (set, frozenset)):
         raise UsageError(f"task parameter {name!r}: a set has no order, write a list")
     raise UsageError(f"task parameter {name!r}: {WANTED}, got {value!r}")
+
+
+def _read_whole_numbers(name: str, numbers: range) -> gym.Space:
+    if numbers and max(abs(numbers[0]), abs(numbers[-1])) >= 2**62:
+        raise UsageError(f"task parameter {name!r}: want whole numbers below 2**62, got {numbers!r}")
+    if numbers and numbers.step == 1:
+        return gym.spaces.Discrete(len(numbers), start=numbers.start)
+    if len(numbers) > MOST_LISTED:
+        raise UsageError(f"task parameter {name!r}: want at most {MOST_LISTED} numbers with steps, got {numbers!r}")
+    return _choice(name, list(numbers))
 
 
 def _choice(name: str, values: list[Any], distinct: bool = False) -> Choice:
@@ -342,7 +356,7 @@ def _checked_space(name: str, space: gym.Space, given: Any, bounded: bool) -> gy
     low, high = bounds(space)
     if not (low <= high).all():  # False for NaN
         raise UsageError(f"task parameter {name!r}: want low <= high, got {given!r}")
-    if bounded and not (np.isfinite(low) & np.isfinite(high)).all():
+    if bounded and not is_bounded(space):
         raise UsageError(f"task parameter {name!r}: want finite bounds low <= high, got {given!r}")
     return space
 
@@ -357,4 +371,4 @@ def _union(name: str, train: gym.Space, test: gym.Space) -> gym.Space:
     if listed or train.dtype != test.dtype or train.shape != test.shape:
         raise UsageError(f"task parameter {name!r}: want the same kind in both splits, got {train} and {test}")
     lows, highs = zip(bounds(train), bounds(test), strict=True)
-    return gym.spaces.Box(np.minimum(*lows), np.maximum(*highs), train.shape, train.dtype)  # type: ignore[arg-type]
+    return gym.spaces.Box(np.minimum(*lows), np.maximum(*highs), train.shape, train.dtype)

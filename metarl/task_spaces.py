@@ -92,7 +92,7 @@ class LogUniform(gym.spaces.Box):
     def __init__(self, low: float | int, high: float | int):
         if not (is_number(low) and is_number(high) and 0 < low <= high < math.inf):
             raise UsageError(f"a log-uniform range needs 0 < low <= high, both finite, got ({low!r}, {high!r})")
-        super().__init__(low, high, (), np.float64)  # type: ignore[arg-type]
+        super().__init__(low, high, (), np.float64)
 
     def sample(self, mask: None = None, probability: None = None) -> np.ndarray:
         low, high = np.log(self.low), np.log(self.high)
@@ -118,6 +118,21 @@ def bounds(space: gym.Space) -> tuple[np.ndarray, np.ndarray]:
     else:
         raise UsageError(f"{space} is no space of numbers")
     return np.asarray(low, space.dtype), np.asarray(high, space.dtype)
+
+
+def is_bounded(space: gym.Space) -> bool:
+    """Whether values can be drawn evenly: neither bound is infinite or the largest of its dtype, nor is the width.
+
+    Gymnasium turns infinite bounds of whole numbers into the largest ones; those of up to 16 bits may be meant.
+    """
+    low, high = bounds(space)
+    if low.dtype.kind in "iu":
+        largest = np.iinfo(low.dtype)
+        return low.dtype.itemsize < 4 or not ((low == largest.min) | (high == largest.max)).any()
+    most = np.finfo(low.dtype).max
+    with np.errstate(over="ignore", invalid="ignore"):
+        width = high.astype(np.float64) - low
+    return bool(((-most < low) & (high < most) & np.isfinite(width)).all())
 
 
 def encode(space: gym.Space, value: Any) -> np.ndarray:
@@ -255,7 +270,7 @@ def _rows(values: list[Any]) -> np.ndarray:
         raise UsageError(f"want values of one shape, got {' and '.join(map(str, shapes))} in one list")
     kinds = {array.dtype.kind for array in arrays}
     dtype: type = np.bool_ if kinds == {"b"} else np.float64 if "f" in kinds else np.int64
-    rows = np.stack([array.astype(dtype) for array in arrays])
+    rows: np.ndarray = np.stack([array.astype(dtype) for array in arrays])
     if not np.isfinite(rows).all():
         raise UsageError(f"want finite numbers, got {rows[~np.isfinite(rows)][0]} in a list")
     if not all((row == array).all() for row, array in zip(rows, arrays, strict=True)):

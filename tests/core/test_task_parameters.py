@@ -1,5 +1,6 @@
 """Task parameters in every spelling: what is drawn, what is listed, what is refused."""
 
+import copy
 import itertools
 import math
 import pickle
@@ -278,6 +279,13 @@ MISTAKES = {
     "no task": ([], "at least one task parameter"),
     "a reversed range": ({"g": (10, 5)}, r"'g': want low <= high, got \(10, 5\)"),
     "an infinite range": ({"g": (0, np.inf)}, "'g': want finite bounds"),
+    "an endless width": ({"g": (-1.7e308, 1.7e308)}, "'g': want finite bounds"),
+    "a bound that is no float": ({"g": (0, 10**400)}, "'g': want finite bounds"),
+    "endless whole numbers": ({"g": Box(-np.inf, np.inf, (), np.int32)}, "'g': want finite bounds"),
+    "the largest float": ({"g": Box(0, np.finfo(np.float32).max, (), np.float32)}, "'g': want finite bounds"),
+    "huge whole numbers in a range": ({"g": range(2**63, 2**63 + 2)}, "'g': want whole numbers below 2"),
+    "an endless range of whole numbers": ({"g": range(2**63)}, "'g': want whole numbers below 2"),
+    "a long range with steps": ({"g": range(0, 10**9, 2)}, "'g': want at most 10000 numbers with steps"),
     "NaN": ({"g": (0, np.nan)}, "'g': want low <= high"),
     "truth values as a range": ({"g": (False, True)}, r"'g': want two numbers \(low, high\) or a list"),
     "three numbers in a tuple": ({"g": (1.0, 2.0, 3.0)}, r"'g': want two numbers \(low, high\) or a list"),
@@ -405,12 +413,13 @@ def test_the_text_tells_apart_what_draws_differently():
     assert repr(TaskParameters(OWN, sample=normal)).endswith("sample=normal)")
 
 
-def test_spaces_survive_pickling():
-    space = TaskParameters({"planet": {"train": ["moon"], "test": ["mars"]}, "rate": LogUniform(1.0, 2.0)})
-    again = pickle.loads(pickle.dumps(space))
-    assert repr(again) == repr(space)
-    assert again.all_tasks("train") is None
-    assert again == space
+@pytest.mark.parametrize("rest", [{"rate": LogUniform(1.0, 2.0)}, {}], ids=["infinite", "finite"])
+def test_families_can_be_copied_and_pickled(rest):
+    family = Family({"planet": {"train": ["moon", "earth"], "test": ["mars"]}} | rest)
+    for again in (pickle.loads(pickle.dumps(family)), copy.deepcopy(family)):
+        assert repr(again.task_space) == repr(family.task_space)
+        assert again.task_space == family.task_space
+        assert again.sample(3, seed=0) == family.sample(3, seed=0)
 
 
 def test_a_choice_is_a_space_of_gymnasium():

@@ -1,6 +1,8 @@
 """Batches of tasks: immutable, indexable, exact in JSON; and how a family answers wrong ones."""
 
+import copy
 import json
+import pickle
 
 import gymnasium as gym
 import numpy as np
@@ -105,6 +107,13 @@ def test_a_task_list_gives_ids_and_comes_round_evenly():
     assert torch.equal(source.draw(10, seed=1).ids, drawn.ids)
     assert not torch.equal(source.draw(10, seed=2).ids, drawn.ids)
     assert sorted(source.draw(4, seed=5).ids.tolist()) == [0, 1, 2, 3]
+
+
+def test_tasks_can_be_copied_and_pickled():
+    tasks = Tasks({"goal": torch.arange(6.0).reshape(3, 2)}, torch.tensor([4, 5, 6]))
+    for again in (copy.deepcopy(tasks), pickle.loads(pickle.dumps(tasks))):
+        assert again == tasks
+        assert again.ids.tolist() == [4, 5, 6]
 
 
 def test_tasks_are_immutable():

@@ -103,6 +103,21 @@ def test_a_subclass_that_lists_its_tasks_is_sampled_from_its_list():
     assert listed.sample(2, split="test", seed=0).parameters["g"].tolist() == [14.0, 14.0]
 
 
+def test_workers_take_a_method_of_the_family_as_apply():
+    """They get the family with it, its list of tasks included."""
+
+    class Planets(GymnasiumDistribution):
+        def __init__(self):
+            super().__init__("P-v0", "Pendulum-v1", parameters={"planet": PLANETS}, apply=self.give, workers=1)
+
+        def give(self, env, task):
+            set_planet(env, task)
+
+    env = Planets().make_env(1)
+    env.set_tasks(Planets().task(planet="mars"))
+    env.close()
+
+
 def test_a_mistake_is_one_clear_line():
     with pytest.raises(UsageError, match=r"task parameter 'planet': want .* got 'moon'"):
         family({"planet": "moon"})
