@@ -81,7 +81,9 @@ class TaskParameters(Mapping[str, gym.Space]):
         if not parameters:
             raise UsageError("a family needs at least one task parameter")
         self._sampler = sample
-        self._tables: Mapping[str, Tasks] | None  # the listed tasks of each split
+        # By split: the space of each parameter, and the listed tasks if they can be listed.
+        self._sides: Mapping[str, Mapping[str, gym.Space]]
+        self._tables: Mapping[str, Tasks] | None
         whole = _whole_tasks(parameters)
         self._whole = whole is not None
         if whole is not None:
@@ -93,7 +95,7 @@ class TaskParameters(Mapping[str, gym.Space]):
             pairs = {name: _read_parameter(name, value, sample is None) for name, value in given.items()}
             self._sides = {split: {name: pair[i] for name, pair in pairs.items()} for i, split in enumerate(SPLITS)}
             self._spaces = {name: _union(name, *pair) for name, pair in pairs.items()}
-            self._rows = {split: self._listed_values(split) for split in SPLITS}
+            self._rows = {split: self._choice_rows(split) for split in SPLITS}
             self._tables = self._products()
             separate = any(_is_split(value) for value in given.values())
         self._listed = {split: set(_keys(tasks, list(self))) for split, tasks in (self._tables or {}).items()}
@@ -158,7 +160,7 @@ class TaskParameters(Mapping[str, gym.Space]):
             if key not in listed:
                 raise UsageError(f"{decode_tasks(self, tasks[task])[0]} is none of the {len(listed)} listed tasks")
 
-    def _listed_values(self, split: str) -> dict[str, np.ndarray]:
+    def _choice_rows(self, split: str) -> dict[str, np.ndarray]:
         """The values of each `Choice` of `split` as `Tasks` store them, `[n, ...]`."""
         choices = {name: side for name, side in self._sides[split].items() if isinstance(side, Choice)}
         return {name: np.stack([encode(self[name], v) for v in side.values]) for name, side in choices.items()}

@@ -1,5 +1,7 @@
 """`check_distribution` on distributions with one fault each, beside what has to be said of it."""
 
+import random
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -56,6 +58,12 @@ class GlobalNumPy(Point):
         return super()._sample(num_tasks, split, generator)
 
 
+class GlobalPython(Point):
+    def _sample(self, num_tasks, split, generator):
+        random.random()
+        return super()._sample(num_tasks, split, generator)
+
+
 class TooFewTasks(Point):
     def _sample(self, num_tasks, split, generator):
         return super()._sample(max(1, num_tasks - 1), split, generator)
@@ -105,6 +113,7 @@ FAMILIES = [
     (OneSplit, "sampling: expected a UsageError for the split 'no-such-split', found no error"),
     (GlobalTorch, "sampling: expected it to leave torch's global random state alone, found it changed"),
     (GlobalNumPy, "sampling: expected it to leave NumPy's global random state alone, found it changed"),
+    (GlobalPython, "sampling: expected it to leave Python's global random state alone, found it changed"),
     (TooFewTasks, "sampling: expected 16 train tasks, found 15"),
     (InvalidTasks, "tasks: expected sampled train tasks to be valid, found task parameter 'goal': .* out of range"),
     (TasksWithNaN, "tasks: expected train tasks to survive JSON, found others"),
