@@ -9,7 +9,7 @@ import sys
 import types
 from collections.abc import Callable, Iterator, Mapping
 from multiprocessing import connection
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
 import cloudpickle
 import gymnasium as gym
@@ -22,22 +22,24 @@ from torch import Tensor
 from metarl.distribution import TaskDistribution
 from metarl.envs.gymnasium_worker import Apply, Failure, Recipe, StateAccess, known_state, open_chunk
 from metarl.errors import UsageError
+from metarl.task_parameters import Parameters, Sampler, TaskParameters
+from metarl.task_spaces import decode
 from metarl.tasks import Tasks, check_count
 from metarl.vector_env import StepResult, TaskVectorEnv, step_info
 
 VECTORIZATIONS = ("async", "sync")
-Range: TypeAlias = tuple[float | int, float | int] | gym.spaces.Box
 Answer = TypeVar("Answer")
 
 
 class GymnasiumDistribution(TaskDistribution):
-    """A Gymnasium environment whose named parameters make the task, each uniform in its range in both splits.
+    """A Gymnasium environment whose named parameters make the task.
 
     `env` is a Gymnasium id or a factory without required arguments; a factory that takes `render_mode` can be rendered.
-    `parameters` maps a name to `(low, high)` or, for arrays and integers, to a bounded `Box`. `apply(env, values)`
-    gives one environment its task whenever `set_tasks` is called, also in the middle of an episode; resets must leave
-    what it sets alone. Observations are flattened to `[D]` float32 (`FlattenObservation`), actions may be discrete or a
-    float box `[A]`. `horizon` is the specification's where it has one.
+    `parameters` maps a name to a range `(low, high)`, a list of values and so on, and `sample` may draw them: see
+    `metarl.TaskParameters`. `apply(env, values)` gives one environment its task, names as strings, numbers as Python's,
+    whenever `set_tasks` is called, also in the middle of an episode; resets must leave what it sets alone.
+    Observations are flattened to `[D]` float32 (`FlattenObservation`), actions may be discrete or a float box `[A]`.
+    `horizon` is the specification's where it has one.
 
     `vectorization="async"` spreads the environments over `workers` processes (one a CPU by default), `"sync"` runs them
     here: better where a step takes microseconds. The numbers do not depend on either. `has_success`: each step's `info`
@@ -55,8 +57,9 @@ class GymnasiumDistribution(TaskDistribution):
         id: str,
         env: str | Callable[..., gym.Env],
         *,
-        parameters: Mapping[str, Range],
+        parameters: Parameters,
         apply: Apply,
+        sample: Sampler | None = None,
         horizon: int | None = None,
         vectorization: str = "async",
         workers: int | None = None,
@@ -74,10 +77,10 @@ class GymnasiumDistribution(TaskDistribution):
         self.vectorization = vectorization
         self.workers = workers
         self.has_success = has_success
-        self.task_space = {name: _bounded_box(name, bounds) for name, bounds in parameters.items()}
+        self.task_space = TaskParameters.of(parameters, sample=sample)
         self._env = env
         self._env_kwargs = dict(env_kwargs or {})
-        self._apply = apply
+        self._apply = functools.partial(_apply_values, apply, dict(self.task_space))
         self._state = state
         if spaces is None or horizon is None:
             spaces, horizon = self._probe(horizon)
@@ -104,9 +107,6 @@ class GymnasiumDistribution(TaskDistribution):
             return (env.observation_space, env.action_space), horizon
         finally:
             env.close()
-
-    def _sample(self, num_tasks: int, split: str, generator: torch.Generator) -> Mapping[str, Tensor]:
-        return {name: _uniform(box, num_tasks, generator) for name, box in self.task_space.items()}
 
     def _make_env(
         self,
@@ -143,17 +143,8 @@ def _make_one(env: str | Callable[..., gym.Env], kwargs: Mapping[str, Any], rend
     return made if flat else gym.wrappers.FlattenObservation(made)
 
 
-def _bounded_box(name: str, bounds: Range) -> gym.spaces.Box:
-    if isinstance(bounds, gym.spaces.Box):
-        low, high = bounds.low, bounds.high
-    else:
-        try:
-            low, high = (np.float64(bound) for bound in bounds)
-        except (TypeError, ValueError):
-            raise UsageError(f"task parameter {name!r}: want (low, high) or a gymnasium Box, got {bounds!r}") from None
-    if not (np.isfinite(low) & np.isfinite(high) & (low <= high)).all():
-        raise UsageError(f"task parameter {name!r}: want low <= high, both finite, got {bounds!r}")
-    return bounds if isinstance(bounds, gym.spaces.Box) else gym.spaces.Box(low, high, (), np.float64)
+def _apply_values(apply: Apply, spaces: Mapping[str, gym.Space], env: gym.Env, row: Mapping[str, Any]) -> None:
+    apply(env, decode(spaces, row))
 
 
 def _float32_box(box: gym.spaces.Box) -> gym.spaces.Box:
@@ -167,15 +158,6 @@ def _usable_action_space(id: str, space: gym.Space) -> gym.spaces.Box | gym.spac
     if isinstance(space, gym.spaces.Box) and len(space.shape) == 1 and space.dtype.kind == "f":
         return _float32_box(space)
     raise UsageError(f"{id}: actions must be Discrete or a Box of floats of shape [A], not {space}")
-
-
-def _uniform(box: gym.spaces.Box, count: int, generator: torch.Generator) -> Tensor:
-    """`count` values `[count, *box.shape]` uniform in `box`, whose bounds are inclusive where it holds integers."""
-    low, high = torch.as_tensor(box.low), torch.as_tensor(box.high)
-    share = torch.rand(count, *box.shape, generator=generator, dtype=torch.float64)
-    if low.dtype.is_floating_point:
-        return (low + share * (high.double() - low)).to(low.dtype).clamp(low, high)
-    return (low + (share * (high.double() - low + 1)).floor()).to(low.dtype)
 
 
 class GymnasiumEnv(TaskVectorEnv):

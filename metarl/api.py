@@ -22,6 +22,8 @@ from metarl.registry import (
 )
 from metarl.replay import ReplayBuffer
 from metarl.rollout import Policy, PolicyStep, Trajectories, Transition, collect
+from metarl.task_parameters import TaskParameters
+from metarl.task_spaces import LogUniform
 from metarl.tasks import FreshTasks, TaskList, Tasks, TaskSource
 from metarl.vector_env import TaskVectorEnv
 
@@ -31,12 +33,14 @@ __all__ = [
     "EnvSpec",
     "Evaluation",
     "FreshTasks",
+    "LogUniform",
     "Policy",
     "PolicyStep",
     "Ranks",
     "ReplayBuffer",
     "TaskDistribution",
     "TaskList",
+    "TaskParameters",
     "TaskSource",
     "TaskVectorEnv",
     "Tasks",

@@ -6,7 +6,6 @@ from types import MappingProxyType
 from typing import Any
 
 import gymnasium as gym
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,6 +13,8 @@ from metarl.devices import resolve_device
 from metarl.errors import UsageError
 from metarl.protocols import Protocol, per_task
 from metarl.randomness import make_generator
+from metarl.task_parameters import TaskParameters, decode_tasks
+from metarl.task_spaces import describe, encode, outside
 from metarl.tasks import Tasks, check_count, check_split, draw_evenly
 from metarl.vector_env import TaskVectorEnv
 
@@ -21,8 +22,9 @@ from metarl.vector_env import TaskVectorEnv
 class TaskDistribution(abc.ABC):
     """A family of related environments, one per task, with a train and a test split of the tasks.
 
-    A subclass sets the attributes below and implements `_sample` and `_make_env`. If its tasks are finitely many, it
-    implements `all_tasks` instead of `_sample`. `metarl.check_distribution` checks the result.
+    A subclass sets the attributes below and implements `_make_env`. Tasks come from its `task_space` if that is a
+    `TaskParameters`; else it implements `_sample`, or `all_tasks` if its tasks are finitely many.
+    `metarl.check_distribution` checks the result.
 
     >>> distribution = metarl.make("PointNavigation-v0", horizon=50)
     >>> tasks = distribution.sample(40, split="test", seed=0)
@@ -36,8 +38,8 @@ class TaskDistribution(abc.ABC):
     """The observations of one environment, flat: shape `[D]`."""
     action_space: gym.spaces.Box | gym.spaces.Discrete
     """The actions of one environment: a box of shape `[A]` or a discrete space."""
-    task_space: Mapping[str, gym.spaces.Box]
-    """Name, shape, dtype and range of each parameter of one task."""
+    task_space: Mapping[str, gym.Space]
+    """Name and space of each parameter of one task: `Box`, `Discrete`, `MultiDiscrete`, `MultiBinary`, `Choice`."""
     horizon: int
     """Steps after which an episode is truncated."""
     backends: tuple[str, ...]
@@ -59,8 +61,12 @@ class TaskDistribution(abc.ABC):
         return Tasks(self._sample(num_tasks, split, generator))
 
     def all_tasks(self, split: str) -> Tasks:
-        """Every task of `split` in a fixed order; raises `UsageError` if there are infinitely many."""
-        raise UsageError(f"{self.id} has infinitely many tasks: use sample instead")
+        """Every task of `split` in a fixed order; raises `UsageError` if there are infinitely, or too, many."""
+        check_split(split)
+        tasks = self.task_space.all_tasks(split) if isinstance(self.task_space, TaskParameters) else None
+        if tasks is None:
+            raise UsageError(f"{self.id} has too many or infinitely many tasks to list: use sample instead")
+        return tasks
 
     def make_env(
         self,
@@ -90,7 +96,7 @@ class TaskDistribution(abc.ABC):
             raise UsageError(f"{self.id} has no backend {backend!r}: choose from {', '.join(self.backends)} or auto")
         return backend
 
-    def task(self, **parameters: Any) -> Tasks:
+    def task(self, /, **parameters: Any) -> Tasks:
         """The task with these parameters, such as `distribution.task(goal=[0.3, 0.1])`, as a batch of one.
 
         Raises `UsageError` for a missing or unknown name, a wrong shape or a value out of range.
@@ -104,21 +110,20 @@ class TaskDistribution(abc.ABC):
             if name not in parameters:
                 raise UsageError(f"task parameter {name!r} is missing: {self.id} has {known}")
             try:
-                value = np.asarray(parameters[name])
-                numeric = value.dtype.kind in "iuf" and bool(
-                    (value.astype(space.dtype) == value).all() or space.dtype.kind == "f"
-                )
-            except ValueError:  # ragged
-                numeric = False
-            if not numeric:
-                raise UsageError(f"task parameter {name!r}: want {_describe(space)}, got {parameters[name]!r}")
-            rows[name] = torch.as_tensor(value.astype(space.dtype))[None]
+                rows[name] = torch.as_tensor(encode(space, parameters[name]))[None]
+            except UsageError as error:
+                raise UsageError(f"task parameter {name!r}: {error}") from None
         tasks = Tasks(rows)
         self.validate(tasks)
         return tasks
 
+    def task_values(self, tasks: Tasks) -> list[dict[str, Any]]:
+        """The parameters of each task as `task` takes them: numbers, lists, and names rather than their positions."""
+        self.validate(tasks)
+        return decode_tasks(self.task_space, tasks)
+
     def validate(self, tasks: Tasks) -> None:
-        """Raises `UsageError` unless `tasks` has this family's parameters with the right shapes and ranges."""
+        """Raises `UsageError` unless `tasks` has this family's parameters with the right shapes and values."""
         if tasks.parameters.keys() != self.task_space.keys():
             raise UsageError(
                 f"{self.id} has the task parameters {', '.join(self.task_space)}, got {', '.join(tasks.parameters)}"
@@ -126,14 +131,18 @@ class TaskDistribution(abc.ABC):
         for name, space in self.task_space.items():
             value = tasks.parameters[name].detach().cpu().numpy()
             if value.shape[1:] != space.shape:
-                raise UsageError(f"task parameter {name!r}: want {_describe(space)}, got shape {value.shape[1:]}")
-            inside = (value >= space.low) & (value <= space.high)  # False for NaN
-            if not inside.all():
-                culprit = value[~inside].ravel()[0]
-                raise UsageError(f"task parameter {name!r}: {culprit} is out of range, want {_describe(space)}")
+                raise UsageError(f"task parameter {name!r}: want {describe(space)}, got shape {value.shape[1:]}")
+            culprit = outside(space, value)
+            if culprit is not None:
+                raise UsageError(f"task parameter {name!r}: {culprit} is out of range, want {describe(space)}")
+        if isinstance(self.task_space, TaskParameters):
+            self.task_space.check(tasks)
 
     def _sample(self, num_tasks: int, split: str, generator: torch.Generator) -> Mapping[str, Tensor]:
         """The parameters of `num_tasks` random tasks, each `[num_tasks, ...]`, drawn with `generator` only."""
+        own_list = type(self).all_tasks is not TaskDistribution.all_tasks
+        if isinstance(self.task_space, TaskParameters) and not own_list:
+            return self.task_space.sample(num_tasks, split, generator)
         return draw_evenly(self.all_tasks(split), num_tasks, generator).parameters
 
     @abc.abstractmethod
@@ -151,10 +160,3 @@ class TaskDistribution(abc.ABC):
     def _preferred_backend(self, device: torch.device) -> str:
         """The backend that "auto" stands for on `device`."""
         return self.backends[0]
-
-
-def _describe(space: gym.spaces.Box) -> str:
-    shape = f"shape {space.shape}" if space.shape else "a number"
-    low, high = np.unique(space.low), np.unique(space.high)
-    bounds = f" in [{low[0]:g}, {high[0]:g}]" if len(low) == len(high) == 1 else ""
-    return f"{shape}{bounds}"

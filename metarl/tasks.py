@@ -47,6 +47,10 @@ class Tasks:
                 raise UsageError(f"{len(self)} tasks need as many ids, got shape {list(ids.shape)}")
             object.__setattr__(self, "ids", ids)
 
+    def __reduce__(self) -> tuple:
+        """Copies and pickles as its tensors: a mapping proxy does neither."""
+        return Tasks, (dict(self.parameters), self.ids)
+
     def __len__(self) -> int:
         return int(next(iter(self.parameters.values())).shape[0])
 

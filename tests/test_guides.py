@@ -11,7 +11,10 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/ADDING_A_DISTRIBUTION.md", "docs/A_ROBOT_OF_YOUR_OWN.md"])
+PAGES = ["README.md", "docs/ADDING_A_DISTRIBUTION.md", "docs/A_ROBOT_OF_YOUR_OWN.md", "docs/TASKS.md"]
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_the_python_blocks_of_a_page_run_one_after_another(page, tmp_path):
     blocks = re.findall(r"^```python\n(.*?)^```$", (ROOT / page).read_text(), re.MULTILINE | re.DOTALL)
     assert len(blocks) >= 2

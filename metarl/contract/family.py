@@ -1,5 +1,6 @@
 """Rules about a distribution without its environments: attributes, spaces and sampled tasks."""
 
+import random
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 from metarl.contract.examination import Examination, refusal
 from metarl.distribution import TaskDistribution
 from metarl.errors import UsageError
+from metarl.task_spaces import INTEGERS, Choice
 from metarl.tasks import SPLITS, Tasks
 
 SAMPLE_SIZE = 16
@@ -43,8 +45,8 @@ def spaces(exam: Examination) -> Iterator[str]:
     if not exam.distribution.task_space:
         yield "task_space: expected one parameter or more, found none"
     for name, space in exam.distribution.task_space.items():
-        if not isinstance(space, gym.spaces.Box):
-            yield f"task_space: expected a Box for {name!r}, found {space}"
+        if not isinstance(space, gym.spaces.Box | INTEGERS | Choice):
+            yield f"task_space: expected a Box, a Discrete-like space or a Choice for {name!r}, found {space}"
 
 
 def sampling(exam: Examination) -> Iterator[str]:
@@ -61,9 +63,9 @@ def sampling(exam: Examination) -> Iterator[str]:
             yield f"sampling: expected {SAMPLE_SIZE} {split} tasks, found {len(tasks)}"
         if sample(split, exam.seed) != tasks:
             yield f"sampling: expected the same {split} tasks for the same seed, found others"
-        if len(set(_rows(tasks))) > 1 and sample(split, exam.seed + 1) == tasks:
+        if _varied(tasks) and sample(split, exam.seed + 1) == tasks:
             yield f"sampling: expected other {split} tasks for another seed, found the same"
-    if train == test:
+    if train == test and (_varied(train) or not _is_listed(exam.distribution)):
         yield "sampling: expected different tasks in train and test, found the same"
     if found := refusal(lambda: exam.distribution.sample(0, seed=0)):
         yield f"sampling: expected a UsageError for 0 tasks, found {found}"
@@ -76,7 +78,20 @@ def _global_random_states() -> dict[str, Any]:
     return {
         "torch": torch.get_rng_state().tolist(),
         "NumPy": [np.asarray(part).tolist() for part in numpy_state],
+        "Python": random.getstate(),
     }
+
+
+def _varied(tasks: Tasks) -> bool:
+    """Whether there are so many different tasks that two drawings are not the same by chance."""
+    return len(set(_rows(tasks))) > 2
+
+
+def _is_listed(family: TaskDistribution) -> bool:
+    try:
+        return all(len(family.all_tasks(split)) for split in SPLITS)
+    except UsageError:  # infinitely many
+        return False
 
 
 def task_parameters(exam: Examination) -> Iterator[str]:

@@ -1,5 +1,7 @@
 """`check_distribution` on distributions with one fault each, beside what has to be said of it."""
 
+import random
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -20,7 +22,7 @@ ATTRIBUTES = [
     ("observation_space", gym.spaces.Box(-1, 1, (2,), np.float64), "observation_space: expected float32, found"),
     ("action_space", gym.spaces.MultiBinary(2), "action_space: expected a Box or a Discrete space, found MultiBinary"),
     ("action_space", gym.spaces.Box(-1, 1, (2, 1)), r"action_space: expected a Box of shape \[A\]"),
-    ("task_space", {"goal": gym.spaces.Discrete(3)}, r"task_space: expected a Box for 'goal', found Discrete\(3\)"),
+    ("task_space", {"goal": gym.spaces.Text(3)}, "expected a Box, a Discrete-like space or a Choice for 'goal'"),
     ("task_space", {}, "task_space: expected one parameter or more, found none"),
     ("has_success", True, r"info\['success'\]: expected a torch.bool tensor \[6\] on cpu, found NoneType"),
 ]  # fmt: skip
@@ -53,6 +55,12 @@ class OneSplit(Point):
 class GlobalNumPy(Point):
     def _sample(self, num_tasks, split, generator):
         np.random.rand()  # noqa: NPY002
+        return super()._sample(num_tasks, split, generator)
+
+
+class GlobalPython(Point):
+    def _sample(self, num_tasks, split, generator):
+        random.random()
         return super()._sample(num_tasks, split, generator)
 
 
@@ -105,6 +113,7 @@ FAMILIES = [
     (OneSplit, "sampling: expected a UsageError for the split 'no-such-split', found no error"),
     (GlobalTorch, "sampling: expected it to leave torch's global random state alone, found it changed"),
     (GlobalNumPy, "sampling: expected it to leave NumPy's global random state alone, found it changed"),
+    (GlobalPython, "sampling: expected it to leave Python's global random state alone, found it changed"),
     (TooFewTasks, "sampling: expected 16 train tasks, found 15"),
     (InvalidTasks, "tasks: expected sampled train tasks to be valid, found task parameter 'goal': .* out of range"),
     (TasksWithNaN, "tasks: expected train tasks to survive JSON, found others"),

@@ -1,6 +1,8 @@
 """Batches of tasks: immutable, indexable, exact in JSON; and how a family answers wrong ones."""
 
+import copy
 import json
+import pickle
 
 import gymnasium as gym
 import numpy as np
@@ -105,6 +107,13 @@ def test_a_task_list_gives_ids_and_comes_round_evenly():
     assert torch.equal(source.draw(10, seed=1).ids, drawn.ids)
     assert not torch.equal(source.draw(10, seed=2).ids, drawn.ids)
     assert sorted(source.draw(4, seed=5).ids.tolist()) == [0, 1, 2, 3]
+
+
+def test_tasks_can_be_copied_and_pickled():
+    tasks = Tasks({"goal": torch.arange(6.0).reshape(3, 2)}, torch.tensor([4, 5, 6]))
+    for again in (copy.deepcopy(tasks), pickle.loads(pickle.dumps(tasks))):
+        assert again == tasks
+        assert again.ids.tolist() == [4, 5, 6]
 
 
 def test_tasks_are_immutable():
@@ -225,7 +234,7 @@ def test_a_task_by_its_parameters():
         ("PointNavigation-v0", {"goal": [0.1, float("nan")]}, "nan is out of range"),
         ("PointNavigation-v0", {"goal": "here"}, "want shape"),
         ("TabularMDP-v0", {"transitions": np.zeros((10, 5, 10)), "reward_means": np.zeros((10, 5))}, "sum to 1"),
-        (Finite(), {"number": 1.5}, "want a number"),
+        (Finite(), {"number": 1.5}, "want a whole number"),
     ],
 )
 def test_a_wrong_task_is_one_clear_line(family, parameters, message):
