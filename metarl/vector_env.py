@@ -10,7 +10,9 @@ from gymnasium.vector.utils import batch_space
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
+from metarl.actions import ActionFormat
 from metarl.errors import UsageError
+from metarl.spaces import check_action_space
 from metarl.tasks import Tasks
 
 StepResult = tuple[Tensor, Tensor, Tensor, Tensor, dict[str, Any]]
@@ -27,7 +29,7 @@ class TaskFamily(Protocol):
 
     id: str
     observation_space: gym.spaces.Box
-    action_space: gym.spaces.Box | gym.spaces.Discrete
+    action_space: gym.Space
     horizon: int
 
     def validate(self, tasks: Tasks) -> None: ...
@@ -45,7 +47,9 @@ class TaskVectorEnv(gym.vector.VectorEnv, abc.ABC):
     - `success` `[B]`, if the family defines it;
     - `fault` `[B]`, if the family simulates physics: the simulation failed in this step, which ended the episode.
 
-    Actions outside the bounds of the action space are clipped to them.
+    Actions are float32 `[B, *shape]` for a box, int64 `[B]` for `Discrete`, int64 `[B, K]` for `MultiDiscrete` and
+    `MultiBinary`. For a `Tuple` of these they are float32 `[B, A]`, the numbers of its parts one after another, whole
+    ones for discrete parts. Those outside the bounds of a box are clipped to them.
 
     A subclass implements `_set_tasks`, `_reset` and `_step`. If its state can be saved, it also implements `get_state`
     and `set_state`.
@@ -71,6 +75,8 @@ class TaskVectorEnv(gym.vector.VectorEnv, abc.ABC):
         device: torch.device,
         render_mode: str | None = None,
     ):
+        check_action_space(distribution.action_space, distribution.id)
+        self._action_format = ActionFormat(distribution.action_space)
         self.distribution = distribution
         self.num_tasks = num_tasks
         self.envs_per_task = envs_per_task
@@ -118,9 +124,9 @@ class TaskVectorEnv(gym.vector.VectorEnv, abc.ABC):
         return self._reset(seed)
 
     def step(self, actions: Shaped[Tensor, "B ..."]) -> StepResult:
-        """Steps every environment; raises `UsageError` for actions of a wrong shape or dtype or with NaN.
+        """Steps every environment; raises `UsageError` for actions of a wrong shape or dtype, with NaN or not there.
 
-        NaN is checked for on the CPU only: on a GPU the check would make the host wait at every step.
+        Values are checked on the CPU only: on a GPU the check would make the host wait at every step.
         """
         if not self._started:
             raise UsageError("call reset before step")
@@ -148,23 +154,7 @@ class TaskVectorEnv(gym.vector.VectorEnv, abc.ABC):
     def _step(self, actions: Tensor) -> StepResult: ...
 
     def _check_actions(self, actions: Tensor) -> Tensor:
-        if not isinstance(actions, Tensor):
-            raise UsageError(f"actions must be a torch tensor, got {type(actions).__name__}")
-        expected = (self.num_envs, *self.single_action_space.shape)
-        if tuple(actions.shape) != expected:
-            raise UsageError(f"actions must have shape {list(expected)}, got {list(actions.shape)}")
-        if isinstance(self.single_action_space, gym.spaces.Discrete):
-            if actions.dtype.is_floating_point or actions.dtype == torch.bool:
-                raise UsageError(f"discrete actions must be integers, got {actions.dtype}")
-            low, count = int(self.single_action_space.start), int(self.single_action_space.n)
-            if actions.device.type == "cpu" and bool(((actions < low) | (actions >= low + count)).any()):
-                raise UsageError(f"discrete actions must lie in [{low}, {low + count - 1}]")
-        else:
-            if not actions.dtype.is_floating_point:
-                raise UsageError(f"actions must be floating-point numbers, got {actions.dtype}")
-            if actions.device.type == "cpu" and not bool(actions.isfinite().all()):
-                raise UsageError("actions contain NaN or infinity")
-        return actions.detach().to(self.device)
+        return self._action_format.check(actions, self.num_envs).detach().to(self.device)
 
 
 def step_info(final_obs: Float[Tensor, "B D"], ended: Bool[Tensor, "B"], **more: Tensor) -> dict[str, Any]:
