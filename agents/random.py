@@ -9,9 +9,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from metarl.actions import ActionFormat
 from metarl.agent import Agent, AgentConfig
 from metarl.randomness import make_generator
 from metarl.rollout import Policy, PolicyStep, collect
+from metarl.spaces import check_action_space
 from metarl.vector_env import TaskVectorEnv
 
 
@@ -26,7 +28,7 @@ class RandomConfig(AgentConfig):
 
 
 class RandomPolicy(Policy):
-    """Acts uniformly over the action space. An unbounded dimension of a box is taken as [-1, 1].
+    """Acts uniformly over the action space. `metarl.spaces.explored_range` says what stands for missing bounds.
 
     >>> from metarl.agents.random import RandomPolicy
     >>> policy = RandomPolicy(metarl.make("PointNavigation-v0").action_space, torch.Generator())
@@ -34,23 +36,13 @@ class RandomPolicy(Policy):
     tensor(True)
     """
 
-    def __init__(self, action_space: gym.spaces.Space, generator: torch.Generator):
+    def __init__(self, action_space: gym.Space, generator: torch.Generator):
+        check_action_space(action_space, "no random policy for this action space")
         self.generator = generator
-        self.space = action_space
-        if isinstance(action_space, gym.spaces.Box):
-            low = torch.as_tensor(action_space.low).clamp(min=-1e6)
-            high = torch.as_tensor(action_space.high).clamp(max=1e6)
-            unbounded = (high - low) >= 1e6
-            self.low = torch.where(unbounded, -1.0, low).to(generator.device)
-            self.high = torch.where(unbounded, 1.0, high).to(generator.device)
+        self.actions = ActionFormat(action_space)
 
     def act(self, observations: Float[Tensor, "M N D"]) -> PolicyStep:
-        batch, device = observations.shape[:2], self.generator.device
-        if isinstance(self.space, gym.spaces.Discrete):
-            start, count = int(self.space.start), int(self.space.n)
-            return PolicyStep(torch.randint(start, start + count, batch, generator=self.generator, device=device))
-        share = torch.rand(*batch, *self.space.shape, generator=self.generator, device=device)
-        return PolicyStep(self.low + share * (self.high - self.low))
+        return PolicyStep(self.actions.draw(tuple(observations.shape[:2]), self.generator))
 
 
 class RandomAgent(Agent):

@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
 from metarl.errors import UsageError
-from metarl.nn.heads import CategoricalHead, Head, Phi, head_for
+from metarl.nn.heads import Head, Phi, head_for
 from metarl.nn.normalization import RunningNorm
 from metarl.nn.recurrent import GRU, LSTM
 from metarl.nn.sequence import SequenceCore, State, choose_state, orthogonal
@@ -216,9 +216,6 @@ class RecurrentPolicy(Policy):
 
     def _blank(self, like: Float[Tensor, "B ..."]) -> Memory:
         """A blank memory for as many environments as `like` has rows."""
-        head, zeros = self.network.head, like.new_zeros(len(like))
-        action = (
-            zeros.long() + head.start if isinstance(head, CategoricalHead) else like.new_zeros(len(like), head.size)
-        )
+        zeros = like.new_zeros(len(like))
         hidden = self.network.core.initial(len(like), like)
-        return Memory(hidden, action, reward=zeros, ended=zeros.bool(), first=~zeros.bool())
+        return Memory(hidden, self.network.head.blank(like), reward=zeros, ended=zeros.bool(), first=~zeros.bool())

@@ -40,7 +40,7 @@ class EnvSpec:
     """
 
     observation_space: gym.spaces.Box
-    action_space: gym.spaces.Box | gym.spaces.Discrete
+    action_space: gym.Space
     horizon: int
 
     @classmethod

@@ -38,12 +38,19 @@ class Constant:
 
     def __init__(self, values: Any):
         first = torch.as_tensor(np.array(values) if isinstance(values, np.ndarray) else values)
-        self._copies = {(first.device, first.dtype): first.clone()}
+        self._first = first.clone()
+        self._copies = {(first.device, first.dtype): self._first}
 
     def like(self, other: Tensor) -> Tensor:
         """The numbers on the device of `other`, with its dtype."""
-        key = (other.device, other.dtype)
+        return self._copy(other.device, other.dtype)
+
+    def on(self, device: torch.device) -> Tensor:
+        """The numbers on `device`, with the dtype that they were given in."""
+        return self._copy(device, self._first.dtype)
+
+    def _copy(self, device: torch.device, dtype: torch.dtype) -> Tensor:
+        key = (device, dtype)
         if key not in self._copies:
-            first = next(iter(self._copies.values()))
-            self._copies[key] = first.to(device=other.device, dtype=other.dtype)
+            self._copies[key] = self._first.to(device=device, dtype=dtype)
         return self._copies[key]

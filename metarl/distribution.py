@@ -36,8 +36,9 @@ class TaskDistribution(abc.ABC):
     """The registered name, or any name if the distribution is not registered."""
     observation_space: gym.spaces.Box
     """The observations of one environment, flat: shape `[D]`."""
-    action_space: gym.spaces.Box | gym.spaces.Discrete
-    """The actions of one environment: a box of shape `[A]` or a discrete space."""
+    action_space: gym.Space
+    """The actions of one environment: `Box` (float32, any shape), `Discrete`, `MultiDiscrete`, `MultiBinary` or a
+    `Tuple` of these. `TaskVectorEnv` says which tensors hold them."""
     task_space: Mapping[str, gym.Space]
     """Name and space of each parameter of one task: `Box`, `Discrete`, `MultiDiscrete`, `MultiBinary`, `Choice`."""
     horizon: int

@@ -9,6 +9,8 @@ from typing import Any, TypeAlias
 
 import gymnasium as gym
 import numpy as np
+import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from metarl.errors import UsageError
@@ -18,6 +20,9 @@ Observations: TypeAlias = Tensor | dict[str, Tensor]
 
 UNBOUNDED = 1e6
 """A bound of an action space that is at least this large counts as none."""
+
+EXACT_WHOLE_NUMBERS = 2**24
+"""Float32 holds every whole number up to this one."""
 
 
 def is_picture(space: gym.Space) -> bool:
@@ -48,22 +53,66 @@ def check_action_space(space: gym.Space, id: str) -> None:
     """Raises `UsageError` unless `space` is one of the contract's action spaces; `id` names the family.
 
     They are `Box` (float32, any shape), `Discrete`, `MultiDiscrete` and `MultiBinary` (of one dimension), and a `Tuple`
-    of several of these, in which boxes are of one dimension too.
+    of several of these, in which boxes are of one dimension too. A box must reach within `UNBOUNDED` of 0.
     """
     parts = space.spaces if isinstance(space, gym.spaces.Tuple) else (space,)
-    for part in parts:
-        if isinstance(part, gym.spaces.Discrete):
-            continue
-        if isinstance(part, gym.spaces.Box) and part.dtype == np.float32 and (part is space or len(part.shape) == 1):
-            continue
-        if isinstance(part, gym.spaces.MultiDiscrete | gym.spaces.MultiBinary) and len(part.shape) == 1:
-            continue
-        raise UsageError(
-            f"{id}: actions must be a Box of float32, Discrete, MultiDiscrete [K], MultiBinary [K] or a Tuple of these,"
-            f" not {part}"
-        )
     if not parts:
         raise UsageError(f"{id}: actions must not be an empty Tuple")
+    for part in parts:
+        name = " ".join(str(part).split())  # the bounds of large boxes fill several lines
+        if not _is_action_space(part, alone=part is space):
+            raise UsageError(
+                f"{id}: actions must be a Box of float32, Discrete, MultiDiscrete [K], MultiBinary [K] or a Tuple of "
+                f"these (with boxes [A]), not {name}"
+            )
+        if 0 in (part.shape or ()):
+            raise UsageError(f"{id}: an action must hold one number or more, but {name} has none")
+        if isinstance(part, gym.spaces.Box):
+            if (part.low >= UNBOUNDED).any() or (part.high <= -UNBOUNDED).any():
+                raise UsageError(
+                    f"{id}: {name} lies beyond ±{UNBOUNDED:.0f}, which no policy explores: "
+                    "rescale it (gymnasium.wrappers.RescaleAction)"
+                )
+        elif part is not space and not _exact_in_float32(part):
+            raise UsageError(
+                f"{id}: {name} in a Tuple has numbers beyond ±{EXACT_WHOLE_NUMBERS}, which float32 actions cannot tell "
+                "apart: let it start at 0"
+            )
+
+
+def _is_action_space(space: gym.Space, alone: bool) -> bool:
+    if isinstance(space, gym.spaces.Box):
+        return space.dtype == np.float32 and (alone or len(space.shape) == 1)
+    if isinstance(space, gym.spaces.MultiDiscrete | gym.spaces.MultiBinary):
+        return len(space.shape) == 1
+    return isinstance(space, gym.spaces.Discrete)
+
+
+def _exact_in_float32(space: gym.Space) -> bool:
+    if isinstance(space, gym.spaces.MultiBinary):
+        return True
+    assert isinstance(space, gym.spaces.Discrete | gym.spaces.MultiDiscrete)
+    first = np.asarray(space.start, np.float64)
+    last = first + (space.n if isinstance(space, gym.spaces.Discrete) else space.nvec) - 1
+    return bool((np.abs([first, last]) <= EXACT_WHOLE_NUMBERS).all())
+
+
+def explored_range(
+    low: Float[Tensor, "*shape"], high: Float[Tensor, "*shape"]
+) -> tuple[Float[Tensor, "*shape"], Float[Tensor, "*shape"]]:
+    """Where policies explore a box with these bounds, for each number: between its bounds, if it has both.
+
+    A bound of at least `UNBOUNDED` counts as none. With one bound, the range is 2 wide from there; with none, it is
+    [-1, 1].
+
+    >>> from metarl.spaces import explored_range
+    >>> explored_range(torch.tensor([0.0, 5.0, -1e38]), torch.tensor([0.3, torch.inf, 1e38]))
+    (tensor([ 0.,  5., -1.]), tensor([0.3000, 7.0000, 1.0000]))
+    """
+    has_low, has_high = low.abs() < UNBOUNDED, high.abs() < UNBOUNDED
+    bottom = torch.where(has_low, low, torch.where(has_high, high - 2, -1.0))
+    top = torch.where(has_high, high, torch.where(has_low, low + 2, 1.0))
+    return bottom, top
 
 
 def map_tensors(function: Callable[..., Any], first: Any, *others: Any) -> Any:

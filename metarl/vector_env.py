@@ -10,9 +10,10 @@ from gymnasium.vector.utils import batch_space
 from jaxtyping import Bool, Shaped
 from torch import Tensor
 
+from metarl.actions import ActionFormat
 from metarl.errors import EnvironmentFault, UsageError
 from metarl.faults import all_finite, bad_rows, find_faults
-from metarl.spaces import Observations, map_tensors
+from metarl.spaces import Observations, check_action_space, map_tensors
 from metarl.tasks import Tasks
 
 StepResult = tuple[Observations, Tensor, Tensor, Tensor, dict[str, Any]]
@@ -51,7 +52,9 @@ class TaskVectorEnv(gym.vector.VectorEnv, abc.ABC):
     A fault ends its episode: truncated, with reward 0 and the observation before as the last one. The next episode
     starts as always, and the other environments do not notice. `fault_count` counts faults.
 
-    Actions outside the bounds of the action space are clipped to them.
+    Actions are float32 `[B, *shape]` for a box, int64 `[B]` for `Discrete`, int64 `[B, K]` for `MultiDiscrete` and
+    `MultiBinary`. For a `Tuple` of these they are float32 `[B, A]`, the numbers of its parts one after another, whole
+    ones for discrete parts. Those outside the bounds of a box are clipped to them.
 
     A subclass implements `_set_tasks`, `_reset` and `_step`. If it can start an episode in some of its environments, it
     also implements `_restart`; without that, `collect` raises `EnvironmentFault` for a fault. If its state can be
@@ -80,6 +83,8 @@ class TaskVectorEnv(gym.vector.VectorEnv, abc.ABC):
         device: torch.device,
         render_mode: str | None = None,
     ):
+        check_action_space(distribution.action_space, distribution.id)
+        self._action_format = ActionFormat(distribution.action_space)
         self.distribution = distribution
         self.num_tasks = num_tasks
         self.envs_per_task = envs_per_task
@@ -143,9 +148,9 @@ class TaskVectorEnv(gym.vector.VectorEnv, abc.ABC):
         return observations, info
 
     def step(self, actions: Shaped[Tensor, "B ..."]) -> StepResult:
-        """Steps every environment; raises `UsageError` for actions of a wrong shape or dtype or with NaN.
+        """Steps every environment; raises `UsageError` for actions of a wrong shape or dtype, with NaN or not there.
 
-        NaN is checked for on the CPU only: on a GPU the check would make the host wait at every step.
+        Values are checked on the CPU only: on a GPU the check would make the host wait at every step.
         """
         if not self._started:
             raise UsageError("call reset before step")
@@ -219,23 +224,7 @@ class TaskVectorEnv(gym.vector.VectorEnv, abc.ABC):
             raise EnvironmentFault(self.describe_fault(index, "the first observation of an episode"))
 
     def _check_actions(self, actions: Tensor) -> Tensor:
-        if not isinstance(actions, Tensor):
-            raise UsageError(f"actions must be a torch tensor, got {type(actions).__name__}")
-        expected = (self.num_envs, *self.single_action_space.shape)
-        if tuple(actions.shape) != expected:
-            raise UsageError(f"actions must have shape {list(expected)}, got {list(actions.shape)}")
-        if isinstance(self.single_action_space, gym.spaces.Discrete):
-            if actions.dtype.is_floating_point or actions.dtype == torch.bool:
-                raise UsageError(f"discrete actions must be integers, got {actions.dtype}")
-            low, count = int(self.single_action_space.start), int(self.single_action_space.n)
-            if actions.device.type == "cpu" and bool(((actions < low) | (actions >= low + count)).any()):
-                raise UsageError(f"discrete actions must lie in [{low}, {low + count - 1}]")
-        else:
-            if not actions.dtype.is_floating_point:
-                raise UsageError(f"actions must be floating-point numbers, got {actions.dtype}")
-            if actions.device.type == "cpu" and not bool(actions.isfinite().all()):
-                raise UsageError("actions contain NaN or infinity")
-        return actions.detach().to(self.device)
+        return self._action_format.check(actions, self.num_envs).detach().to(self.device)
 
 
 def step_info(final_obs: Observations, ended: Bool[Tensor, "B"], **more: Tensor) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 from gymnasium.spaces import Discrete
 from rich.table import Table
 
+from metarl.actions import ActionFormat
 from metarl.distribution import TaskDistribution
 from metarl.registry import list_distributions, make
 from metarl.scripts.arguments import parse
@@ -39,12 +40,12 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def describe(distribution: TaskDistribution, id: str) -> dict[str, Any]:
-    """A registered distribution as values for JSON; `num_actions` is None if the action space is a box."""
+    """A registered distribution as values for JSON; `num_actions` is None unless the action space is Discrete."""
     action_space = distribution.action_space
     return {
         "id": id,
         "observation_shape": list(distribution.observation_space.shape),
-        "action_shape": list(action_space.shape),
+        "action_shape": list(ActionFormat(action_space).shape),
         "num_actions": int(action_space.n) if isinstance(action_space, Discrete) else None,
         "horizon": distribution.horizon,
         "backends": list(distribution.backends),

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import torch
 from torch import Tensor
 
+from metarl.actions import ActionFormat
 from metarl.distribution import TaskDistribution
 from metarl.errors import UsageError
 from metarl.randomness import make_generator
@@ -131,16 +131,14 @@ class Examination:
     def take(self, actions: list[Tensor], env: TaskVectorEnv | None = None) -> list[Arrays]:
         return [arrays(_copy((env or self.env).step(action))) for action in actions]
 
+    @cached_property
+    def action_format(self) -> ActionFormat:
+        return ActionFormat(self.distribution.action_space)
+
     def random_actions(self, count: int, *key: int) -> list[Tensor]:
-        """`count` batches of actions, uniform over the action space; a missing bound is taken as ±1."""
-        space, generator = self.distribution.action_space, make_generator("contract", *key)
-        if isinstance(space, gym.spaces.Discrete):
-            low, high = int(space.start), int(space.start + space.n)
-            return [torch.randint(low, high, (self.num_envs,), generator=generator) for _ in range(count)]
-        bottom = torch.as_tensor(np.where(np.isfinite(space.low), space.low, -1.0), dtype=torch.float32)
-        top = torch.as_tensor(np.where(np.isfinite(space.high), space.high, 1.0), dtype=torch.float32)
-        shares = [torch.rand(self.num_envs, *space.shape, generator=generator) for _ in range(count)]
-        return [bottom + share * (top - bottom) for share in shares]
+        """`count` batches of actions, uniform over the action space."""
+        generator = make_generator("contract", *key)
+        return [self.action_format.draw((self.num_envs,), generator) for _ in range(count)]
 
 
 def arrays(step: StepResult) -> Arrays:

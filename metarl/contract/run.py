@@ -9,7 +9,9 @@ import gymnasium as gym
 import torch
 from torch import Tensor
 
+from metarl.actions import ActionFormat
 from metarl.contract.examination import REPLAYED_STEPS, Examination, arrays, difference, refusal
+from metarl.spaces import UNBOUNDED
 from metarl.tasks import Tasks
 
 TOLERANCE = 1e-4
@@ -160,18 +162,9 @@ def single_environment(exam: Examination) -> Iterator[str]:
 def wrong_actions(exam: Examination) -> Iterator[str]:
     """Wrong actions are refused and do not change the environment."""
     right = exam.recording.actions[:2]
-    wrong: dict[str, Any] = {
-        "too few actions": right[0][:-1],
-        "actions with a superfluous dimension": right[0][None],
-    }
-    if isinstance(exam.distribution.action_space, gym.spaces.Discrete):
-        beyond = int(exam.distribution.action_space.start + exam.distribution.action_space.n)
-        wrong |= {"float actions": right[0].float(), f"the action {beyond}": torch.full_like(right[0], beyond)}
-    else:
-        wrong |= {"integer actions": right[0].long(), "NaN": right[0] * torch.nan}
     exam.env.set_tasks(exam.tasks)
     steps = exam.replay(right[:1])
-    for what, actions in wrong.items():
+    for what, actions in _wrong_actions(exam.action_format, right[0]).items():
         if found := refusal(partial(exam.env.step, actions)):
             yield f"step: expected a UsageError for {what}, found {found}"
     steps += exam.take(right[1:])
@@ -179,18 +172,46 @@ def wrong_actions(exam: Examination) -> Iterator[str]:
         yield f"step: expected refused actions to change nothing, found {found} after them"
 
 
+def _wrong_actions(format: ActionFormat, right: Tensor) -> dict[str, Tensor]:
+    wrong = {"too few actions": right[:-1], "actions with a superfluous dimension": right[None]}
+    if format.discrete:
+        wrong["float actions"] = right.float()
+    else:
+        wrong["integer actions"] = right.long()
+        wrong["NaN"] = right * torch.nan
+    if bool(format.whole.any()):
+        wrong["a choice beyond the last"] = torch.where(format.whole, format.high + 1, right)
+        wrong["a choice before the first"] = torch.where(format.whole, format.low - 1, right)
+        if not format.discrete:
+            wrong["a choice that is no whole number"] = torch.where(format.whole, format.low + 0.5, right)
+    return wrong
+
+
 def actions_out_of_bounds(exam: Examination) -> Iterator[str]:
-    space = exam.distribution.action_space
-    if isinstance(space, gym.spaces.Discrete):
+    """Moves each number that has a bound in a box beyond it, and leaves the others where they are."""
+    low, high = _box_bounds(exam.distribution.action_space)
+    if not bool((low.isfinite() | high.isfinite()).any()):
         return
-    low, high = torch.as_tensor(space.low), torch.as_tensor(space.high)
-    inside = exam.random_actions(1, exam.seed)[0]
-    beyond = torch.where(inside > (low + high) / 2, inside + (high - low), inside - (high - low))
-    if not bool(beyond.isfinite().all()):  # no bounds
-        return
+    inside, format = exam.random_actions(1, exam.seed)[0], exam.action_format
+    width = (format.high - format.low).clamp(min=1.0)
+    upper = high.isfinite() & (low.isinf() | (inside > (format.low + format.high) / 2))
+    beyond = torch.where(upper, high + width, torch.where(low.isfinite(), low - width, inside))
     exam.env.set_tasks(exam.tasks)
     if found := difference(exam.replay([beyond.clamp(low, high)]), exam.replay([beyond]), TOLERANCE):
         yield f"step: expected actions out of bounds to be clipped to them, found {found}"
+
+
+def _box_bounds(space: gym.Space) -> tuple[Tensor, Tensor]:
+    """The bounds of each number of an action, infinite if it has none or belongs to a discrete space."""
+    if isinstance(space, gym.spaces.Tuple):
+        bounds = [_box_bounds(part) for part in space.spaces]
+        low, high = (torch.cat([pair[side].flatten() for pair in bounds]) for side in (0, 1))
+        return low, high
+    if not isinstance(space, gym.spaces.Box):
+        free = torch.full(tuple(space.shape or ()), torch.inf)
+        return -free, free
+    low, high = torch.as_tensor(space.low), torch.as_tensor(space.high)
+    return torch.where(low > -UNBOUNDED, low, -torch.inf), torch.where(high < UNBOUNDED, high, torch.inf)
 
 
 def tasks_immutable(exam: Examination) -> Iterator[str]:

@@ -1,8 +1,10 @@
 """`check_distribution` on environments with one fault each, beside what has to be said of it."""
 
+import numpy as np
 import pytest
 import torch
 from broken_families import Infinite, Point, UnknownBackend, edited, put
+from gymnasium.spaces import Box, Discrete, Tuple
 from gymnasium.vector import AutoresetMode
 
 from metarl import Tasks, check_distribution
@@ -161,6 +163,18 @@ class Unclipped(Point):
         return {"position": position}, self.reward(distance), self.terminated(distance)
 
 
+class UnclippedHalfOpen(Unclipped):
+    def __init__(self):
+        super().__init__()
+        self.action_space = Box(np.array([-0.1, -np.inf], np.float32), np.array([np.inf, np.inf], np.float32))
+
+
+class UnclippedMixed(Unclipped):
+    def __init__(self):
+        super().__init__()
+        self.action_space = Tuple((Discrete(3), Box(-0.1, 0.1, (1,))))
+
+
 class NoTaskAtAll(Point):
     def transition(self, state, action, streams, task):
         return super().transition(state, action, streams, Tasks({"goal": torch.ones(len(action), 2)}))
@@ -218,6 +232,8 @@ def test_wrong_environments_are_found(env_class, message):
     ("family", "message"),
     [
         (Unclipped, "step: expected actions out of bounds to be clipped to them, found final_obs that differ by"),
+        (UnclippedHalfOpen, "step: expected actions out of bounds to be clipped to them, found"),
+        (UnclippedMixed, "step: expected actions out of bounds to be clipped to them, found"),
         (NoTaskAtAll, "set_tasks: expected other tasks to give other runs, found none in 20 trials"),
         (
             type("Broken", (NoisyStart,), {"env_class": OneSeedForAll}),
@@ -237,10 +253,23 @@ class FloatArms(Bandit):
         return env
 
 
-@pytest.mark.parametrize("what", ["float actions", "the action 5"])
+@pytest.mark.parametrize("what", ["float actions", "a choice beyond the last", "a choice before the first"])
 def test_wrong_discrete_actions_that_are_not_refused_are_found(what):
     with pytest.raises(ContractError, match=f"step: expected a UsageError for {what}, found no error"):
         check_distribution(FloatArms())
+
+
+class MixedUnchecked(UnclippedMixed):
+    def _make_env(self, num_tasks, envs_per_task, backend, device, seed, render_mode):
+        env = super()._make_env(num_tasks, envs_per_task, backend, device, seed, render_mode)
+        env._check_actions = lambda actions: actions.float()
+        return env
+
+
+@pytest.mark.parametrize("what", ["integer actions", "NaN", "a choice beyond the last", "a choice that is no whole"])
+def test_wrong_mixed_actions_that_are_not_refused_are_found(what):
+    with pytest.raises(ContractError, match=f"step: expected a UsageError for {what}.*, found no error"):
+        check_distribution(MixedUnchecked())
 
 
 class SharesItsTasks(NativeEnv):
@@ -256,7 +285,5 @@ def test_tasks_that_leak_are_found():
 
 
 def test_faults_under_random_actions_are_found_with_the_first():
-    with pytest.raises(
-        ContractError, match=r"expected no faults under random actions, found \d+, .* step 1 of"
-    ):
+    with pytest.raises(ContractError, match=r"expected no faults under random actions, found \d+, .* step 1 of"):
         check_distribution(Infinite())

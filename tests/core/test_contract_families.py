@@ -20,9 +20,9 @@ ATTRIBUTES = [
     ("has_success", 1, "has_success: expected True or False, found 1"),
     ("observation_space", gym.spaces.Box(-1, 1, (1, 2)), r"observation_space: expected a Box of shape \[D\]"),
     ("observation_space", gym.spaces.Box(-1, 1, (2,), np.float64), "observation_space: expected float32, found"),
-    ("action_space", gym.spaces.MultiBinary(2), "action_space: expected a Box or a Discrete space, found MultiBinary"),
-    ("action_space", gym.spaces.Box(-1, 1, (2, 1)), r"action_space: expected a Box of shape \[A\]"),
     ("task_space", {"goal": gym.spaces.Text(3)}, "expected a Box, a Discrete-like space or a Choice for 'goal'"),
+    ("action_space", gym.spaces.Text(3), "action_space: actions must be a Box of float32, Discrete, .* not Text"),
+    ("action_space", gym.spaces.Box(-1, 1, (2,), np.float64), "action_space: .* not Box.*float64"),
     ("task_space", {}, "task_space: expected one parameter or more, found none"),
     ("has_success", True, r"info\['success'\]: expected a torch.bool tensor \[6\] on cpu, found NoneType"),
 ]  # fmt: skip

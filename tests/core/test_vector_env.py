@@ -81,8 +81,9 @@ def test_wrong_continuous_actions_are_refused(env, actions, message):
         (torch.zeros(2, 1, dtype=torch.int64), r"shape \[2\]"),
         (torch.zeros(2), "integers"),
         (torch.zeros(2, dtype=torch.bool), "integers"),
-        (torch.tensor([0, 5]), r"\[0, 4\]"),
-        (torch.tensor([-1, 0]), r"\[0, 4\]"),
+        (torch.zeros(2, dtype=torch.complex64), "integers"),
+        (torch.tensor([0, 5]), r"\[0, 4\], got 5"),
+        (torch.tensor([-1, 0]), r"\[0, 4\], got -1"),
     ],
 )
 def test_wrong_discrete_actions_are_refused(actions, message):

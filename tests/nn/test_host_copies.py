@@ -16,9 +16,12 @@ from metarl.agents.recurrent import RecurrentPolicy
 from metarl.agents.rl2 import RL2, RL2Config
 from metarl.nn.heads import head_for
 
+BOX = gym.spaces.Box(np.array([-0.1, -np.inf], np.float32), np.array([0.3, np.inf], np.float32))
 SPACES = {
-    "box": gym.spaces.Box(np.array([-0.1, -np.inf], np.float32), np.array([0.3, np.inf], np.float32)),
+    "box": BOX,
     "discrete": gym.spaces.Discrete(3, start=1),
+    "factored": gym.spaces.MultiDiscrete([2, 3], start=[0, 4]),
+    "mixed": gym.spaces.Tuple((BOX, gym.spaces.MultiDiscrete([2, 3]))),
 }
 
 
@@ -42,15 +45,16 @@ class HostCopies(TorchDispatchMode):
 def test_heads_keep_their_constants_where_they_are_used(kind):
     head = head_for(SPACES[kind])
     output = torch.zeros(3, 4, head.size, device="meta")
-    phi = (output, torch.zeros(3, 1, head.size, device="meta")) if head.scale_size else (output,)
-    actions = torch.zeros(
-        3, 4, *SPACES[kind].shape, device="meta", dtype=torch.float32 if head.scale_size else torch.long
-    )
+    phi = (output, torch.zeros(3, 1, head.scale_size, device="meta")) if head.scale_size else (output,)
+    dtype = torch.long if head.discrete else torch.float32
+    actions = torch.zeros(3, 4, *head.action_shape, device="meta", dtype=dtype)
 
     def use():
-        if head.scale_size:  # "meta" draws no exponential numbers from a generator
+        if kind == "box":  # "meta" draws no exponential numbers from a generator
             head.sample(phi, torch.Generator())
         head.features(actions)
+        head.blank(output[:, 0])
+        head.fisher(phi, phi)
         for function in (head.log_prob, head.score):
             function(phi, actions)
         head.entropy(phi)

@@ -8,7 +8,13 @@ import torch
 from metarl.nn.policy import PolicyBatch, PolicyGradient, PolicyLinearization, PolicyNetwork
 
 M, N, D = 3, 11, 4
-SPACES = {"box": gym.spaces.Box(-1, 1, (2,)), "discrete": gym.spaces.Discrete(3)}
+FACTORED = gym.spaces.MultiDiscrete([2, 3], start=[0, 4])
+SPACES = {
+    "box": gym.spaces.Box(-1, 1, (2,)),
+    "discrete": gym.spaces.Discrete(3),
+    "factored": FACTORED,
+    "mixed": gym.spaces.Tuple((gym.spaces.Discrete(3), gym.spaces.Box(-1, 1, (2,)), FACTORED)),
+}
 
 
 def make_case(kind, seed=0):
