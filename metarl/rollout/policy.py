@@ -22,7 +22,7 @@ class PolicyStep:
     """
 
     actions: Tensor
-    """`[M, N, A]`, or integers `[M, N]` for a discrete action space."""
+    """`[M, N, ...]`, as `TaskVectorEnv` says for each action space."""
     log_probs: Tensor | None = None
     """`[M, N]`: log-probability (density) of `actions`; None if the policy has none."""
     extras: dict[str, Tensor] = field(default_factory=dict)
