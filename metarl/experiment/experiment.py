@@ -5,7 +5,7 @@ training engine use only the interfaces in this file.
 """
 
 import abc
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +14,10 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from metarl.errors import UsageError
 from metarl.experiment.checkpoints import Checkpoint
 from metarl.experiment.engine import Training
+from metarl.tasks import SPLITS
 
 
 @runtime_checkable
@@ -63,11 +65,25 @@ class Experiment(abc.ABC):
 
     @classmethod
     @abc.abstractmethod
-    def from_entries(cls, path: Path, entries: Mapping[str, Any], device: torch.device | str | None) -> "Experiment":
+    def from_entries(
+        cls,
+        path: Path,
+        entries: Mapping[str, Any],
+        device: torch.device | str | None,
+        parts: Mapping[str, Any],
+    ) -> "Experiment":
         """The experiment of the run folder `path`, whose config.yaml has `entries`, on its own device or on `device`.
 
-        Raises `UsageError` if an entry is missing or wrong.
+        `parts` takes the place of what `entries` name, such as `env`. Raises `UsageError` if an entry is missing or
+        wrong, or if a part is missing that no name makes again.
         """
+
+    def changes(self, splits: Sequence[str] = SPLITS) -> list[str]:
+        """What differs, in words, between this experiment and the one that the run folder was made with.
+
+        Sampled tasks are compared for `splits` only, because some families take seconds to draw them.
+        """
+        return []
 
     @abc.abstractmethod
     def make(self) -> Trained:
@@ -129,3 +145,21 @@ class RunConfig(Protocol):
     def output(self) -> Path | None: ...
 
     def resolve(self) -> Experiment: ...
+
+
+def check_parts(path: Path, entries: Mapping[str, Any], parts: Mapping[str, Any], known: Sequence[str]) -> None:
+    """Raises `UsageError` if `parts` has a name that is not `known`, or lacks one that `entries` cannot make again.
+
+    `path` is the run folder, whose config.yaml has `entries`.
+    """
+    for name in parts:
+        if name not in known:
+            raise UsageError(f"{path} is a run of another kind: it takes {' and '.join(known)}, not {name}")
+    unnamed = entries.get("unnamed", [])
+    for name in known:
+        if isinstance(unnamed, list) and name in unnamed and name not in parts:
+            flag = " or --env MODULE:NAME" if name == "env" else ""
+            raise UsageError(
+                f"{path} was trained with {entries.get(name)!r} as its {name}, which no name makes again: give it, "
+                f"{name}=...{flag}"
+            )

@@ -22,7 +22,7 @@ from metarl.devices import resolve_device
 from metarl.errors import UsageError
 from metarl.experiment.checkpoints import Checkpoint
 from metarl.experiment.engine import Training
-from metarl.experiment.experiment import Experiment, Run, Trained
+from metarl.experiment.experiment import Experiment, Run, Trained, check_parts
 from metarl.experiment.metrics import Row
 from metarl.experiment.options import build, check_seed, plain, read_config
 from metarl.experiment.run_folder import load_run
@@ -159,8 +159,13 @@ class FewShotExperiment(Experiment):
 
     @classmethod
     def from_entries(
-        cls, path: Path, entries: Mapping[str, Any], device: torch.device | str | None
+        cls,
+        path: Path,
+        entries: Mapping[str, Any],
+        device: torch.device | str | None,
+        parts: Mapping[str, Any],
     ) -> "FewShotExperiment":
+        check_parts(path, entries, parts, ())
         config, file = read_config(FewShotConfig, path, entries), path / "config.yaml"
         if not isinstance(entries.get("spec"), Mapping):
             raise UsageError(f"{file} is damaged: spec is missing")
