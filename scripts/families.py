@@ -8,6 +8,7 @@ from typing import Any
 from metarl.distribution import TaskDistribution
 from metarl.evaluation import check_spaces
 from metarl.experiment import AgentRun, Run
+from metarl.experiment.experiment import Parts
 from metarl.experiment.run_folder import open_run, read_entries
 from metarl.registry import make
 
@@ -22,7 +23,7 @@ def open_with_family(
     for a family whose spaces are not those of the agent.
     """
     unnamed = "env" in read_entries(path).get("unnamed", ())
-    parts = {"env": make(env, **options)} if unnamed and env is not None else {}
+    parts: Parts = {"env": make(env, **options)} if unnamed and env is not None else {}
     run = open_run(path, parts, device=device)
     if not isinstance(run, AgentRun):
         return run, None

@@ -16,7 +16,7 @@ from metarl.distribution import TaskDistribution
 from metarl.errors import UsageError
 from metarl.experiment.checkpoints import Checkpoint
 from metarl.experiment.engine import Training
-from metarl.experiment.experiment import Experiment, Run, Trained, check_parts
+from metarl.experiment.experiment import Experiment, Parts, Run, Trained, check_parts, require_part
 from metarl.experiment.fingerprint import differences, family_traits, fingerprint
 from metarl.experiment.metrics import Row
 from metarl.experiment.options import (
@@ -162,9 +162,11 @@ class AgentExperiment(Experiment):
         path: Path,
         entries: Mapping[str, Any],
         device: torch.device | str | None,
-        parts: Mapping[str, Any],
+        parts: Parts,
     ) -> "AgentExperiment":
-        check_parts(path, entries, parts, ("env", "agent"))
+        check_parts(path, parts, ("env", "agent"))
+        for name in ("env", "agent"):
+            require_part(path, entries, parts, name)
         config, recorded = read_config(TrainConfig, path, entries), entries.get("fingerprint", {})
         if not isinstance(recorded, Mapping):
             raise UsageError(f"{path / 'config.yaml'} is damaged: fingerprint is {recorded!r}")

@@ -50,7 +50,7 @@ def differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, st
     >>> differences(*(fingerprint(metarl.make("Bandit-v0", pulls=pulls)) for pulls in (10, 20)))
     {'horizon': 'horizon 20 instead of 10'}
     """
-    found = {}
+    found: dict[str, str] = {}
     for name in [name for name in then if name in now]:
         if name == "task_space":
             found |= _parameter_differences(then[name], now[name])

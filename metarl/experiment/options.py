@@ -147,7 +147,7 @@ def option_differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> dict[
     >>> list(option_differences({"horizon": 10, "reward": "v1"}, {"horizon": 20}).values())
     ['horizon 20 instead of 10', "reward the default instead of 'v1'"]
     """
-    found = {}
+    found: dict[str, str] = {}
     for name in [*then, *(name for name in now if name not in then)]:
         old, new = (repr(_listed(options[name])) if name in options else "the default" for options in (then, now))
         if old != new:

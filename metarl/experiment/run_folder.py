@@ -15,7 +15,7 @@ import platform
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack, cast
 
 import torch
 import yaml
@@ -24,11 +24,10 @@ from metarl.agent import Agent
 from metarl.errors import UsageError
 from metarl.experiment.agent_run import AgentRun
 from metarl.experiment.checkpoints import load_checkpoint
-from metarl.experiment.experiment import Experiment, Run
+from metarl.experiment.experiment import Experiment, Parts, Run
 from metarl.experiment.files import write_atomically
 from metarl.experiment.formats import FORMAT, check_format
 from metarl.importing import import_named
-from metarl.registry import Family
 
 # By name, because the few-shot package depends on this one and is imported only for its own runs.
 _EXPERIMENTS = {
@@ -88,12 +87,12 @@ def read_entries(path: Path) -> Mapping[str, Any]:
     return entries
 
 
-def open_run(run: Path | str, parts: Mapping[str, Any], *, device: torch.device | str | None = None) -> Run:
+def open_run(run: Path | str, parts: Parts, *, device: torch.device | str | None = None) -> Run:
     """`load_run` without its warning; `parts`, by name, takes the place of what the run folder names."""
     path = Path(run)
     entries = read_entries(path)
     cls: type[Experiment] = import_named(_EXPERIMENTS[entries["kind"]])
-    parts = {name: part for name, part in parts.items() if part is not None}
+    parts = cast(Parts, {name: part for name, part in parts.items() if part is not None})
     experiment = cls.from_entries(path, entries, device, parts)
     trained = experiment.make()
     checkpoint = load_checkpoint(path)
@@ -101,17 +100,11 @@ def open_run(run: Path | str, parts: Mapping[str, Any], *, device: torch.device 
     return experiment.run(path, trained, checkpoint)
 
 
-def load_run(
-    run: Path | str,
-    *,
-    env: Family | None = None,
-    agent: str | type[Agent] | None = None,
-    device: torch.device | str | None = None,
-) -> Run:
+def load_run(run: Path | str, *, device: torch.device | str | None = None, **parts: Unpack[Parts]) -> Run:
     """Opens the run folder of an agent or a few-shot learner, in the state of its last checkpoint.
 
-    `device` defaults to the run's device. Replay buffers stay on disk. `env` and `agent` stand in for those that the
-    run was trained with: an instance, or a class that cannot be imported, is not found again by itself.
+    `device` defaults to the run's device. Replay buffers stay on disk. `parts`, such as `env=family`, stand in
+    for what the folder names: an instance, or a class that cannot be imported, is not found again by itself.
 
     Raises `UsageError` if the folder is missing, damaged or of another version, if what it was trained with cannot be
     made again and is not given, or if the family has other spaces by now. Warns of other changes in the family that can
@@ -122,28 +115,22 @@ def load_run(
     >>> run.config.seed, run.checkpoint.iteration
     (0, 1)
     """
-    opened = open_run(run, {"env": env, "agent": agent}, device=device)
+    opened = open_run(run, parts, device=device)
     changes = opened.experiment.changes(splits=())
     if changes:
         warnings.warn(f"{opened.path} was trained on something else: {', '.join(changes)}", stacklevel=2)
     return opened
 
 
-def load_agent(
-    run: Path | str,
-    *,
-    env: Family | None = None,
-    agent: str | type[Agent] | None = None,
-    device: torch.device | str | None = None,
-) -> Agent:
+def load_agent(run: Path | str, *, device: torch.device | str | None = None, **parts: Unpack[Parts]) -> Agent:
     """Loads the trained agent of a run folder, on the run's device or on `device`.
 
-    `env` and `agent` are as in `load_run`. Raises `UsageError` as `load_run` does, and for a few-shot run.
+    `parts` are those of `load_run`. Raises `UsageError` as `load_run` does, and for a few-shot run.
 
     >>> config = metarl.TrainConfig(agent="random", env="PointNavigation-v0", iterations=1)
     >>> agent = metarl.load_agent(metarl.train(config, progress=False))
     """
-    opened = load_run(run, env=env, agent=agent, device=device)
+    opened = load_run(run, device=device, **parts)
     if not isinstance(opened, AgentRun):
         raise UsageError(f"{opened.path} is a few-shot run: metarl.fewshot.load opens its learner")
     return opened.agent

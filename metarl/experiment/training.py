@@ -2,16 +2,15 @@
 
 import sys
 from pathlib import Path
+from typing import Unpack
 
-from metarl.agent import Agent
 from metarl.errors import UsageError
 from metarl.experiment.buffers import restore_buffers
 from metarl.experiment.engine import run_training
-from metarl.experiment.experiment import Experiment, RunConfig
+from metarl.experiment.experiment import Experiment, Parts, RunConfig
 from metarl.experiment.metrics import read_metrics
 from metarl.experiment.run_folder import check_output, create_run_folder, open_run
 from metarl.importing import check_not_importing
-from metarl.registry import Family
 
 
 def train(config: RunConfig | Experiment, *, progress: bool = True) -> Path:
@@ -40,16 +39,10 @@ def train(config: RunConfig | Experiment, *, progress: bool = True) -> Path:
     return path
 
 
-def resume(
-    run: Path | str,
-    *,
-    env: Family | None = None,
-    agent: str | type[Agent] | None = None,
-    progress: bool = True,
-) -> Path:
+def resume(run: Path | str, *, progress: bool = True, **parts: Unpack[Parts]) -> Path:
     """Continues a run from its last checkpoint, as if it had never stopped; returns the run folder.
 
-    `env` and `agent` are as in `load_run`. A complete run is left unchanged. Raises `UsageError` for a folder that
+    `parts` are those of `load_run`. A complete run is left unchanged. Raises `UsageError` for a folder that
     `load_run` refuses, and if the family differs from the one that the run was started with.
 
     >>> config = metarl.TrainConfig(agent="random", env="PointNavigation-v0", iterations=1)
@@ -58,7 +51,7 @@ def resume(
     True
     """
     check_not_importing("metarl.resume")
-    opened = open_run(run, {"env": env, "agent": agent})
+    opened = open_run(run, parts)
     path, experiment, checkpoint = opened.path, opened.experiment, opened.checkpoint
     if opened.finished and experiment.is_concluded(path):
         print(f"{path} is complete: {checkpoint.iteration} iterations", file=sys.stderr)

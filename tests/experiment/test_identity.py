@@ -14,7 +14,6 @@ from run_helpers import assert_same_run, config, timeless
 
 import metarl
 from metarl import registry
-from metarl.experiment import training
 
 
 @pytest.fixture(autouse=True)
@@ -196,11 +195,3 @@ def test_the_bound_on_faults_is_kept(tmp_path: Path):
     assert (entries_of(run)["max_faults"], opened.config.max_faults) == (3, 3)
     with opened.experiment.training(opened.agent) as continued:
         assert continued.max_faults == 3
-
-
-def test_a_few_shot_run_takes_no_family(tmp_path: Path):
-    options = {"iterations": 1}
-    few_shot = metarl.fewshot.FewShotConfig("protonet", "biased", learner_options=options, episodes=2)
-    run = training.train(replace(few_shot, output=tmp_path / "run"), progress=False)
-    with pytest.raises(metarl.UsageError, match="a run of another kind"):
-        metarl.load_run(run, env=Goals)
