@@ -7,12 +7,17 @@ The names of `metarl.api` are imported on first use: the command line answers `-
 import importlib
 from typing import Any
 
+_ELSEWHERE = {"fewshot": "metarl.fewshot", "GymnasiumDistribution": "metarl.envs.gymnasium_env:GymnasiumDistribution"}
+"""Public names that `metarl.api` does not import: the core imports no environment, and nobody waits for few-shot."""
+
 
 def __getattr__(name: str) -> Any:
     if name.startswith("__") and name != "__all__":
         raise AttributeError(f"module 'metarl' has no attribute {name!r}")
-    if name == "fewshot":  # a separate package: the rest does not wait for its import
-        return importlib.import_module("metarl.fewshot")
+    if name in _ELSEWHERE:
+        module, _, member = _ELSEWHERE[name].partition(":")
+        found = importlib.import_module(module)
+        return getattr(found, member) if member else found
     api = importlib.import_module("metarl.api")
     if name == "__all__" or name in api.__all__:
         return getattr(api, name)
@@ -22,4 +27,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *importlib.import_module("metarl.api").__all__})
+    return sorted({*globals(), *_ELSEWHERE, *importlib.import_module("metarl.api").__all__})

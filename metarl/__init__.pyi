@@ -1,1 +1,2 @@
 from metarl.api import *
+from metarl.envs.gymnasium_env import GymnasiumDistribution as GymnasiumDistribution

@@ -63,6 +63,8 @@ class Agent(abc.ABC):
     """
 
     config_class: ClassVar[type[AgentConfig]]
+    trained_on: TaskDistribution | None = None
+    """The family of its training, if a run made it: `metarl.evaluate` refuses test tasks that were training tasks."""
 
     def __init__(
         self,

@@ -2,6 +2,7 @@
 
 import abc
 from collections.abc import Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
@@ -17,6 +18,19 @@ from metarl.task_parameters import TaskParameters, decode_tasks
 from metarl.task_spaces import describe, encode, outside
 from metarl.tasks import Tasks, check_count, check_split, draw_evenly
 from metarl.vector_env import TaskVectorEnv
+
+
+@dataclass(frozen=True)
+class Origin:
+    """How a distribution was made, so that it can be made again in another process.
+
+    >>> metarl.make("PointNavigation-v0", horizon=50).origin
+    Origin(name='PointNavigation-v0', options={'horizon': 50})
+    """
+
+    name: str
+    """An id, or `module:name`."""
+    options: Mapping[str, Any]
 
 
 class TaskDistribution(abc.ABC):
@@ -49,6 +63,8 @@ class TaskDistribution(abc.ABC):
     """Whether `info` carries `success`."""
     protocols: Mapping[str, Protocol] = MappingProxyType({"per-task": per_task})
     """Evaluation protocols by name. A family may add its own."""
+    origin: Origin | None = None
+    """What `metarl.make` made it of; None for an instance made otherwise."""
 
     def sample(self, num_tasks: int, *, split: str = "train", seed: int) -> Tasks:
         """Draws `num_tasks` tasks of `split`: a pure function of the distribution and the arguments.

@@ -15,8 +15,10 @@ from metarl.distribution import TaskDistribution
 from metarl.errors import UsageError
 from metarl.protocols import Protocol, Scores
 from metarl.randomness import derive_seed
-from metarl.registry import make
+from metarl.registry import Family, make
 from metarl.rollout import Policy
+from metarl.seen_tasks import check_unseen
+from metarl.spaces import same_spaces
 from metarl.statistics import interquartile_mean, stratified_bootstrap_interval
 from metarl.tasks import Tasks, check_count
 from metarl.vector_env import TaskVectorEnv
@@ -147,7 +149,7 @@ class Evaluation:
 
 def evaluate(
     agent: Agent,
-    distribution: TaskDistribution | str,
+    distribution: Family,
     *,
     num_tasks: int = 40,
     episodes: int | None = None,
@@ -158,6 +160,7 @@ def evaluate(
     envs_per_task: int | None = None,
     tasks: Tasks | None = None,
     protocol: str = "per-task",
+    allow_training_tasks: bool = False,
 ) -> Evaluation:
     """Adapts `agent` to `num_tasks` tasks of `split`, or to `tasks`, and measures it at each stage of adaptation.
 
@@ -168,6 +171,9 @@ def evaluate(
     `protocol` is `"per-task"`, in which every task counts once, or one of the family's own
     (`TaskDistribution.protocols`). Raises `UsageError` if the family does not have it.
 
+    Raises `UsageError` for a family with other spaces than the agent's, and, unless `allow_training_tasks`, for test
+    tasks that the agent, if a run made it, was trained on (`metarl.seen_tasks` says what is compared).
+
     >>> from metarl.agents.random import RandomAgent, RandomConfig
     >>> agent = RandomAgent(RandomConfig(), metarl.EnvSpec.of(metarl.make("Bandit-v0")))
     >>> metarl.evaluate(agent, "Bandit-v0", num_tasks=10, seed=1).returns.shape
@@ -175,14 +181,16 @@ def evaluate(
     """
     if episodes is not None:
         check_count("number of episodes", episodes)
-    if isinstance(distribution, str):
-        distribution = make(distribution)
+    distribution = make(distribution)
+    check_spaces(agent, distribution)
     if protocol not in distribution.protocols:
         known = ", ".join(distribution.protocols)
         raise UsageError(f"{distribution.id} has no protocol {protocol!r}: choose from {known}")
     measure = distribution.protocols[protocol]
-    if tasks is None:
-        tasks = distribution.sample(num_tasks, split=split, seed=seed)
+    trained_on = None if tasks is None and distribution is agent.trained_on else agent.trained_on
+    tasks = distribution.sample(num_tasks, split=split, seed=seed) if tasks is None else tasks
+    if trained_on is not None and split == "test" and not allow_training_tasks:
+        check_unseen(trained_on, tasks, distribution.id)
     env = distribution.make_env(
         len(tasks),
         agent.config.envs_per_task if envs_per_task is None else envs_per_task,
@@ -196,6 +204,11 @@ def evaluate(
         scores = _measure_stages(agent, env, measure, stages, seed)
     finally:
         env.close()
+    return _stacked(scores, stages, tasks, protocol)
+
+
+def _stacked(scores: list[Scores], stages: list[int], tasks: Tasks, protocol: str) -> Evaluation:
+    """The scores of all stages as an evaluation."""
     chosen = scores[0].tasks
     success = [score.success.cpu() for score in scores if score.success is not None]
     return Evaluation(
@@ -205,6 +218,14 @@ def evaluate(
         tasks=tasks if chosen is None else tasks[chosen.cpu()],
         protocol=protocol,
     )
+
+
+def check_spaces(agent: Agent, distribution: TaskDistribution) -> None:
+    """Raises `UsageError` unless observations and actions of `distribution` are of the form that the agent knows."""
+    for kind in ("observation", "action"):
+        mine, theirs = (getattr(owner, f"{kind}_space") for owner in (agent.spec, distribution))
+        if not same_spaces(mine, theirs):
+            raise UsageError(f"{distribution.id} has the {kind} space {theirs}, the agent was trained for {mine}")
 
 
 def _measure_stages(agent: Agent, env: TaskVectorEnv, measure: Protocol, stages: list[int], seed: int) -> list[Scores]:

@@ -9,26 +9,28 @@ calls `register_distribution`, `register_agent` and so on. Its package declares
 and is found once it is installed. metarl's own families, agents and learners are registered the same way.
 
 Instead of an id, every function and command accepts `module:name` for something that is not registered. It is imported
-from the working directory or from the installed packages.
+from the working directory or from the installed packages. Functions accept the thing itself as well: a distribution, or
+a class or function that makes one. `name_of` says by which name it can be found again.
 """
 
-import difflib
 import functools
-import importlib
 import importlib.metadata
 import inspect
-import sys
-from collections.abc import Callable, Iterable
-from pathlib import Path
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias, TypeVar
+
+import gymnasium as gym
 
 from metarl.agent import Agent
-from metarl.distribution import TaskDistribution
+from metarl.distribution import Origin, TaskDistribution
 from metarl.errors import UsageError
+from metarl.importing import import_named, importable_name, near_matches
 
 GROUP = "metarl.plugins"
 
 Base = TypeVar("Base")
+Family: TypeAlias = str | TaskDistribution | Callable[..., TaskDistribution]
+"""A task distribution, or what makes one: an id, `"module:name"`, a class or a function."""
 
 _distributions: dict[str, Any] = {}
 _agents: dict[str, Any] = {}
@@ -103,65 +105,60 @@ def list_objectives() -> list[str]:
     return _ids("objective")
 
 
-def make(id: str, **options: Any) -> TaskDistribution:
-    """Makes the task distribution that `id`, or `module:name`, names.
+def make(family: Family, **options: Any) -> TaskDistribution:
+    """Makes the task distribution that `family` names or makes; one that exists already is returned as it is.
 
-    `module:name` may name a factory, a class or a distribution. Raises `UsageError` for an unknown id, a missing module
-    or name, an unknown option, or anything that is not a `TaskDistribution`.
+    `family` is an id, `"module:name"`, a class or function that makes a distribution of `options`, or a distribution;
+    `module:name` may name any of these. Raises `UsageError` for an unknown id, a missing module or name, an unknown
+    option, or anything that is not a `TaskDistribution`.
 
     >>> metarl.make("PointNavigation-v0", horizon=50).horizon
     50
     """
-    found = _find("environment", id)
-    if callable(found) and not isinstance(found, TaskDistribution):
-        found = _call(id, found, options)
-    elif options:
-        raise UsageError(f"{id} is not a factory: it takes no options")
-    if not isinstance(found, TaskDistribution):
-        raise UsageError(f"{id} is no TaskDistribution, nor does it make one")
-    return found
+    found = _find("environment", family) if isinstance(family, str) else family
+    shown = family if isinstance(family, str) else _shown(family)
+    if isinstance(found, TaskDistribution):
+        if options:
+            raise UsageError(f"{shown} is not a factory: it takes no options")
+        return _with_origin(found, family, options)
+    if not callable(found) or isinstance(found, gym.Env):
+        raise UsageError(f"{shown} is no TaskDistribution, nor does it make one{_way_out(found)}")
+    made = _call(shown, found, options)
+    if not isinstance(made, TaskDistribution):
+        raise UsageError(f"{shown} is no TaskDistribution, nor does it make one{_way_out(made)}")
+    return _with_origin(made, family, options)
 
 
-def agent_class(id: str) -> type[Agent]:
-    """The `Agent` class that `id`, or `module:name`, names; raises `UsageError` if there is none."""
-    return find_class("agent", id, Agent)  # type: ignore[type-abstract]
+def name_of(kind: str, thing: Any) -> str | None:
+    """The id under which `thing` is registered, or its `module:name`; None if neither gives it again.
+
+    >>> from metarl.registry import agent_class, name_of
+    >>> name_of("agent", agent_class("maml")), name_of("agent", lambda: None)
+    ('maml', None)
+    """
+    _load_plugins()
+    name = importable_name(thing)
+    for id, target in _KINDS[kind].items():
+        if target is thing or (name is not None and target == name):
+            return id
+    return name
 
 
-def find_class(kind: str, id: str, base: type[Base]) -> type[Base]:
-    """The subclass of `base` that is registered under `kind` as `id`, or that `module:name` names.
+def agent_class(agent: str | type[Agent]) -> type[Agent]:
+    """The `Agent` class that an id, or `module:name`, names, or a class itself; raises `UsageError` otherwise."""
+    return find_class("agent", agent, Agent)  # type: ignore[type-abstract]
+
+
+def find_class(kind: str, named: str | type[Base], base: type[Base]) -> type[Base]:
+    """The subclass of `base` that `named`, an id of `kind` or `module:name`, names, or `named` itself if it is one.
 
     Raises `UsageError` for an unknown id, a missing module or name, or anything that is not such a class.
     """
-    found = _find(kind, id)
+    found = _find(kind, named) if isinstance(named, str) else named
     if not (isinstance(found, type) and issubclass(found, base)):
-        raise UsageError(f"{id} is no {kind}: want a subclass of {base.__module__}.{base.__qualname__}")
+        shown = named if isinstance(named, str) else _shown(named)
+        raise UsageError(f"{shown} is no {kind}: want a subclass of {base.__module__}.{base.__qualname__}")
     return found
-
-
-def import_named(target: str) -> Any:
-    """Imports what `target`, `"module:name"`, names.
-
-    Raises `UsageError` if the module or the name is missing. Errors in the module's own code are passed on.
-    """
-    module_name, colon, name = target.partition(":")
-    if not (module_name and colon and name):
-        raise UsageError(f"{target!r} is not of the form MODULE:NAME")
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-            raise  # something that the module itself imports
-        raise UsageError(f"there is no module {module_name!r} here or among the installed ones") from None
-    if not hasattr(module, name):
-        near = near_matches(name, vars(module))
-        raise UsageError(f"{module_name} has no {name!r}" + (f"; did you mean {' or '.join(near)}?" if near else ""))
-    return getattr(module, name)
-
-
-def near_matches(name: str, known: Iterable[str]) -> list[str]:
-    """Up to three of `known` that are most similar to `name`, ignoring case."""
-    by_lower = {candidate.lower(): candidate for candidate in known}
-    return [by_lower[match] for match in difflib.get_close_matches(name.lower(), by_lower, n=3, cutoff=0.6)]
 
 
 def _register(kind: str, id: str, target: Any) -> None:
@@ -182,22 +179,44 @@ def _find(kind: str, id: str) -> Any:
     if id in known:
         return import_named(known[id]) if isinstance(known[id], str) else known[id]
     if ":" in id:
-        here = str(Path.cwd())
-        if here not in sys.path:  # last, so that no file there hides an installed module
-            sys.path.append(here)
         return import_named(id)
+    if kind == "environment" and id in gym.registry:
+        raise UsageError(f"{id} is an environment of Gymnasium, not a family of tasks{_way_out(None)}")
     near = near_matches(id, known)
     hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(sorted(known)[:8])} …, or MODULE:NAME"
     raise UsageError(f"unknown {kind} {id!r}; {hint}")
 
 
-def _call(id: str, factory: Callable[..., Any], options: dict[str, Any]) -> Any:
-    signature = inspect.signature(factory)
+def _with_origin(family: TaskDistribution, made_of: Family, options: Mapping[str, Any]) -> TaskDistribution:
+    """Notes on `family` how it can be made again, if it can; an instance given as such keeps what was noted before."""
+    if made_of is not family:
+        name = made_of if isinstance(made_of, str) else name_of("environment", made_of)
+        origin = None if name is None else Origin(name, dict(options))
+        vars(family)["origin"] = origin  # not by assignment, which a frozen dataclass forbids
+    return family
+
+
+def _call(shown: str, factory: Callable[..., Any], options: dict[str, Any]) -> Any:
+    try:
+        signature = inspect.signature(factory)
+    except ValueError:  # some of Python's own classes have none
+        return factory(**options)
     try:
         signature.bind(**options)
     except TypeError as error:
-        raise UsageError(f"{id}: {error}; it takes {signature}") from None
+        raise UsageError(f"{shown}: {error}; it takes {signature}") from None
     return factory(**options)
+
+
+def _shown(thing: Any) -> str:
+    if isinstance(thing, TaskDistribution):
+        return thing.id
+    return getattr(thing, "__qualname__", None) or f"{thing!r:.60}"
+
+
+def _way_out(thing: Any) -> str:
+    gymnasium = thing is None or isinstance(thing, gym.Env)
+    return ": make one with metarl.GymnasiumDistribution" if gymnasium else ""
 
 
 def _load_plugins() -> None:

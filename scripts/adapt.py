@@ -13,12 +13,13 @@ from rich.table import Table
 from metarl.distribution import TaskDistribution
 from metarl.errors import UsageError
 from metarl.evaluation import Evaluation, evaluate
-from metarl.experiment import AgentRun, load_run
+from metarl.experiment import AgentRun
 from metarl.experiment.files import check_writable
 from metarl.experiment.video import open_video, record_episode
 from metarl.randomness import derive_seed
-from metarl.scripts.arguments import parse
+from metarl.scripts.arguments import key_values, parse
 from metarl.scripts.evaluate import choose_backend, print_table
+from metarl.scripts.families import open_with_family
 from metarl.tasks import Tasks
 from metarl.vector_env import TaskVectorEnv
 
@@ -31,6 +32,11 @@ class Arguments:
     """Run folder."""
     task: Annotated[str, tyro.conf.arg(metavar="JSON")]
     """The task's parameters, such as '{"goal": [0.3, 0.1]}', or a file that contains them."""
+    env: Annotated[str | None, tyro.conf.arg(metavar="ID")] = None
+    """Another task distribution with the same spaces; that of the training if not given. If the agent was trained on an
+    instance, name here what makes it again."""
+    env_options: Annotated[tuple[str, ...], tyro.conf.arg(metavar="KEY=VALUE ...")] = ()
+    """Options of the task distribution. If it is that of the training, all others are as in training."""
     episodes: Annotated[int | None, tyro.conf.arg(metavar="K")] = None
     """Episodes to adapt with; as in training if not given."""
     seed: int = 0
@@ -39,6 +45,8 @@ class Arguments:
     """Device to compute on; the device of the training if not given."""
     backend: Annotated[str | None, tyro.conf.arg(metavar="BACKEND")] = None
     """Backend that steps the environments; if not given, that of the training if it fits, else auto."""
+    allow_training_tasks: bool = False
+    """Adapt also to a task that the agent was trained on."""
     video: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Record an episode before adaptation, followed by one after it, as .mp4."""
 
@@ -49,19 +57,26 @@ def main(arguments: Sequence[str]) -> None:
         if parsed.video.suffix != ".mp4":
             raise UsageError(f"--video {parsed.video}: name an .mp4 file")
         check_writable(parsed.video)
-    run = load_run(parsed.run, device=parsed.device)
-    if not isinstance(run, AgentRun):
+    options = key_values(parsed.env_options, "--env-options")
+    run, family = open_with_family(parsed.run, parsed.env, options, parsed.device)
+    if not isinstance(run, AgentRun) or family is None:
         raise UsageError(f"{run.path} is a few-shot run: metarl adapt is for agents, see metarl.fewshot.load")
-    task = read_task(run.distribution, parsed.task)
-    backend = choose_backend(run, run.distribution, parsed.backend, parsed.device)
+    task = read_task(family, parsed.task)
+    backend = choose_backend(run, family, parsed.backend, parsed.device)
     with contextlib.ExitStack() as stack:
         film_env = None
         if parsed.video is not None:
-            film_env = stack.enter_context(contextlib.closing(_open_film_env(run, task, backend, parsed.seed)))
+            film_env = stack.enter_context(contextlib.closing(_open_film_env(run, family, task, backend, parsed.seed)))
         result = evaluate(
-            run.agent, run.distribution, tasks=task, episodes=parsed.episodes, seed=parsed.seed, backend=backend
+            run.agent,
+            family,
+            tasks=task,
+            episodes=parsed.episodes,
+            seed=parsed.seed,
+            backend=backend,
+            allow_training_tasks=parsed.allow_training_tasks,
         )
-        print_table(f"{run.config.agent} on {run.config.env}, {parsed.task}", _table(result))
+        print_table(f"{run.config.agent} on {family.id}, {parsed.task}", _table(result))
         if film_env is not None and parsed.video is not None:
             _film(run, film_env, result.episodes_used[-1], parsed.seed, parsed.video)
 
@@ -81,9 +96,9 @@ def read_task(distribution: TaskDistribution, text: str) -> Tasks:
     return distribution.task(**parameters)
 
 
-def _open_film_env(run: AgentRun, task: Tasks, backend: str, seed: int) -> TaskVectorEnv:
+def _open_film_env(run: AgentRun, family: TaskDistribution, task: Tasks, backend: str, seed: int) -> TaskVectorEnv:
     """Makes one environment that renders; raises `UsageError`, before any work is done, if the family cannot."""
-    env = run.distribution.make_env(1, 1, backend=backend, device=run.agent.device, seed=seed, render_mode="rgb_array")
+    env = family.make_env(1, 1, backend=backend, device=run.agent.device, seed=seed, render_mode="rgb_array")
     try:
         env.set_tasks(task)
         env.reset(seed=seed)

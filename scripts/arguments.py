@@ -12,7 +12,7 @@ import tyro
 import yaml
 
 from metarl.errors import UsageError
-from metarl.registry import near_matches
+from metarl.importing import near_matches
 
 Arguments = TypeVar("Arguments")
 

@@ -4,7 +4,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from metarl.errors import UsageError
+from metarl.errors import EnvironmentFault, NumericalFault, UsageError
 
 COMMANDS = {
     "envs": ("metarl.scripts.envs", "list the task distributions"),
@@ -24,7 +24,11 @@ COMMANDS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command and returns its exit code: 2, after one line on stderr, for a user's mistake; 130 for Ctrl-C."""
+    """Runs a command and returns its exit code.
+
+    After one line on stderr it is 2 for a user's mistake and 1 for an environment or a loss that gives no numbers. It
+    is 130 for Ctrl-C.
+    """
     name, *rest = [*(sys.argv[1:] if arguments is None else arguments), ""]
     try:
         if name in ("", "-h", "--help"):
@@ -37,9 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise UsageError(_unknown_command(name))
         module, _ = COMMANDS[name]
         return importlib.import_module(module).main(rest[:-1]) or 0
-    except UsageError as error:
+    except (UsageError, EnvironmentFault, NumericalFault) as error:
         print("metarl: error:", " ".join(str(error).split()), file=sys.stderr)
-        return 2
+        return 2 if isinstance(error, UsageError) else 1
     except KeyboardInterrupt:
         return 130
 
@@ -68,7 +72,7 @@ def _version() -> str:
 
 
 def _unknown_command(name: str) -> str:
-    from metarl.registry import near_matches
+    from metarl.importing import near_matches
 
     near = near_matches(name, COMMANDS)
     hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(COMMANDS)}"

@@ -10,17 +10,16 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from metarl.agent import Agent, EnvSpec
 from metarl.distribution import TaskDistribution
 from metarl.errors import UsageError
 from metarl.evaluation import Evaluation, evaluate
-from metarl.experiment import AgentRun, Run, load_run
+from metarl.experiment import AgentRun, Run
 from metarl.experiment.files import check_writable, write_atomically
 from metarl.experiment.plots import plot_adaptation
 from metarl.fewshot import FewShotRun
 from metarl.fewshot.result import RESULT, measure, write_result
-from metarl.registry import make
 from metarl.scripts.arguments import key_values, parse
+from metarl.scripts.families import open_with_family
 
 TASKS = 40
 TEST_EPISODES = 600
@@ -36,9 +35,10 @@ class Arguments:
     run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Run folder."""
     env: Annotated[str | None, tyro.conf.arg(metavar="ID")] = None
-    """Another task distribution with the same spaces; that of the training if not given. Agents only."""
+    """Another task distribution with the same spaces; that of the training if not given. If the agent was trained on an
+    instance, name here what makes it again. Agents only."""
     env_options: Annotated[tuple[str, ...], tyro.conf.arg(metavar="KEY=VALUE ...")] = ()
-    """Options of the task distribution; those of the training if neither these nor --env are given. Agents only."""
+    """Options of the task distribution. If it is that of the training, all others are as in training. Agents only."""
     tasks: Annotated[int | None, tyro.conf.arg(metavar="M")] = None
     """Tasks to adapt to: 40 if not given. In a few-shot run, test episodes: 600 if not given."""
     episodes: Annotated[int | None, tyro.conf.arg(metavar="K")] = None
@@ -54,11 +54,13 @@ class Arguments:
     protocol: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
     """How to measure adapted policies: per-task (the default), in which every task counts once, or a protocol of the
     family, such as metaworld: the first three episodes to finish of each task name. Agents only."""
+    allow_training_tasks: bool = False
+    """Measure also if test tasks are among the tasks that the agent was trained on. Agents only."""
     json: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Also write the evaluation to this file."""
 
 
-_OF_AGENTS = ("env", "env_options", "episodes", "backend", "protocol")
+_OF_AGENTS = ("env", "env_options", "episodes", "backend", "protocol", "allow_training_tasks")
 """Options that do not apply to a few-shot run."""
 
 
@@ -66,11 +68,12 @@ def main(arguments: Sequence[str]) -> None:
     parsed = parse(Arguments, arguments, "metarl evaluate")
     if parsed.json is not None:
         check_writable(parsed.json)
-    run = load_run(parsed.run, device=parsed.device)
+    options = key_values(parsed.env_options, "--env-options")
+    run, family = open_with_family(parsed.run, parsed.env, options, parsed.device)
     if isinstance(run, FewShotRun):
         _test_learner(run, parsed)
-    elif isinstance(run, AgentRun):
-        _evaluate_agent(run, parsed)
+    elif isinstance(run, AgentRun) and family is not None:
+        _evaluate_agent(run, family, parsed)
 
 
 def choose_backend(run: Run, distribution: TaskDistribution, backend: str | None, device: str | None) -> str:
@@ -91,12 +94,7 @@ def print_table(title: str, table: Table, note: str | None = None) -> None:
         console.print(note, markup=False, highlight=False)
 
 
-def _evaluate_agent(run: AgentRun, parsed: Arguments) -> None:
-    distribution = run.distribution
-    if parsed.env is not None or parsed.env_options:
-        options = key_values(parsed.env_options, "--env-options")
-        distribution = make(run.config.env if parsed.env is None else parsed.env, **options)
-        _check_spaces(run.agent, distribution)
+def _evaluate_agent(run: AgentRun, distribution: TaskDistribution, parsed: Arguments) -> None:
     tasks = TASKS if parsed.tasks is None else parsed.tasks
     result = evaluate(
         run.agent,
@@ -107,6 +105,7 @@ def _evaluate_agent(run: AgentRun, parsed: Arguments) -> None:
         seed=parsed.seed,
         backend=choose_backend(run, distribution, parsed.backend, parsed.device),
         protocol="per-task" if parsed.protocol is None else parsed.protocol,
+        allow_training_tasks=parsed.allow_training_tasks,
     )
     text = result.to_json()
     title = f"{run.config.agent} on {distribution.id}, {tasks} {parsed.split} tasks"
@@ -119,7 +118,7 @@ def _evaluate_agent(run: AgentRun, parsed: Arguments) -> None:
 
 def _test_learner(run: FewShotRun, parsed: Arguments) -> None:
     for name in _OF_AGENTS:
-        if getattr(parsed, name) not in (None, ()):
+        if getattr(parsed, name) not in (None, (), False):
             raise UsageError(f"--{name.replace('_', '-')} is for runs of agents: {run.path} is a few-shot run")
     experiment = run.experiment
     episodes = TEST_EPISODES if parsed.tasks is None else parsed.tasks
@@ -137,18 +136,6 @@ def _test_learner(run: FewShotRun, parsed: Arguments) -> None:
         if path is not None:
             write_result(path, result)
     print_table(f"{experiment.title}, {episodes} {parsed.split} episodes", _learner_table(result))
-
-
-def _check_spaces(agent: Agent, distribution: TaskDistribution) -> None:
-    spec = EnvSpec.of(distribution)
-    for kind in ("observation", "action"):
-        mine, theirs = (getattr(s, f"{kind}_space") for s in (agent.spec, spec))
-        if type(mine) is not type(theirs) or mine.shape != theirs.shape or _count(mine) != _count(theirs):
-            raise UsageError(f"{distribution.id} has the {kind} space {theirs}, the agent was trained for {mine}")
-
-
-def _count(space: Any) -> int | None:
-    return getattr(space, "n", None)
 
 
 def _agent_table(result: Evaluation) -> Table:

@@ -35,7 +35,7 @@ class Arguments(Generic[LearnerOptions, DataOptions, ObjectiveOptions]):
 
     data: Annotated[str, tyro.conf.arg(metavar="NAME")]
     """Data set: a name from the list, or MODULE:NAME."""
-    objective: Annotated[str, tyro.conf.arg(metavar="NAME")] = FewShotConfig.objective
+    objective: Annotated[str, tyro.conf.arg(metavar="NAME")] = str(FewShotConfig.objective)
     """Objective of training besides accuracy: a name from the list, or MODULE:NAME."""
     ways: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """Classes of a test episode; the data set's default if not given (5 for most)."""
@@ -67,7 +67,7 @@ class Named:
     """The part of `Arguments` that must be known before the rest can be parsed."""
 
     data: str | None = None
-    objective: str = FewShotConfig.objective
+    objective: str = str(FewShotConfig.objective)
     ways: int | None = None
     shots: int | None = None
     queries: int | None = None

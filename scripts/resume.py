@@ -17,7 +17,10 @@ class Arguments:
 
     run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Run folder."""
+    env: Annotated[str | None, tyro.conf.arg(metavar="MODULE:NAME")] = None
+    """The family of the training, if it was an instance, which the run folder cannot name."""
 
 
 def main(arguments: Sequence[str]) -> None:
-    print(resume(parse(Arguments, arguments, "metarl resume").run))
+    parsed = parse(Arguments, arguments, "metarl resume")
+    print(resume(parsed.run, env=parsed.env))

@@ -39,6 +39,8 @@ class Arguments(Generic[Config]):
     """Seed of all randomness of the run."""
     checkpoint_every: int = TrainConfig.checkpoint_every
     """Iterations between checkpoints."""
+    max_faults: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    """Faults tolerated in one iteration; at most 1 % of its steps, and at least 10, if not given."""
     output: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
     """The run folder; runs/AGENT-ENV-seedSEED if not given."""
     agent_options: Annotated[Config, tyro.conf.arg(name="")]
@@ -59,9 +61,9 @@ def main(arguments: Sequence[str]) -> None:
     default = None if agent is None or distribution is None else _defaults(agent, distribution)
     parsed = parse(Arguments[config_class], options, f"metarl train {agent or 'AGENT'}", default)  # type: ignore[valid-type]
     entries = {f.name: getattr(parsed, f.name) for f in dataclasses.fields(parsed)}
-    entries["env_options"] = key_values(parsed.env_options, "--env-options")
+    entries |= {"env": distribution, "env_options": {}}  # made with its options
     check_output(parsed.output)
-    print(train(TrainConfig(agent=str(agent), **entries).resolve(distribution)))
+    print(train(TrainConfig(agent=str(agent), **entries)))
 
 
 def _named_distribution(arguments: Sequence[str]) -> TaskDistribution | None:

@@ -33,6 +33,7 @@ WITHOUT = {
         "contract.examination.Examination",
         "contract.examination.Recording",
         "experiment.agent_run.AgentTraining",
+        "experiment.agent_run.Recorded",
         "experiment.engine.Training",
         "experiment.interrupts.Interrupts",
         "experiment.metrics.MetricsLog",

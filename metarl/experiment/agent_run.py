@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -16,15 +16,25 @@ from metarl.distribution import TaskDistribution
 from metarl.errors import EnvironmentFault, UsageError
 from metarl.experiment.checkpoints import Checkpoint
 from metarl.experiment.engine import Training
-from metarl.experiment.experiment import Experiment, Run, Trained
+from metarl.experiment.experiment import Experiment, Parts, Run, Trained, check_parts, require_part
+from metarl.experiment.fingerprint import differences, family_traits, fingerprint
 from metarl.experiment.metrics import Row
-from metarl.experiment.options import build, check_seed, plain, read_config
+from metarl.experiment.options import (
+    LATER,
+    build,
+    check_max_faults,
+    check_seed,
+    is_plain,
+    option_differences,
+    plain,
+    read_config,
+)
 from metarl.experiment.plots import plot_training
 from metarl.parallel import Ranks
 from metarl.randomness import derive_seed
-from metarl.registry import agent_class, make
+from metarl.registry import Family, agent_class, make, name_of
 from metarl.replay import ReplayBuffer
-from metarl.tasks import check_count
+from metarl.tasks import SPLITS, check_count
 from metarl.vector_env import TaskVectorEnv
 
 DEFAULT_ITERATIONS = 500
@@ -41,10 +51,10 @@ class TrainConfig:
     500
     """
 
-    agent: str
-    """Id of the agent, or MODULE:NAME."""
-    env: str
-    """Id of the task distribution, or MODULE:NAME."""
+    agent: str | type[Agent]
+    """Id of the agent, MODULE:NAME, or its class."""
+    env: Family
+    """Id of the task distribution, MODULE:NAME, a class or function that makes it, or the distribution itself."""
     env_options: Mapping[str, Any] = field(default_factory=dict)
     """Options of the task distribution."""
     agent_options: Mapping[str, Any] | AgentConfig = field(default_factory=dict)
@@ -61,21 +71,32 @@ class TrainConfig:
     """Seed of all randomness of the run."""
     checkpoint_every: int = 10
     """Iterations between checkpoints."""
-    max_faults: int | None = None
+    max_faults: int | None = field(default=None, metadata=LATER)
     """Faults tolerated in one iteration; 1 % of its steps, and at least 10, if not given."""
     output: Path | None = None
     """The run folder; runs/AGENT-ENV-seedSEED if not given."""
 
-    def resolve(self, distribution: TaskDistribution | None = None) -> "AgentExperiment":
-        """Makes the experiment; raises `UsageError` for a configuration that cannot be trained.
+    def resolve(self) -> "AgentExperiment":
+        """Makes the experiment; raises `UsageError` for a configuration that cannot be trained."""
+        return AgentExperiment(self)
 
-        `distribution` is what `env` and `env_options` make, if it exists already.
-        """
-        return AgentExperiment(self, make(self.env, **self.env_options) if distribution is None else distribution)
+
+@dataclass(frozen=True)
+class Recorded:
+    """What a run folder says of the family that its agent was trained on."""
+
+    env: str
+    env_options: Mapping[str, Any]
+    fingerprint: Mapping[str, Any]
+    """Empty in run folders of earlier versions."""
 
 
 class AgentExperiment(Experiment):
     """A `TrainConfig` with its distribution, agent class, agent options and device, each resolved once.
+
+    In its `config`, agent and family are names. `unnamed` lists those that no name makes again, such as an instance:
+    they have only the name of their class or their id, and whoever opens the run gives them again. `recorded` is what
+    the folder of an existing run says of its family.
 
     >>> experiment = metarl.TrainConfig(agent="maml", env="PointNavigation-v0").resolve()
     >>> experiment.make_env().num_tasks
@@ -86,16 +107,19 @@ class AgentExperiment(Experiment):
     packages = ("metarl-kit", "torch", "numpy", "gymnasium", "mujoco", "mujoco-warp", "metaworld")
     config: TrainConfig
 
-    def __init__(self, config: TrainConfig, distribution: TaskDistribution):
+    def __init__(self, config: TrainConfig, recorded: Recorded | None = None):
         for name in ("iterations", "steps"):
             if getattr(config, name) is not None:
                 check_count(name, getattr(config, name))
         check_count("checkpoint_every", config.checkpoint_every)
+        check_max_faults(config.max_faults)
         check_seed(config.seed)
-        self.distribution = distribution
+        self.distribution = make(config.env, **config.env_options)
         self.device = resolve_device(config.device)
-        self.spec = EnvSpec.of(distribution)
+        self.spec = EnvSpec.of(self.distribution)
         self.agent_class = agent_class(config.agent)
+        self.unnamed: list[str] = []
+        config = self._with_names(config)
         self.options = self._options(config)
         check_count("num_tasks", self.options.num_tasks)
         check_count("envs_per_task", self.options.envs_per_task)
@@ -103,11 +127,23 @@ class AgentExperiment(Experiment):
         self.config = dataclasses.replace(
             config,
             agent_options=self.options,
-            env_options=dict(config.env_options),
             iterations=DEFAULT_ITERATIONS if unbounded else config.iterations,
             device=str(self.device),
-            backend=distribution.resolve_backend(config.backend, self.device),
+            backend=self.distribution.resolve_backend(config.backend, self.device),
         )
+        self.recorded = recorded or Recorded(str(self.config.env), self.config.env_options, {})
+
+    def _with_names(self, config: TrainConfig) -> TrainConfig:
+        """`config` with names for the agent and the family, and with all options of the family."""
+        agent, origin = config.agent, self.distribution.origin
+        if not isinstance(agent, str):
+            named = name_of("agent", agent)
+            agent = agent.__name__ if named is None else named
+            self.unnamed += ["agent"] * (named is None)
+        if origin is None or not (is_plain(origin.options) or config.env_options):
+            self.unnamed += ["env"]
+            return dataclasses.replace(config, agent=agent, env=self.distribution.id)
+        return dataclasses.replace(config, agent=agent, env=origin.name, env_options=dict(origin.options))
 
     @property
     def title(self) -> str:
@@ -118,17 +154,48 @@ class AgentExperiment(Experiment):
         return f"{self.config.agent}-{self.config.env}-seed{self.config.seed}"
 
     def entries(self) -> dict[str, Any]:
-        return plain(self.config)
+        entries = plain(self.config) | {"fingerprint": fingerprint(self.distribution)}
+        return entries | ({"unnamed": self.unnamed} if self.unnamed else {})
 
     @classmethod
     def from_entries(
-        cls, path: Path, entries: Mapping[str, Any], device: torch.device | str | None
+        cls,
+        path: Path,
+        entries: Mapping[str, Any],
+        device: torch.device | str | None,
+        parts: Parts,
     ) -> "AgentExperiment":
-        config = read_config(TrainConfig, path, entries)
-        return (config if device is None else dataclasses.replace(config, device=str(device))).resolve()
+        check_parts(path, parts, ("env", "agent"))
+        for name in ("env", "agent"):
+            require_part(path, entries, parts, name)
+        config, recorded = read_config(TrainConfig, path, entries), entries.get("fingerprint", {})
+        if not isinstance(recorded, Mapping):
+            raise UsageError(f"{path / 'config.yaml'} is damaged: fingerprint is {recorded!r}")
+        given: dict[str, Any] = dict(parts) | ({} if device is None else {"device": str(device)})
+        if isinstance(parts.get("env"), TaskDistribution):
+            given["env_options"] = {}
+        experiment = cls(dataclasses.replace(config, **given), Recorded(str(config.env), config.env_options, recorded))
+        experiment.check_spaces(path)
+        return experiment
+
+    def check_spaces(self, path: Path) -> None:
+        """Raises `UsageError` if the family has not the spaces that the run `path` was trained on."""
+        then, now = self.recorded.fingerprint, family_traits(self.distribution)
+        spaces = ("observation_space", "action_space")
+        changes = differences({name: then[name] for name in spaces if name in then}, now)
+        if changes:
+            raise UsageError(f"{path} was trained on another family than {now['id']}: {', '.join(changes.values())}")
+
+    def changes(self, splits: Sequence[str] = SPLITS) -> list[str]:
+        now = fingerprint(self.distribution, splits) if splits else family_traits(self.distribution)
+        same = self.config.env == self.recorded.env
+        options = option_differences(self.recorded.env_options, self.config.env_options) if same else {}
+        return list((options | differences(self.recorded.fingerprint, now)).values())
 
     def make(self) -> Agent:
-        return self.agent_class(self.options, self.spec, device=self.device, seed=self.config.seed, ranks=Ranks())
+        agent = self.agent_class(self.options, self.spec, device=self.device, seed=self.config.seed, ranks=Ranks())
+        agent.trained_on = self.distribution
+        return agent
 
     def make_env(self) -> TaskVectorEnv:
         """Makes the environments of the training."""
@@ -174,6 +241,7 @@ class AgentTraining(Training):
         self.experiment, self.agent, self.env = experiment, agent, env
         self.title = experiment.title
         self.checkpoint_every = experiment.config.checkpoint_every
+        self.max_faults = experiment.config.max_faults
         seed = derive_seed("task source", experiment.config.seed)
         self.source = agent.task_source(experiment.distribution, seed=seed)
 
@@ -188,9 +256,7 @@ class AgentTraining(Training):
 
     def _check_faults(self, faults: int, env_steps: int) -> None:
         """Raises `EnvironmentFault` for more faults in an iteration than the run tolerates."""
-        bound = self.experiment.config.max_faults
-        if bound is None:
-            bound = max(FEWEST_FAULTS, round(FAULT_SHARE * env_steps))
+        bound = max(FEWEST_FAULTS, round(FAULT_SHARE * env_steps)) if self.max_faults is None else self.max_faults
         if faults > bound:
             raise EnvironmentFault(
                 f"{faults} faults in {env_steps} steps, of which --max-faults tolerates {bound}; "
@@ -241,3 +307,32 @@ class AgentRun(Run):
     def distribution(self) -> TaskDistribution:
         """The task distribution that the agent was trained on."""
         return self.experiment.distribution
+
+    def other_family(self, env: Family | None, options: Mapping[str, Any]) -> TaskDistribution:
+        """The family `env` with `options`; those of the run's own family, which None is too, are laid over the run's.
+
+        Raises `UsageError` as `metarl.make` does, and for options of an instance that was made elsewhere.
+
+        >>> options = {"goal_radius": 0.5, "horizon": 5}
+        >>> config = metarl.TrainConfig("random", "SparsePointNavigation-v0", options, iterations=1)
+        >>> run = metarl.load_run(metarl.train(config, progress=False))
+        >>> run.differences(run.other_family(None, {"horizon": 20}))
+        ['horizon 20 instead of 5']
+        """
+        own = env is None or env == self.config.env
+        if own and not options:
+            return self.distribution
+        if own and "env" in self.experiment.unnamed:
+            raise UsageError(f"{self.path} was trained on the instance {self.distribution.id}: it takes no options")
+        usual = self.config.env_options if own else {}
+        return make(self.config.env if env is None else env, **{**usual, **options})
+
+    def differences(self, family: TaskDistribution) -> list[str]:
+        """What `family` has instead of the family of the training, in words."""
+        traits = differences(family_traits(self.distribution), family_traits(family))
+        origin, config = family.origin, self.config
+        if origin is None:
+            return list(traits.values())
+        if origin.name != config.env:
+            return list({**traits, "id": f"{origin.name} instead of {config.env}"}.values())
+        return list((option_differences(config.env_options, origin.options) | traits).values())

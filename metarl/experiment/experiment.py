@@ -5,17 +5,21 @@ training engine use only the interfaces in this file.
 """
 
 import abc
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, TypedDict, runtime_checkable
 
 import torch
 from torch import Tensor
 
+from metarl.agent import Agent
+from metarl.errors import UsageError
 from metarl.experiment.checkpoints import Checkpoint
 from metarl.experiment.engine import Training
+from metarl.registry import Family
+from metarl.tasks import SPLITS
 
 
 @runtime_checkable
@@ -30,6 +34,28 @@ class Trained(Protocol):
     def state(self) -> tuple[Mapping[str, Tensor], Mapping[str, Any]]: ...
 
     def load_state(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None: ...
+
+
+class Parts(TypedDict, total=False):
+    """What may stand in for what a run folder names: an instance, or a class that cannot be imported, is given again.
+
+    None is as good as nothing.
+
+    >>> from metarl.experiment.experiment import Parts
+    >>> Parts(env=metarl.make("PointNavigation-v0")).keys()
+    dict_keys(['env'])
+    """
+
+    env: Family | None
+    """Of an agent's run: the task distribution, as in `TrainConfig`."""
+    agent: str | type[Agent] | None
+    """Of an agent's run: the agent."""
+    learner: str | type | None
+    """Of a few-shot run: the learner, as in `FewShotConfig`."""
+    data: Any
+    """Of a few-shot run: the data set."""
+    objective: str | type | None
+    """Of a few-shot run: the objective."""
 
 
 class Experiment(abc.ABC):
@@ -63,11 +89,25 @@ class Experiment(abc.ABC):
 
     @classmethod
     @abc.abstractmethod
-    def from_entries(cls, path: Path, entries: Mapping[str, Any], device: torch.device | str | None) -> "Experiment":
+    def from_entries(
+        cls,
+        path: Path,
+        entries: Mapping[str, Any],
+        device: torch.device | str | None,
+        parts: Parts,
+    ) -> "Experiment":
         """The experiment of the run folder `path`, whose config.yaml has `entries`, on its own device or on `device`.
 
-        Raises `UsageError` if an entry is missing or wrong.
+        `parts` takes the place of what `entries` name, such as `env`. Raises `UsageError` if an entry is missing or
+        wrong, or if a part is missing that no name makes again.
         """
+
+    def changes(self, splits: Sequence[str] = SPLITS) -> list[str]:
+        """What differs, in words, between this experiment and the one that the run folder was made with.
+
+        Sampled tasks are compared for `splits` only, because some families take seconds to draw them.
+        """
+        return []
 
     @abc.abstractmethod
     def make(self) -> Trained:
@@ -129,3 +169,21 @@ class RunConfig(Protocol):
     def output(self) -> Path | None: ...
 
     def resolve(self) -> Experiment: ...
+
+
+def check_parts(path: Path, parts: Parts, known: Iterable[str]) -> None:
+    """Raises `UsageError` if `parts` has a name that is not `known` to runs of the kind of `path`."""
+    for name in parts:
+        if name not in known:
+            raise UsageError(f"{path} is a run of another kind: it takes {' and '.join(known)}, not {name}")
+
+
+def require_part(path: Path, entries: Mapping[str, Any], parts: Parts, name: str) -> None:
+    """Raises `UsageError` if `parts` lacks the part `name`, which the run `path` cannot make again."""
+    unnamed = entries.get("unnamed", [])
+    if isinstance(unnamed, list) and name in unnamed and name not in parts:
+        flag = " or --env MODULE:NAME" if name == "env" else ""
+        raise UsageError(
+            f"{path} was trained with {entries.get(name)!r} as its {name}, which no name makes again: give it, "
+            f"{name}=...{flag}"
+        )

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from metarl.errors import UsageError
-from metarl.registry import near_matches
+from metarl.importing import near_matches
 
 Config = TypeVar("Config")
+LATER: Mapping[str, Any] = {"later": True}
+"""Metadata of a config's field that run folders of earlier versions lack."""
 
 
 def build(cls: type[Config], options: Mapping[str, Any], owner: str, default: Config | None = None) -> Config:
@@ -107,11 +109,11 @@ def read_config(cls: type[Config], path: Path, entries: Mapping[str, Any]) -> Co
     Raises `UsageError` if an entry is missing or wrong.
     """
     file = path / "config.yaml"
-    names = [f.name for f in dataclasses.fields(cls) if f.name != "output"]  # type: ignore[arg-type]
-    for name in names:
-        if name not in entries:
-            raise UsageError(f"{file} is damaged: {name} is missing")
-    return build(cls, {name: entries[name] for name in names}, f"{file}")
+    fields = [f for f in dataclasses.fields(cls) if f.name != "output"]  # type: ignore[arg-type]
+    for f in fields:
+        if f.name not in entries and "later" not in f.metadata:
+            raise UsageError(f"{file} is damaged: {f.name} is missing")
+    return build(cls, {f.name: entries[f.name] for f in fields if f.name in entries}, f"{file}")
 
 
 def plain(config: Any) -> dict[str, Any]:
@@ -124,9 +126,33 @@ def plain(config: Any) -> dict[str, Any]:
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
             entries[name] = dataclasses.asdict(value)
     try:
-        return json.loads(json.dumps(entries, default=_path_text))
+        return json.loads(_plain_text(entries))
     except (TypeError, ValueError) as error:
         raise UsageError(f"options must be plain values to be written to config.yaml: {error}") from None
+
+
+def is_plain(options: Mapping[str, Any]) -> bool:
+    """Whether `plain` could write these options."""
+    try:
+        _plain_text(options)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def option_differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, str]:
+    """The options that `now` has instead of `then`: name → words. A tuple equals the list that config.yaml makes of it.
+
+    >>> from metarl.experiment.options import option_differences
+    >>> list(option_differences({"horizon": 10, "reward": "v1"}, {"horizon": 20}).values())
+    ['horizon 20 instead of 10', "reward the default instead of 'v1'"]
+    """
+    found: dict[str, str] = {}
+    for name in [*then, *(name for name in now if name not in then)]:
+        old, new = (repr(_listed(options[name])) if name in options else "the default" for options in (then, now))
+        if old != new:
+            found[name] = f"{name} {new} instead of {old}"
+    return found
 
 
 def check_seed(seed: int) -> None:
@@ -135,7 +161,37 @@ def check_seed(seed: int) -> None:
         raise UsageError(f"seed must be a whole number of at least 0, got {seed!r}")
 
 
+def check_max_faults(max_faults: int | None) -> None:
+    """Raises `UsageError` unless `max_faults` is None or a whole number of at least 0."""
+    if max_faults is not None and (isinstance(max_faults, bool) or not isinstance(max_faults, int) or max_faults < 0):
+        raise UsageError(f"max_faults must be a whole number of at least 0, got {max_faults!r}")
+
+
 def _path_text(value: Any) -> str:
     if isinstance(value, Path):
         return str(value)
     raise TypeError(f"{value!r} is a {type(value).__name__}")
+
+
+def _plain_text(value: Any) -> str:
+    """`value` as JSON text; raises `TypeError` if it would not come back as it was, tuples as lists excepted."""
+    _check_keys(value)
+    return json.dumps(value, default=_path_text)
+
+
+def _check_keys(value: Any) -> None:
+    """JSON would make text of keys that are numbers."""
+    if isinstance(value, Mapping):
+        for key, entry in value.items():
+            if not isinstance(key, str):
+                raise TypeError(f"the key {key!r} is a {type(key).__name__}, not text")
+            _check_keys(entry)
+    elif isinstance(value, (list, tuple)):
+        for entry in value:
+            _check_keys(entry)
+
+
+def _listed(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _listed(entry) for key, entry in value.items()}
+    return [_listed(entry) for entry in value] if isinstance(value, (list, tuple)) else value

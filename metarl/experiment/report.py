@@ -24,7 +24,8 @@ LAST = 10
 """The last 1/LAST of the rows count as the end of training."""
 _NAMES = {"agent": ("agent", "env"), "few-shot": ("learner", "data")}
 """Kind of run → the entries that name who is trained on what."""
-_NO_SETTINGS = {"format", "kind", "seed", "versions", "device", "checkpoint_every", "spec"}
+_NO_SETTINGS = {"format", "kind", "seed", "versions", "device", "checkpoint_every", "max_faults"}
+_NO_SETTINGS |= {"spec", "fingerprint", "unnamed"}
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,10 @@ class RunRecord:
 
     def settings(self) -> dict[str, str]:
         """All settings that distinguish kinds of runs, with nested options by their own names."""
-        return dict(_flatten({name: value for name, value in self.entries.items() if name not in _NO_SETTINGS}))
+        settings = dict(_flatten({name: value for name, value in self.entries.items() if name not in _NO_SETTINGS}))
+        # A family without a name has no options that would distinguish it from another one of the same id.
+        unnamed = {"family": self.entries.get("fingerprint")} if "env" in self.entries.get("unnamed", ()) else {}
+        return settings | dict(_flatten(unnamed))
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,10 @@ plots/  videos/   plots and videos
 import importlib.metadata
 import itertools
 import platform
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack, cast
 
 import torch
 import yaml
@@ -23,10 +24,10 @@ from metarl.agent import Agent
 from metarl.errors import UsageError
 from metarl.experiment.agent_run import AgentRun
 from metarl.experiment.checkpoints import load_checkpoint
-from metarl.experiment.experiment import Experiment, Run
+from metarl.experiment.experiment import Experiment, Parts, Run
 from metarl.experiment.files import write_atomically
 from metarl.experiment.formats import FORMAT, check_format
-from metarl.registry import import_named
+from metarl.importing import import_named
 
 # By name, because the few-shot package depends on this one and is imported only for its own runs.
 _EXPERIMENTS = {
@@ -86,36 +87,50 @@ def read_entries(path: Path) -> Mapping[str, Any]:
     return entries
 
 
-def load_run(run: Path | str, *, device: torch.device | str | None = None) -> Run:
-    """Opens the run folder of an agent or a few-shot learner, in the state of its last checkpoint.
-
-    `device` defaults to the run's device. Replay buffers stay on disk. Raises `UsageError` if the folder is missing,
-    damaged or of another version.
-
-    >>> config = metarl.TrainConfig(agent="random", env="PointNavigation-v0", iterations=1)
-    >>> run = metarl.load_run(metarl.train(config, progress=False))
-    >>> run.config.seed, run.checkpoint.iteration
-    (0, 1)
-    """
+def open_run(run: Path | str, parts: Parts, *, device: torch.device | str | None = None) -> Run:
+    """`load_run` without its warning; `parts`, by name, takes the place of what the run folder names."""
     path = Path(run)
     entries = read_entries(path)
     cls: type[Experiment] = import_named(_EXPERIMENTS[entries["kind"]])
-    experiment = cls.from_entries(path, entries, device)
+    parts = cast(Parts, {name: part for name, part in parts.items() if part is not None})
+    experiment = cls.from_entries(path, entries, device, parts)
     trained = experiment.make()
     checkpoint = load_checkpoint(path)
     trained.load_state(checkpoint.tensors, checkpoint.values)
     return experiment.run(path, trained, checkpoint)
 
 
-def load_agent(run: Path | str, *, device: torch.device | str | None = None) -> Agent:
+def load_run(run: Path | str, *, device: torch.device | str | None = None, **parts: Unpack[Parts]) -> Run:
+    """Opens the run folder of an agent or a few-shot learner, in the state of its last checkpoint.
+
+    `device` defaults to the run's device. Replay buffers stay on disk. `parts`, such as `env=family`, stand in
+    for what the folder names: an instance, or a class that cannot be imported, is not found again by itself.
+
+    Raises `UsageError` if the folder is missing, damaged or of another version, if what it was trained with cannot be
+    made again and is not given, or if the family has other spaces by now. Warns of other changes in the family that can
+    be seen without drawing tasks.
+
+    >>> config = metarl.TrainConfig(agent="random", env="PointNavigation-v0", iterations=1)
+    >>> run = metarl.load_run(metarl.train(config, progress=False))
+    >>> run.config.seed, run.checkpoint.iteration
+    (0, 1)
+    """
+    opened = open_run(run, parts, device=device)
+    changes = opened.experiment.changes(splits=())
+    if changes:
+        warnings.warn(f"{opened.path} was trained on something else: {', '.join(changes)}", stacklevel=2)
+    return opened
+
+
+def load_agent(run: Path | str, *, device: torch.device | str | None = None, **parts: Unpack[Parts]) -> Agent:
     """Loads the trained agent of a run folder, on the run's device or on `device`.
 
-    Raises `UsageError` as `load_run` does, and for a few-shot run.
+    `parts` are those of `load_run`. Raises `UsageError` as `load_run` does, and for a few-shot run.
 
     >>> config = metarl.TrainConfig(agent="random", env="PointNavigation-v0", iterations=1)
     >>> agent = metarl.load_agent(metarl.train(config, progress=False))
     """
-    opened = load_run(run, device=device)
+    opened = load_run(run, device=device, **parts)
     if not isinstance(opened, AgentRun):
         raise UsageError(f"{opened.path} is a few-shot run: metarl.fewshot.load opens its learner")
     return opened.agent

@@ -2,12 +2,15 @@
 
 import sys
 from pathlib import Path
+from typing import Unpack
 
+from metarl.errors import UsageError
 from metarl.experiment.buffers import restore_buffers
 from metarl.experiment.engine import run_training
-from metarl.experiment.experiment import Experiment, RunConfig
+from metarl.experiment.experiment import Experiment, Parts, RunConfig
 from metarl.experiment.metrics import read_metrics
-from metarl.experiment.run_folder import check_output, create_run_folder, load_run
+from metarl.experiment.run_folder import check_output, create_run_folder, open_run
+from metarl.importing import check_not_importing
 
 
 def train(config: RunConfig | Experiment, *, progress: bool = True) -> Path:
@@ -23,6 +26,7 @@ def train(config: RunConfig | Experiment, *, progress: bool = True) -> Path:
     >>> metarl.train(config, progress=False).name
     'random-PointNavigation-v0-seed0'
     """
+    check_not_importing("metarl.train")
     if isinstance(config, Experiment):
         experiment = config
         check_output(experiment.config.output)
@@ -35,21 +39,26 @@ def train(config: RunConfig | Experiment, *, progress: bool = True) -> Path:
     return path
 
 
-def resume(run: Path | str, *, progress: bool = True) -> Path:
+def resume(run: Path | str, *, progress: bool = True, **parts: Unpack[Parts]) -> Path:
     """Continues a run from its last checkpoint, as if it had never stopped; returns the run folder.
 
-    A complete run is left unchanged. Raises `UsageError` for a folder that `load_run` refuses.
+    `parts` are those of `load_run`. A complete run is left unchanged. Raises `UsageError` for a folder that
+    `load_run` refuses, and if the family differs from the one that the run was started with.
 
     >>> config = metarl.TrainConfig(agent="random", env="PointNavigation-v0", iterations=1)
     >>> run = metarl.train(config, progress=False)
     >>> metarl.resume(run) == run  # complete: nothing is left to do
     True
     """
-    opened = load_run(run)
+    check_not_importing("metarl.resume")
+    opened = open_run(run, parts)
     path, experiment, checkpoint = opened.path, opened.experiment, opened.checkpoint
     if opened.finished and experiment.is_concluded(path):
         print(f"{path} is complete: {checkpoint.iteration} iterations", file=sys.stderr)
         return path
+    changes = experiment.changes()
+    if changes:
+        raise UsageError(f"{path} cannot go on with something else than it began with: {', '.join(changes)}")
     with experiment.training(opened.trained) as training:
         # If files are damaged, these two raise before anything is changed.
         read_metrics(path, checkpoint.iteration, training.row_every)

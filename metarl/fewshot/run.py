@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Unpack, cast
 
 import torch
 from torch import Tensor
@@ -22,7 +22,7 @@ from metarl.devices import resolve_device
 from metarl.errors import UsageError
 from metarl.experiment.checkpoints import Checkpoint
 from metarl.experiment.engine import Training
-from metarl.experiment.experiment import Experiment, Run, Trained
+from metarl.experiment.experiment import Experiment, Parts, Run, Trained, check_parts, require_part
 from metarl.experiment.metrics import Row
 from metarl.experiment.options import build, check_seed, plain, read_config
 from metarl.experiment.run_folder import load_run
@@ -32,16 +32,19 @@ from metarl.fewshot.episodes import EpisodeShape, TaskSpec
 from metarl.fewshot.learner import Learner, LearnerConfig
 from metarl.fewshot.learners import learner_class
 from metarl.fewshot.objectives import objective_class
-from metarl.fewshot.objectives.plain import ObjectiveConfig
+from metarl.fewshot.objectives.plain import Objective, ObjectiveConfig
 from metarl.fewshot.pictures import draw_pictures
 from metarl.fewshot.result import RESULT, measure, write_result
 from metarl.randomness import derive_seed
+from metarl.registry import name_of
 from metarl.tasks import check_count
 
 ROWS = 500
 """Most rows of metrics in a run. Each row is the mean over the steps since the row before."""
 _FLAGS = ("ways", "shots", "queries", "episodes", "test_shots", "test_queries", "seed")
 """The flags of `metarl fewshot` that affect results, besides those of the learner, the data and the objective."""
+_PARTS = {"learner": "learner", "data": "data set", "objective": "objective"}
+"""What a few-shot run is made of → what the registry calls it."""
 
 
 @dataclass(frozen=True)
@@ -53,12 +56,12 @@ class FewShotConfig:
     100
     """
 
-    learner: str
-    """Id of the learner, or MODULE:NAME."""
-    data: str
-    """Id of the data set, or MODULE:NAME."""
-    objective: str = "plain"
-    """Id of the objective, or MODULE:NAME."""
+    learner: str | type[Learner]
+    """Id of the learner, MODULE:NAME, or its class."""
+    data: str | type[DataSet] | DataSet
+    """Id of the data set, MODULE:NAME, its class, or the open data set itself."""
+    objective: str | type[Objective] = "plain"
+    """Id of the objective, MODULE:NAME, or its class."""
     ways: int | None = None
     """Classes of a test episode (N); the data set's default if not given."""
     shots: int | None = None
@@ -101,18 +104,22 @@ class FewShotConfig:
         given = {name: getattr(self, name) for name in ("ways", "shots", "queries")}
         shape = dataclasses.replace(default, **{name: value for name, value in given.items() if value is not None})
         if data.kind == "regression" and shape.ways != 1:
-            raise UsageError(f"{self.data} is regression: it has no classes, leave --ways out")
+            raise UsageError(f"{_name_of('data', self.data)[0]} is regression: it has no classes, leave --ways out")
         return data.spec(shape)
 
 
 class FewShotExperiment(Experiment):
-    """A `FewShotConfig` with the classes and options of its learner and objective. It opens the data when needed."""
+    """A `FewShotConfig` with the classes and options of its learner and objective. It opens the data when needed.
+
+    In its `config`, learner, data and objective are names; `unnamed` lists those that no name makes again. An open data
+    set is one of them. A run can be opened without its data, but not go on.
+    """
 
     kind = "few-shot"
     packages = ("metarl-kit", "torch", "numpy", "pillow", "matplotlib")
     config: FewShotConfig
 
-    def __init__(self, config: FewShotConfig, spec: TaskSpec, data: DataSet | None = None):
+    def __init__(self, config: FewShotConfig, spec: TaskSpec, data: DataSet | None = None, *, lacks_data: bool = False):
         for name in ("episodes", "checkpoint_every"):
             check_count(name, getattr(config, name))
         for name in ("test_shots", "test_queries"):
@@ -123,15 +130,20 @@ class FewShotExperiment(Experiment):
         self.device = resolve_device(config.device)
         self.learner_class = learner_class(config.learner)
         self.objective_class = objective_class(config.objective)
+        self._opened, self._source, self._lacks_data = data, config.data, lacks_data
+        data_options = self._data_options(config)
+        named = {part: _name_of(part, getattr(config, part)) for part in _PARTS}
+        self.names = {part: name for part, (name, _) in named.items()}
+        self.unnamed = [part for part, (_, found) in named.items() if not found or (lacks_data and part == "data")]
+        config = dataclasses.replace(config, **self.names)  # type: ignore[arg-type]
         self.options = self._learner_options(config)
-        self._opened = data
         self.config = dataclasses.replace(
             config,
             ways=spec.shape.ways,
             shots=spec.shape.shots,
             queries=spec.shape.queries,
             learner_options=self.options,
-            data_options=data_config(config.data, config.data_options),
+            data_options=data_options,
             objective_options=self._objective_options(config),
             device=str(self.device),
         )
@@ -139,9 +151,9 @@ class FewShotExperiment(Experiment):
     @functools.cached_property
     def data(self) -> DataSet:
         """The data set, read on first use; raises `UsageError` if it differs from what the learner was trained on."""
-        if self._opened is not None:
-            return self._opened
-        data = open_data(self.config.data, self.config.data_options)
+        if self._lacks_data:
+            raise UsageError(f"the data set {self.config.data!r} of the run is made by no name: give it, data=...")
+        data = open_data(self._source, self.config.data_options) if self._opened is None else self._opened
         if data.spec(self.spec.shape) != self.spec:
             raise UsageError(f"data set {self.config.data!r} is not what the run was made with: its examples differ")
         return data
@@ -155,17 +167,31 @@ class FewShotExperiment(Experiment):
         return f"{self.config.learner}-{self.config.data}-seed{self.config.seed}"
 
     def entries(self) -> dict[str, Any]:
-        return plain(self.config) | {"spec": plain(self.spec)}
+        entries = plain(self.config) | {"spec": plain(self.spec)}
+        return entries | ({"unnamed": self.unnamed} if self.unnamed else {})
 
     @classmethod
     def from_entries(
-        cls, path: Path, entries: Mapping[str, Any], device: torch.device | str | None
+        cls,
+        path: Path,
+        entries: Mapping[str, Any],
+        device: torch.device | str | None,
+        parts: Parts,
     ) -> "FewShotExperiment":
+        check_parts(path, parts, _PARTS)
+        for name in ("learner", "objective"):
+            require_part(path, entries, parts, name)
         config, file = read_config(FewShotConfig, path, entries), path / "config.yaml"
         if not isinstance(entries.get("spec"), Mapping):
             raise UsageError(f"{file} is damaged: spec is missing")
         spec = build(TaskSpec, entries["spec"], f"{file}, spec")
-        return cls(config if device is None else dataclasses.replace(config, device=str(device)), spec)
+        given: dict[str, Any] = dict(parts) | ({} if device is None else {"device": str(device)})
+        data = parts.get("data")
+        if isinstance(data, DataSet):
+            given["data_options"] = data.config
+        lacks_data = "data" in entries.get("unnamed", ()) and data is None
+        opened = data if isinstance(data, DataSet) else None
+        return cls(dataclasses.replace(config, **given), spec, opened, lacks_data=lacks_data)
 
     def make(self) -> Learner:
         objective = self.objective_class(cast(ObjectiveConfig, self.config.objective_options), self.spec)
@@ -187,10 +213,10 @@ class FewShotExperiment(Experiment):
 
         It omits what does not affect results: the output folder, the device and the checkpoints.
         """
-        config, data = self.config, self.data
-        words = ["metarl", "fewshot", config.learner, "--data", config.data]
+        config, data, names = self.config, self.data, self.names
+        words = ["metarl", "fewshot", names["learner"], "--data", names["data"]]
         if config.objective != FewShotConfig.objective:
-            words += ["--objective", config.objective]
+            words += ["--objective", names["objective"]]
         usual = FewShotConfig(config.learner, config.data, **dataclasses.asdict(data.default_shape()))
         words += changed_flags(config, usual, _FLAGS)
         words += changed_flags(self.options, self.learner_class.default_config(self.spec))
@@ -232,6 +258,11 @@ class FewShotExperiment(Experiment):
             return options
         default = cls.default_config(self.spec)
         return build(type(default), options, f"learner {config.learner!r}", default)
+
+    def _data_options(self, config: FewShotConfig) -> Mapping[str, Any] | DataConfig:
+        if isinstance(config.data_options, DataConfig) or isinstance(config.data, DataSet) or self._lacks_data:
+            return config.data_options
+        return data_config(config.data, config.data_options)
 
     def _objective_options(self, config: FewShotConfig) -> ObjectiveConfig:
         options = config.objective_options
@@ -308,10 +339,11 @@ class FewShotRun(Run):
         return self.trained
 
 
-def load(run: Path | str, *, device: torch.device | str | None = None) -> Learner:
+def load(run: Path | str, *, device: torch.device | str | None = None, **parts: Unpack[Parts]) -> Learner:
     """Loads the trained learner of a run folder, on the run's device or on `device`.
 
-    Raises `UsageError` as `metarl.load_run` does, and for the run of an agent.
+    `parts`, such as `learner=MyLearner`, are those of `metarl.load_run`; the data are not needed. Raises `UsageError`
+    as `metarl.load_run` does, and for the run of an agent.
 
     >>> options = {"iterations": 2}
     >>> config = metarl.fewshot.FewShotConfig("protonet", "biased", learner_options=options, episodes=10)
@@ -319,7 +351,17 @@ def load(run: Path | str, *, device: torch.device | str | None = None) -> Learne
     >>> learner.predict(torch.zeros(4, 6), [0, 1, 0, 1], torch.zeros(3, 6)).shape
     torch.Size([3, 2])
     """
-    opened = load_run(run, device=device)
+    opened = load_run(run, device=device, **parts)
     if not isinstance(opened, FewShotRun):
         raise UsageError(f"{opened.path} is no run of metarl fewshot: metarl.load_agent opens its agent")
     return opened.learner
+
+
+def _name_of(part: str, thing: Any) -> tuple[str, bool]:
+    """The name of a part of a few-shot run, and whether that name makes it again."""
+    if isinstance(thing, str):
+        return thing, True
+    named = name_of(_PARTS[part], thing)
+    if named is None:
+        return (type(thing) if isinstance(thing, DataSet) else thing).__name__, False
+    return named, True

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from metarl.errors import UsageError
 from metarl.experiment.options import build
 from metarl.fewshot.episodes import Episodes, EpisodeShape, Kind, Pool, TaskSpec, episode_generator
 from metarl.fewshot.preprocessing import Preprocessing
@@ -80,23 +81,30 @@ class LabelledData(DataSet):
         return self.pools[split].episodes(count, shape, self.preprocessing, generator)
 
 
-def data_class(id: str) -> type[DataSet]:
-    """The data set class that `id`, or MODULE:NAME, names; raises `UsageError` if there is none."""
-    return find_class("data set", id, DataSet)  # type: ignore[type-abstract]
+def data_class(data: str | type[DataSet]) -> type[DataSet]:
+    """The data set class that an id, or MODULE:NAME, names, or a class itself; raises `UsageError` if there is none."""
+    return find_class("data set", data, DataSet)  # type: ignore[type-abstract]
 
 
-def data_config(id: str, options: Mapping[str, Any] | DataConfig | None = None) -> DataConfig:
-    """The options of the data set `id`, with defaults for those not given; raises `UsageError` for a wrong option."""
+def data_config(data: str | type[DataSet], options: Mapping[str, Any] | DataConfig | None = None) -> DataConfig:
+    """The options of the data set `data`, with defaults for those not given; raises `UsageError` for a wrong option."""
     if isinstance(options, DataConfig):
         return options
-    return build(data_class(id).config_class, options or {}, f"data set {id!r}")
+    shown = data if isinstance(data, str) else data.__name__
+    return build(data_class(data).config_class, options or {}, f"data set {shown!r}")
 
 
-def open_data(id: str, options: Mapping[str, Any] | DataConfig | None = None) -> DataSet:
-    """Reads the data set `id`; raises `UsageError` if its files are missing or damaged.
+def open_data(data: str | type[DataSet] | DataSet, options: Mapping[str, Any] | DataConfig | None = None) -> DataSet:
+    """Reads the data set that `data`, an id, MODULE:NAME or a class, names; one that is open is returned as it is.
+
+    Raises `UsageError` if its files are missing or damaged, or for options of an open data set.
 
     >>> from metarl.fewshot.data import open_data
     >>> open_data("biased", {"merit": 3, "proxies": 1}).preprocessing.shape
     (4,)
     """
-    return data_class(id)(data_config(id, options))
+    if not isinstance(data, DataSet):
+        return data_class(data)(data_config(data, options))
+    if options and options != data.config:
+        raise UsageError(f"the data set {type(data).__name__} is open: it takes no options")
+    return data

@@ -18,8 +18,8 @@ from torch import Tensor
 from metarl.errors import UsageError
 from metarl.fewshot.data import DataConfig
 from metarl.fewshot.data.tables import TEST_SHARE, Table, held_out_rows, split_pools, standardisation
+from metarl.importing import near_matches
 from metarl.randomness import make_generator
-from metarl.registry import near_matches
 
 MAX_WORDS = 100
 """Most different words in a column: more are names or identifiers, which do not generalise to other rows."""

@@ -4,6 +4,6 @@ from metarl.fewshot.learner import Learner
 from metarl.registry import find_class
 
 
-def learner_class(id: str) -> type[Learner]:
-    """The learner class that `id`, or MODULE:NAME, names; raises `UsageError` if there is none."""
-    return find_class("learner", id, Learner)  # type: ignore[type-abstract]
+def learner_class(learner: str | type[Learner]) -> type[Learner]:
+    """The learner class that an id, or MODULE:NAME, names, or a class itself; raises `UsageError` if there is none."""
+    return find_class("learner", learner, Learner)  # type: ignore[type-abstract]

@@ -4,6 +4,6 @@ from metarl.fewshot.objectives.plain import Objective
 from metarl.registry import find_class
 
 
-def objective_class(id: str) -> type[Objective]:
-    """The objective class that `id`, or MODULE:NAME, names; raises `UsageError` if there is none."""
-    return find_class("objective", id, Objective)
+def objective_class(objective: str | type[Objective]) -> type[Objective]:
+    """The objective class that an id, or MODULE:NAME, names, or a class itself; raises `UsageError` otherwise."""
+    return find_class("objective", objective, Objective)

@@ -1,0 +1,40 @@
+"""The family that a command measures a trained agent on: that of its run, the same with other options, or another."""
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from metarl.distribution import TaskDistribution
+from metarl.evaluation import check_spaces
+from metarl.experiment import AgentRun, Run
+from metarl.experiment.experiment import Parts
+from metarl.experiment.run_folder import open_run, read_entries
+from metarl.registry import make
+
+
+def open_with_family(
+    path: Path, env: str | None, options: Mapping[str, Any], device: str | None
+) -> tuple[Run, TaskDistribution | None]:
+    """Opens a run folder; returns it with the family to measure its agent on, or with None if it has no agent.
+
+    `env` and `options` choose the family as in `AgentRun.other_family`. If the agent was trained on an instance, which
+    no name makes again, they make that family. What differs from the training is said on stderr. Raises `UsageError`
+    for a family whose spaces are not those of the agent.
+    """
+    unnamed = "env" in read_entries(path).get("unnamed", ())
+    parts: Parts = {"env": make(env, **options)} if unnamed and env is not None else {}
+    run = open_run(path, parts, device=device)
+    if not isinstance(run, AgentRun):
+        return run, None
+    family = run.distribution if parts else run.other_family(env, options)
+    check_spaces(run.agent, family)
+    own = family is run.distribution
+    _say(f"not what {path} was trained on", run.experiment.changes(splits=("test",) if own else ()))
+    _say(f"unlike the training of {path}", [] if own else run.differences(family))
+    return run, family
+
+
+def _say(what: str, differences: list[str]) -> None:
+    if differences:
+        print(f"metarl: {what}: {', '.join(differences)}", file=sys.stderr)
