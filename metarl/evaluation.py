@@ -47,6 +47,8 @@ class Evaluation:
     tasks: Tasks
     """The task of each row, or one task of its group."""
     protocol: str = "per-task"
+    faults: int = 0
+    """Faults in adaptation and measurement. Each ended its episode, whose return counts as far as it came."""
 
     @property
     def distinct_tasks(self) -> int:
@@ -96,7 +98,7 @@ class Evaluation:
         return rows
 
     def to_json(self) -> str:
-        """A JSON text with the keys `returns`, `success`, `episodes_used`, `tasks`, `protocol` and `summary`."""
+        """A JSON text: `returns`, `success`, `episodes_used`, `tasks`, `protocol`, `faults` and `summary`."""
         return json.dumps(
             {
                 "returns": self.returns.tolist(),
@@ -104,6 +106,7 @@ class Evaluation:
                 "episodes_used": self.episodes_used,
                 "tasks": json.loads(self.tasks.to_json()),
                 "protocol": self.protocol,
+                "faults": self.faults,
                 "summary": self.summary(),
             },
             indent=2,
@@ -116,7 +119,8 @@ class Evaluation:
         success = None if data["success"] is None else torch.tensor(data["success"])
         tasks = Tasks.from_json(data["tasks"])
         protocol = data.get("protocol", "per-task")
-        return cls(torch.tensor(data["returns"]), success, data["episodes_used"], tasks, protocol)
+        faults = data.get("faults", 0)
+        return cls(torch.tensor(data["returns"]), success, data["episodes_used"], tasks, protocol, faults)
 
     def _task_numbers(self) -> Int[np.ndarray, "M"]:
         """A number for each row, the same for rows of the same task, counted from 0 in order of appearance."""
@@ -202,12 +206,13 @@ def evaluate(
     try:
         env.set_tasks(tasks)
         scores = _measure_stages(agent, env, measure, stages, seed)
+        faults = env.fault_count
     finally:
         env.close()
-    return _stacked(scores, stages, tasks, protocol)
+    return _stacked(scores, stages, tasks, protocol, faults)
 
 
-def _stacked(scores: list[Scores], stages: list[int], tasks: Tasks, protocol: str) -> Evaluation:
+def _stacked(scores: list[Scores], stages: list[int], tasks: Tasks, protocol: str, faults: int) -> Evaluation:
     """The scores of all stages as an evaluation."""
     chosen = scores[0].tasks
     success = [score.success.cpu() for score in scores if score.success is not None]
@@ -217,6 +222,7 @@ def _stacked(scores: list[Scores], stages: list[int], tasks: Tasks, protocol: st
         episodes_used=stages,
         tasks=tasks if chosen is None else tasks[chosen.cpu()],
         protocol=protocol,
+        faults=faults,
     )
 
 

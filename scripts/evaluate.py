@@ -1,6 +1,7 @@
 """`metarl evaluate`."""
 
 import shlex
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,6 +115,8 @@ def _evaluate_agent(run: AgentRun, distribution: TaskDistribution, parsed: Argum
     if parsed.json is not None:
         write_atomically(parsed.json, text)
     print_table(title, _agent_table(result), result.note)
+    if result.faults:
+        print(f"{result.faults} faults, each of which ended an episode early", file=sys.stderr)
 
 
 def _test_learner(run: FewShotRun, parsed: Arguments) -> None:

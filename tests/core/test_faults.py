@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import metarl
+import metarl.agents.maml
 from metarl import UsageError
 from metarl.envs.native.point_navigation import PointNavigation
 from metarl.errors import EnvironmentFault, NumericalFault
@@ -301,3 +302,12 @@ def test_the_bound_on_faults_is_a_count(tmp_path):
     config = metarl.TrainConfig(agent="random", env="PointNavigation-v0", max_faults=-1, output=tmp_path / "run")
     with pytest.raises(UsageError, match="max_faults"):
         metarl.train(config)
+
+
+def test_an_evaluation_counts_faults():
+    family = Planted(every=13)
+    agent = metarl.agents.maml.MAML(metarl.agents.maml.MAMLConfig(**SMALL), metarl.EnvSpec.of(family))
+    evaluation = metarl.evaluate(agent, family, num_tasks=4)
+    assert evaluation.faults == family.planted > 10
+    assert evaluation.returns.isfinite().all()
+    assert metarl.Evaluation.from_json(evaluation.to_json()).faults == evaluation.faults

@@ -1,4 +1,4 @@
-"""Environments that others wrote, through both agents: train, stop, resume, evaluate. `pip install 'metarl-kit[thirdparty]'`."""
+"""Environments that others wrote, through both agents: train, stop, resume, evaluate (extra `thirdparty`)."""
 
 import importlib.util
 import json
