@@ -14,7 +14,7 @@ from metarl.agents.meta_objective import InnerStep, LocalModel, MetaObjective
 from metarl.agents.trpo import TrustRegion, trust_region_step
 from metarl.errors import UsageError
 from metarl.faults import check_finite
-from metarl.nn.baseline import episode_time, fit_baseline
+from metarl.nn.baseline import Baseline, baseline_metrics, episode_time, fit_baseline
 from metarl.nn.policy import PolicyBatch, PolicyGradient, PolicyNetwork, StackedPolicy
 from metarl.optimizer_state import load_optimizer_tensors, optimizer_tensors
 from metarl.parallel import Ranks
@@ -102,7 +102,9 @@ class MAML(Agent):
     """Learns initial parameters from which one policy-gradient step on episodes of a new task improves the policy most.
 
     An iteration collects episodes of each task before adaptation and after each of `inner_steps` gradient steps, and
-    improves the return after adaptation by the `outer` update.
+    improves the return after adaptation by the `outer` update. Advantages are taken over a linear baseline, fitted to
+    the same episodes: the metric `baseline_features` tells with how many features, `baseline_r2` how well it predicts
+    episodes that it was not fitted to.
 
     >>> from metarl.agents.maml import MAML, MAMLConfig
     >>> family = metarl.make("PointNavigation-v0", horizon=5)
@@ -134,7 +136,7 @@ class MAML(Agent):
         self.optimizer = torch.optim.Adam(self.parameters.values(), lr=config.outer_lr)
 
     def improve(self, env: TaskVectorEnv, *, seed: int) -> dict[str, int | float]:
-        objective, stages = self._rollouts(env, seed)
+        objective, stages, baselines = self._rollouts(env, seed)
         update = self._trust_region_update if self.config.outer == "trpo" else self._clipped_update
         losses = update(objective)
         for trajectories in stages:  # after the update, which must improve the policy that acted
@@ -144,6 +146,7 @@ class MAML(Agent):
             "return_mean": float(stages[-1].episode_returns().mean()),
             "return_before_adaptation": float(stages[0].episode_returns().mean()),
             "used_fraction": used_fraction(*(trajectories.in_complete_episodes for trajectories in stages)),
+            **baseline_metrics(*baselines),
             **losses,
         }
 
@@ -161,9 +164,9 @@ class MAML(Agent):
             rounds = -(-count // env.envs_per_task)
             actor = StackedPolicy(network, parameters, generator)
             trajectories = collect(env, actor, episodes=rounds, seed=derive_seed(seed, start))
-            gradient = self._gradient(network, trajectories, trajectories.in_first_episodes(count))
+            batch, _ = self._batch(trajectories, trajectories.in_first_episodes(count))
             with torch.no_grad():
-                parameters = adapt(parameters, [gradient], [self._step_size(steps)])
+                parameters = adapt(parameters, [self._gradient(network, batch)], [self._step_size(steps)])
             check_finite(ADAPTED, parameters)
             steps += 1
         return AdaptedPolicy(network, parameters, generator, steps)
@@ -194,25 +197,30 @@ class MAML(Agent):
         scale = self.network.scale
         return self.parameters | {"scale.mean_square": scale.mean_square, "scale.count": scale.count}
 
-    def _rollouts(self, env: TaskVectorEnv, seed: int) -> tuple[MetaObjective, list[Trajectories]]:
-        """Collects episodes before adaptation and after each inner step; returns the objective that they define."""
+    def _rollouts(self, env: TaskVectorEnv, seed: int) -> tuple[MetaObjective, list[Trajectories], list[Baseline]]:
+        """Collects episodes before adaptation and after each inner step.
+
+        Returns the objective that they define, the episodes, and the baseline of each stage.
+        """
         config = self.config
         generator = make_generator("maml", "improve", seed, device=self.device)
         parameters = stack(self._initial(), env.num_tasks)
         steps: list[InnerStep] = []
         stages: list[Trajectories] = []
+        baselines: list[Baseline] = []
         for step in range(config.inner_steps + 1):
             actor = StackedPolicy(self.network, parameters, generator)
             stages.append(collect(env, actor, env.horizon, seed=derive_seed(seed, step)))
+            batch, baseline = self._batch(stages[-1], stages[-1].in_complete_episodes)
+            baselines.append(baseline)
             if step < config.inner_steps:
-                gradient = self._gradient(self.network, stages[-1], stages[-1].in_complete_episodes)
-                steps.append(InnerStep(gradient, parameters, self._step_size(step)))
+                steps.append(InnerStep(self._gradient(self.network, batch), parameters, self._step_size(step)))
                 parameters = steps[-1].after
                 check_finite(ADAPTED, parameters)
         objective = MetaObjective(
             self.network,
             steps,
-            self._batch(stages[-1], stages[-1].in_complete_episodes),
+            batch,
             first_order=config.first_order,
             clip=None if config.outer == "trpo" else config.clip,
             inner_kl_penalty=config.inner_kl_penalty if config.outer == "promp" else 0.0,
@@ -221,31 +229,32 @@ class MAML(Agent):
             else None,
             ranks=self.ranks,
         )
-        return objective, stages
+        return objective, stages, baselines
 
-    def _gradient(
-        self, network: PolicyNetwork, trajectories: Trajectories, valid: Bool[Tensor, "T M N"]
-    ) -> PolicyGradient:
-        batch = self._batch(trajectories, valid)
+    def _gradient(self, network: PolicyNetwork, batch: PolicyBatch) -> PolicyGradient:
         return PolicyGradient(network, batch, likelihood_ratio=self.config.outer == "promp")
 
-    def _batch(self, trajectories: Trajectories, valid: Bool[Tensor, "T M N"]) -> PolicyBatch:
+    def _batch(self, trajectories: Trajectories, valid: Bool[Tensor, "T M N"]) -> tuple[PolicyBatch, Baseline]:
         """The `valid` steps, which are complete episodes, with advantages over a baseline fitted to them."""
-        advantages = self._advantages(trajectories, valid)
+        advantages, baseline = self._advantages(trajectories, valid)
         assert trajectories.log_probs is not None
-        return PolicyBatch(
+        batch = PolicyBatch(
             observations=_by_task(trajectories.observations),
             actions=_by_task(trajectories.actions),
             weights=_by_task(advantages / valid.sum((0, 2), keepdim=True).clamp(min=1)),
             valid=_by_task(valid),
             log_probs=_by_task(trajectories.log_probs),
         )
+        return batch, baseline
 
-    def _advantages(self, trajectories: Trajectories, valid: Bool[Tensor, "T M N"]) -> Float[Tensor, "T M N"]:
+    def _advantages(
+        self, trajectories: Trajectories, valid: Bool[Tensor, "T M N"]
+    ) -> tuple[Float[Tensor, "T M N"], Baseline]:
         rewards, ended = trajectories.rewards, trajectories.ended
         returns = discounted_returns(rewards, ended, self.config.discount)
         time = episode_time(trajectories.episode_starts)
-        values = fit_baseline(trajectories.observations, time, returns, valid)
+        baseline = fit_baseline(trajectories.observations, time, returns, valid)
+        values = baseline.values
         advantages = gae(
             rewards,
             values,
@@ -255,7 +264,7 @@ class MAML(Agent):
             discount=self.config.discount,
             gae_lambda=self.config.gae_lambda,
         )
-        return standardize(advantages, valid, dim=(0, 2))
+        return standardize(advantages, valid, dim=(0, 2)), baseline
 
     def _trust_region_update(self, objective: MetaObjective) -> dict[str, float]:
         model = LocalModel(objective, self.config.curvature_fraction)

@@ -108,7 +108,7 @@ def _measure_loop(arguments: Arguments) -> dict[str, float]:
         watch = dict.fromkeys(PARTS, 0.0)
         with _timed(env, "step", watch, "stepping"), _timed(StackedPolicy, "act", watch, "policy"):
             start = time.perf_counter()
-            objective, _ = agent._rollouts(env, repeat)
+            objective, *_ = agent._rollouts(env, repeat)
             watch["adaptation"] = time.perf_counter() - start - watch["stepping"] - watch["policy"]
         start = time.perf_counter()
         loop_over_tasks(agent.config.trust_region, objective, agent.parameters)

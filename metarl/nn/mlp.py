@@ -8,11 +8,14 @@ from one stored forward pass, for all tasks at once and several times faster tha
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 Parameters = dict[str, Tensor]
 """Name → tensor; `[...]` for one network, `[M, ...]` for a stack of M."""
+
+MANY_COLUMNS = 256
+"""Inputs from which on it pays to look for columns of zeros."""
 
 
 class MLP:
@@ -58,6 +61,9 @@ class Linearization:
     the parameters, δ_l the derivative of the loss with respect to a_l. Every method returns plain tensors: autograd is
     not involved.
 
+    Wide inputs, such as one-hot codes, are often zero in most columns at all samples. Such columns change no output and
+    have no gradient, so products leave them out.
+
     >>> from metarl.adaptation import stack
     >>> from metarl.nn.mlp import MLP, Linearization
     >>> mlp = MLP((2, 64, 1))
@@ -70,9 +76,11 @@ class Linearization:
     def __init__(self, mlp: MLP, parameters: Parameters, inputs: Float[Tensor, "M n D"]):
         self.mlp = mlp
         self.parameters = {name: value.detach() for name, value in parameters.items()}
-        self.hidden = [inputs]
+        self._columns = _used_columns(inputs)
+        self.hidden = [inputs if self._columns is None else inputs[..., self._columns]]
+        used = self.parameters | {"weight0": self._narrow(_weight(self.parameters, 0))}
         for layer in range(mlp.num_layers):
-            activation = _affine(self.parameters, layer, self.hidden[-1])
+            activation = _affine(used, layer, self.hidden[-1])
             if layer < mlp.num_layers - 1:
                 self.hidden.append(activation.tanh_())
         self.output: Float[Tensor, "M n O"] = activation
@@ -87,7 +95,8 @@ class Linearization:
             last = layer == self.mlp.num_layers - 1
             bias = direction[f"bias{layer}"][:, None]
             out = None if last else self._buffer("tangent", layer, len(bias), self.mlp.sizes[layer + 1])
-            tangent = torch.baddbmm(bias, self.hidden[layer], _weight(direction, layer).mT, out=out)
+            weight = _weight(direction, layer) if layer > 0 else self._narrow(_weight(direction, 0))
+            tangent = torch.baddbmm(bias, self.hidden[layer], weight.mT, out=out)
             if layer > 0:
                 tangent.baddbmm_(self._r_hidden[-1], _weight(self.parameters, layer).mT)
             if not last:
@@ -102,7 +111,8 @@ class Linearization:
         self._bends: list[Tensor] = []
         for layer in reversed(range(self.mlp.num_layers)):
             delta = self._deltas[0]
-            gradient[f"weight{layer}"] = delta.mT @ self.hidden[layer]
+            weight = delta.mT @ self.hidden[layer]
+            gradient[f"weight{layer}"] = weight if layer > 0 else self._widen(weight)
             gradient[f"bias{layer}"] = delta.sum(1)
             if layer > 0:
                 upstream = delta @ _weight(self.parameters, layer)
@@ -121,7 +131,7 @@ class Linearization:
             weight = r_delta.mT @ self.hidden[layer]
             if layer > 0:
                 weight.baddbmm_(delta.mT, self._r_hidden[layer - 1])
-            product[f"weight{layer}"] = weight
+            product[f"weight{layer}"] = weight if layer > 0 else self._widen(weight)
             product[f"bias{layer}"] = r_delta.sum(1)
             if layer > 0:
                 upstream = self._buffer("upstream", layer, len(delta), self.mlp.sizes[layer])
@@ -131,12 +141,36 @@ class Linearization:
                 r_delta = upstream.addcmul_(self._bends[layer - 1], self._r_hidden[layer - 1])
         return product
 
+    def _narrow(self, weight: Float[Tensor, "M out in"]) -> Float[Tensor, "M out k"]:
+        """The part of a first layer's weights that meets inputs other than zero."""
+        return weight if self._columns is None else weight[..., self._columns]
+
+    def _widen(self, weight: Float[Tensor, "M out k"]) -> Float[Tensor, "M out in"]:
+        """The reverse of `_narrow`, with zeros in the other columns."""
+        if self._columns is None:
+            return weight
+        return weight.new_zeros(*weight.shape[:2], self.mlp.sizes[0]).index_copy_(2, self._columns, weight)
+
     def _buffer(self, name: str, layer: int, num_tasks: int, width: int) -> Float[Tensor, "M n width"]:
         """Memory that all products of a conjugate-gradient solve reuse: fresh pages cost more than the arithmetic."""
         if (name, layer) not in self._buffers:
             shape = (num_tasks, self.hidden[0].shape[1], width)
             self._buffers[name, layer] = self.hidden[0].new_empty(shape)
         return self._buffers[name, layer]
+
+
+def _used_columns(inputs: Float[Tensor, "M n D"]) -> Int[Tensor, "k"] | None:
+    """The columns that are not zero at all samples, if they are fewer than half of many.
+
+    None on a GPU, which would have to be waited for.
+    """
+    if inputs.device.type != "cpu" or inputs.shape[-1] < MANY_COLUMNS:
+        return None
+    for rows in (inputs[:, :16], inputs):  # a few rows tell dense inputs
+        columns = rows.any(1).any(0).nonzero()[:, 0]
+        if 2 * len(columns) > inputs.shape[-1]:
+            return None
+    return columns
 
 
 def _weight(parameters: Parameters, layer: int) -> Float[Tensor, "M out in"]:

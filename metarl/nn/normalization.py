@@ -25,6 +25,8 @@ class RunningScale:
         self.count = torch.zeros((), dtype=torch.float64, device=device)
 
     def __call__(self, values: Float[Tensor, "... D"]) -> Float[Tensor, "... D"]:
+        if self.mean_square.device.type == "cpu" and not (self.mean_square > 1).any():
+            return values  # no copy; a GPU would have to be waited for
         return values / self.mean_square.to(values.dtype).clamp(min=1).sqrt()
 
     def update(self, values: Float[Tensor, "... D"], ranks: Ranks | None = None) -> None:

@@ -131,7 +131,7 @@ def test_every_complete_episode_is_learned_from_and_no_other():
     agent = make_agent(distribution, num_tasks=3, envs_per_task=4)
     env = distribution.make_env(3, 4)
     env.set_tasks(distribution.sample(3, seed=0))
-    objective, stages = agent._rollouts(env, 0)
+    objective, stages, _ = agent._rollouts(env, 0)
     for batch, trajectories in zip((objective.steps[0].gradient.batch, objective.query), stages, strict=True):
         valid = batch.valid.unflatten(1, (4, 60))
         for m in range(3):
@@ -154,7 +154,8 @@ def test_an_episode_of_adaptation_is_an_episode_whatever_the_training_was():
     actor = StackedPolicy(agent.network, stack(agent._initial(), 2), make_generator("maml", "adapt", 3))
     trajectories = metarl.collect(env, actor, 50, seed=derive_seed(3, 0))
     assert trajectories.ended[-1].all()
-    gradient = agent._gradient(agent.network, trajectories, torch.ones_like(trajectories.ended))
+    batch, _ = agent._batch(trajectories, torch.ones_like(trajectories.ended))
+    gradient = agent._gradient(agent.network, batch)
     expected = adapt(stack(agent._initial(), 2), [gradient], [agent.config.inner_lr])
     for name, value in expected.items():
         torch.testing.assert_close(policy.parameters[name], value)

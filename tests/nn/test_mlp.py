@@ -14,11 +14,12 @@ def stacked(mlp, seed):
     return {n: torch.randn(TASKS, *s, generator=generator, dtype=torch.float64) for n, s in sizes.items()}
 
 
-@pytest.fixture(params=[(4, 3), (4, 8, 3), (4, 8, 6, 3), (2, 5, 5, 5, 1)], ids=str)
+@pytest.fixture(params=[(4, 3), (4, 8, 3), (4, 8, 6, 3), (2, 5, 5, 5, 1), (300, 3), (300, 8, 6, 3)], ids=str)
 def case(request):
     mlp = MLP(request.param)
     generator = torch.Generator().manual_seed(5)
     inputs = torch.randn(TASKS, SAMPLES, request.param[0], generator=generator, dtype=torch.float64)
+    inputs[..., 5:280] = 0  # of wide inputs, most columns
     cotangent = torch.randn(TASKS, SAMPLES, request.param[-1], generator=generator, dtype=torch.float64)
     return mlp, stacked(mlp, 1), stacked(mlp, 2), inputs, cotangent
 
@@ -86,3 +87,11 @@ def test_initialization_is_xavier_uniform():
     assert parameters["weight0"].abs().max() <= bound
     assert parameters["weight0"].std().item() == pytest.approx(bound / 3**0.5, rel=0.05)
     assert not parameters["bias0"].any()
+
+
+def test_columns_of_zeros_are_left_out_and_no_others():
+    mlp = MLP((300, 4, 2))
+    inputs = torch.zeros(TASKS, SAMPLES, 300, dtype=torch.float64)
+    inputs[0, 0, 7] = inputs[2, 3, 299] = 1.0
+    assert Linearization(mlp, stacked(mlp, 1), inputs).hidden[0].shape == (TASKS, SAMPLES, 2)
+    assert Linearization(mlp, stacked(mlp, 1), torch.ones_like(inputs)).hidden[0].shape == (TASKS, SAMPLES, 300)

@@ -42,3 +42,9 @@ def test_a_running_scale_is_the_root_mean_square_of_everything_and_never_enlarge
     np.testing.assert_allclose(scale(torch.tensor(everything)).numpy(), expected, rtol=1e-5)
     np.testing.assert_array_equal(expected[:, 0], everything[:, 0])
     torch.testing.assert_close(RunningScale(2)(torch.tensor([[50.0, -3.0]])), torch.tensor([[50.0, -3.0]]))
+
+
+def test_small_values_are_not_copied():
+    scale, values = RunningScale(3), torch.rand(4, 3)
+    scale.update(values)
+    assert scale(values) is values
