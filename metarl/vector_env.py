@@ -7,13 +7,14 @@ import gymnasium as gym
 import torch
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Bool, Shaped
 from torch import Tensor
 
 from metarl.errors import UsageError
+from metarl.spaces import Observations
 from metarl.tasks import Tasks
 
-StepResult = tuple[Tensor, Tensor, Tensor, Tensor, dict[str, Any]]
+StepResult = tuple[Observations, Tensor, Tensor, Tensor, dict[str, Any]]
 
 
 @runtime_checkable
@@ -91,6 +92,11 @@ class TaskVectorEnv(gym.vector.VectorEnv, abc.ABC):
         return self.distribution.horizon
 
     @property
+    def success_seen(self) -> bool:
+        """Whether the environments tell if they succeed, as far as is known."""
+        return True
+
+    @property
     def tasks(self) -> Tasks:
         """The `M` tasks that the environments run."""
         if self._tasks is None:
@@ -111,8 +117,13 @@ class TaskVectorEnv(gym.vector.VectorEnv, abc.ABC):
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Float[Tensor, "B D"], dict[str, Any]]:
+    ) -> tuple[Observations, dict[str, Any]]:
         """Starts an episode in every environment; with a seed, environment `i` is seeded with `seed + i`."""
+        if options:
+            names = ", ".join(map(repr, options))
+            raise UsageError(
+                f"{self.distribution.id} under backend {self.backend!r} takes no reset options, got {names}"
+            )
         _ = self.tasks  # raises if there are none
         self._started = True
         return self._reset(seed)
@@ -142,7 +153,7 @@ class TaskVectorEnv(gym.vector.VectorEnv, abc.ABC):
     def _set_tasks(self, tasks: Tasks) -> None: ...
 
     @abc.abstractmethod
-    def _reset(self, seed: int | None) -> tuple[Tensor, dict[str, Any]]: ...
+    def _reset(self, seed: int | None) -> tuple[Observations, dict[str, Any]]: ...
 
     @abc.abstractmethod
     def _step(self, actions: Tensor) -> StepResult: ...
@@ -167,6 +178,6 @@ class TaskVectorEnv(gym.vector.VectorEnv, abc.ABC):
         return actions.detach().to(self.device)
 
 
-def step_info(final_obs: Float[Tensor, "B D"], ended: Bool[Tensor, "B"], **more: Tensor) -> dict[str, Any]:
+def step_info(final_obs: Observations, ended: Bool[Tensor, "B"], **more: Tensor) -> dict[str, Any]:
     """The `info` of a step, as `TaskVectorEnv` defines it."""
     return {"final_obs": final_obs, "_final_obs": ended, **more}
