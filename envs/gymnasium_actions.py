@@ -49,7 +49,7 @@ class ActionCodec:
     @property
     def shape(self) -> tuple[int, ...]:
         """The shape of one action."""
-        return (self._ends[-1],) if self._single is None else self._single.space.shape  # type: ignore[return-value]
+        return (self._ends[-1],) if self._single is None else self._single.space.shape
 
     @property
     def dtype(self) -> type[np.generic]:
@@ -62,7 +62,7 @@ class ActionCodec:
             decoded = self._single.decode(actions)
             return decoded if self._bare else [_assemble(self._original, iter((value,))) for value in decoded]
         columns = [
-            part.decode(actions[:, start:end].reshape(-1, *part.space.shape))  # type: ignore[misc]
+            part.decode(actions[:, start:end].reshape(-1, *part.space.shape))
             for part, start, end in zip(self._parts, self._starts, self._ends, strict=True)
         ]
         return [_assemble(self._original, iter(values)) for values in zip(*columns, strict=True)]

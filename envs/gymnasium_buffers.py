@@ -32,6 +32,7 @@ class Buffers:
 
     def __post_init__(self) -> None:
         self.terminated, self.truncated, self.faults, self.success, self.success_seen = self.flags
+        self._pairs = list(zip(_arrays(self.observations), _arrays(self.final_observations), strict=True))
 
     @classmethod
     def size(cls, observations: ObservationCodec, actions: ActionCodec, num_envs: int) -> int:
@@ -76,7 +77,7 @@ class Buffers:
         """The environments, or environment `index` if it is one, whose observations hold NaN or infinity."""
         part = slice(None) if index is None else slice(index, index + 1)
         found: set[int] = set()
-        for array in rows.values() if isinstance(rows, dict) else (rows,):
+        for array in _arrays(rows):
             if array.dtype == np.float32 and not np.isfinite(array[part]).all():
                 found.update(np.flatnonzero(~np.isfinite(array[part]).all(axis=1)).tolist())
         return sorted(found) if index is None else [index] * bool(found)
@@ -85,30 +86,29 @@ class Buffers:
         """Makes the step of environment `i` a fault, whose last observation is the one before."""
         self.faults[i], self.rewards[i], self.success[i] = True, 0.0, False
         self.terminated[i], self.truncated[i] = False, True
-        if isinstance(self.observations, dict) and isinstance(self.final_observations, dict):
-            for name, array in self.observations.items():
-                self.final_observations[name][i] = array[i]
-        else:
-            self.final_observations[i] = self.observations[i]  # type: ignore[index]
+        for current, final in self._pairs:
+            final[i] = current[i]
 
     def copy_final(self) -> None:
         """Makes the last observations the current ones, which holds wherever the episode goes on."""
-        if isinstance(self.observations, dict) and isinstance(self.final_observations, dict):
-            for name, array in self.observations.items():
-                array[...] = self.final_observations[name]
-        else:
-            self.observations[...] = self.final_observations  # type: ignore[call-overload]
+        for current, final in self._pairs:
+            current[...] = final
+
+
+def _arrays(rows: Rows) -> list[np.ndarray]:
+    return list(rows.values()) if isinstance(rows, dict) else [rows]
 
 
 def _layout(
     observations: ObservationCodec, actions: ActionCodec, num_envs: int
 ) -> list[tuple[tuple[int, ...], np.dtype]]:
     """Shape and dtype of each array, in the order of the fields."""
-    space = observations.space
+    space: Any = observations.space
     boxes = list(space.spaces.values()) if isinstance(space, Dict) else [space]
-    wide = [((num_envs, *box.shape), box.dtype) for box in boxes] * 2  # type: ignore[misc]
-    rewards, flags = ((num_envs,), np.dtype(np.float32)), ((5, num_envs), np.dtype(np.bool_))
-    return [((num_envs, *actions.shape), np.dtype(actions.dtype)), *wide, rewards, flags]  # type: ignore[list-item]
+    shapes: list[tuple[tuple[int, ...], Any]] = [((num_envs, *actions.shape), actions.dtype)]
+    shapes += [((num_envs, *box.shape), box.dtype) for box in boxes] * 2
+    shapes += [((num_envs,), np.float32), ((5, num_envs), np.bool_)]
+    return [(shape, np.dtype(dtype)) for shape, dtype in shapes]
 
 
 def _padded_size(shape: tuple[int, ...], dtype: np.dtype) -> int:

@@ -80,7 +80,7 @@ class ObservationCodec:
             rows = {name: np.empty((1, *box.shape), box.dtype) for name, box in self.space.spaces.items()}
             self.write(observation, rows, 0)
             return {name: row[0] for name, row in rows.items()}
-        row = np.empty((1, *self.space.shape), self.space.dtype)  # type: ignore[misc]
+        row = np.empty((1, *self.space.shape), self.space.dtype)
         self.write(observation, row, 0)
         return row[0]
 

@@ -1,6 +1,7 @@
 """Chunks of Gymnasium environments behind one interface: in worker processes that share memory, or in this process."""
 
 import contextlib
+import functools
 import multiprocessing
 import os
 import sys
@@ -12,8 +13,10 @@ from typing import Any
 
 import cloudpickle
 
+from metarl.envs.gymnasium_actions import ActionCodec
 from metarl.envs.gymnasium_buffers import Buffers
 from metarl.envs.gymnasium_make import Registry
+from metarl.envs.gymnasium_observations import ObservationCodec
 from metarl.envs.gymnasium_signals import DONE, MESSAGE, STEP, get, put
 from metarl.envs.gymnasium_worker import Chunk, Failure, Parcel, Recipe, serve
 from metarl.errors import UsageError
@@ -73,7 +76,7 @@ class WorkerPool:
         parcel = Parcel(_pickled(recipe), Registry.read(), dict(os.environ))
         context = _context()
         codecs = recipe.observations, recipe.actions
-        memory = context.RawArray("B", max(1, Buffers.size(*codecs, num_envs)))  # type: ignore[attr-defined]
+        memory = context.RawArray("B", max(1, Buffers.size(*codecs, num_envs)))
         self.buffers = Buffers.in_memory(*codecs, num_envs, memory)
         rows = -(-num_envs // min(workers, num_envs))
         self.pipes: list[connection.Connection] = []
@@ -81,7 +84,7 @@ class WorkerPool:
         with _main_module_hidden():
             for first in range(0, num_envs, rows):
                 pipe, far_end = context.Pipe()
-                share = _Share(memory, codecs, num_envs, first, min(rows, num_envs - first))
+                share = functools.partial(_rows, memory, codecs, num_envs, first, min(rows, num_envs - first))
                 process = context.Process(  # type: ignore[attr-defined]
                     target=serve,
                     args=(far_end, parcel, share, {"first": first, "envs_per_task": envs_per_task}),
@@ -159,15 +162,9 @@ class WorkerPool:
         return WorkerDied(f"a worker of {self._id} died (exit code {codes}): killed for memory, or a native crash?")
 
 
-class _Share:
-    """Makes a worker's rows of the shared memory, over there."""
-
-    def __init__(self, memory: Any, codecs: Any, num_envs: int, first: int, count: int):
-        self._memory, self._codecs, self._num_envs = memory, codecs, num_envs
-        self._first, self._count = first, count
-
-    def __call__(self) -> Buffers:
-        return Buffers.in_memory(*self._codecs, self._num_envs, self._memory).part(self._first, self._count)
+def _rows(memory: Any, codecs: tuple[ObservationCodec, ActionCodec], num_envs: int, first: int, count: int) -> Buffers:
+    """A worker's part of the shared memory, as it is made over there."""
+    return Buffers.in_memory(codecs[0], codecs[1], num_envs, memory).part(first, count)
 
 
 def _pickled(recipe: Recipe) -> bytes:

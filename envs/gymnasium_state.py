@@ -64,7 +64,7 @@ def known_state(env: gym.Env) -> StateAccess | None:
 
 
 def read_classic(env: gym.Env) -> Arrays:
-    state = np.asarray(env.unwrapped.state)  # type: ignore[attr-defined]
+    state = np.asarray(env.unwrapped.state)
     # Some go over to single precision with their first step, and compute on in the precision they find.
     return {"state": state.astype(np.float64), "single_precision": np.array(state.dtype == np.float32)}
 
