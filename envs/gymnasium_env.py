@@ -108,6 +108,10 @@ class GymnasiumDistribution(TaskDistribution):
         self.action_space = self._actions.space
         self.horizon = horizon
 
+    def make_one(self) -> gym.Env:
+        """One of the environments with its own spaces and without a task, truncated after `horizon` steps."""
+        return gym.wrappers.TimeLimit(self._maker(), self.horizon)
+
     def _probe(self, horizon: int | None) -> tuple[tuple[gym.Space, gym.Space], int]:
         """Spaces and horizon by building one environment, which also tells whether its state is known."""
         env = self._maker()
@@ -208,7 +212,7 @@ class GymnasiumEnv(TaskVectorEnv):
         self._warned = not recipe.success_keys
         self._pool: LocalPool | WorkerPool
         if distribution.vectorization == "async":
-            workers = distribution.workers or _num_cpus()
+            workers = distribution.workers or num_cpus()
             self._pool = WorkerPool(recipe, self.num_envs, envs_per_task, workers)
         else:
             self._pool = LocalPool(recipe, self.num_envs, envs_per_task)
@@ -320,7 +324,8 @@ class GymnasiumEnv(TaskVectorEnv):
             raise
 
 
-def _num_cpus() -> int:
+def num_cpus() -> int:
+    """The CPUs that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
