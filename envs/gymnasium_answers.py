@@ -71,14 +71,21 @@ def describe(value: Any) -> str:
 
 def require_keyword(env: gym.Env, name: str) -> None:
     """Raises `WrongAnswer` unless `reset` of the environment and of its wrappers takes the keyword `name`."""
-    layer: Any = env
-    while True:
-        parameters = inspect.signature(layer.reset).parameters
+    for layer in layers(env):
+        try:
+            parameters = inspect.signature(layer.reset).parameters
+        except ValueError:  # compiled
+            continue
         if name not in parameters and all(p.kind is not p.VAR_KEYWORD for p in parameters.values()):
             raise WrongAnswer(f"reset takes no {name}: define it as reset(self, *, seed=None, options=None)")
-        if not isinstance(layer, gym.Wrapper):
-            return
-        layer = layer.env
+
+
+def layers(env: gym.Env) -> list[gym.Env]:
+    """The wrappers of an environment from the outermost on, and the environment itself."""
+    found = [env]
+    while isinstance(found[-1], gym.Wrapper):
+        found.append(found[-1].env)
+    return found
 
 
 def _real(value: Any, name: str) -> float:

@@ -12,6 +12,7 @@ import cloudpickle
 import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec, find_highest_version, get_env_id, parse_env_id
 
+from metarl.envs.gymnasium_answers import layers
 from metarl.errors import UsageError
 
 Source: TypeAlias = str | EnvSpec | Callable[..., gym.Env]
@@ -113,14 +114,6 @@ def time_limit(env: gym.Env, source: Source) -> int | None:
     if not limits and env.spec is not None and env.spec.max_episode_steps is not None:
         limits.append(env.spec.max_episode_steps)
     return min(limits, default=None)
-
-
-def layers(env: gym.Env) -> list[gym.Env]:
-    """The wrappers of an environment from the outermost on, and the environment itself."""
-    found = [env]
-    while isinstance(found[-1], gym.Wrapper):
-        found.append(found[-1].env)
-    return found
 
 
 def in_a_line(error: BaseException) -> str:

@@ -52,6 +52,9 @@ class ObservationCodec:
         if self._single is not None:
             self.space: gym.Space = self._single.box
         elif has_pictures:
+            names = [leaf.name for leaf in self._leaves]
+            if len(set(names)) < len(names):
+                raise UsageError(f"{id}: two entries of the observations have the same path among {', '.join(names)}")
             self.space = gym.spaces.Dict({leaf.name: leaf.box for leaf in self._leaves})
         else:
             ends = np.cumsum([leaf.box.shape[0] for leaf in self._leaves]).tolist()

@@ -129,10 +129,11 @@ class WorkerPool:
         if self.pipes[0].closed:  # terminated
             return
         try:
-            with contextlib.suppress(WorkerDied):
-                self.call("close")
+            self.call("close")
             for process in self.processes:
                 process.join(_SECONDS_TO_CLOSE)
+        except WorkerDied:  # the others may not have heard
+            pass
         finally:
             self.terminate()
 

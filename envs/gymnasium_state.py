@@ -7,7 +7,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import wrappers
 
-from metarl.envs.gymnasium_make import layers
+from metarl.envs.gymnasium_answers import layers
 
 Arrays = dict[str, np.ndarray]
 StateAccess: TypeAlias = tuple[

@@ -22,10 +22,11 @@ from metarl.envs.gymnasium_answers import (
     check_step,
     find_success,
     is_bad,
+    layers,
     require_keyword,
 )
 from metarl.envs.gymnasium_buffers import Buffers
-from metarl.envs.gymnasium_make import Maker, Registry, in_a_line, layers
+from metarl.envs.gymnasium_make import Maker, Registry, in_a_line
 from metarl.envs.gymnasium_observations import ObservationCodec
 from metarl.envs.gymnasium_signals import DONE, MESSAGE, STEP, get, put
 from metarl.envs.gymnasium_state import Arrays, StateAccess, read_rng, write_rng
@@ -92,10 +93,9 @@ class Chunk:
         try:
             for i in range(buffers.num_envs):
                 self._envs.append(recipe.make())
-                try:
-                    require_keyword(self._envs[i], "seed")
-                except WrongAnswer as error:
-                    self._raise_at(i, error, "reset")
+                self._require(i, "seed")
+                if recipe.reset_options:
+                    self._require(i, "options")
         except BaseException:
             self.close()
             raise
@@ -113,6 +113,8 @@ class Chunk:
     def reset(self, seeds: list[int | None], options: Mapping[str, Any]) -> None:
         """Starts episodes; `seeds` has a seed, or None, for each environment of the batch."""
         for i, member in enumerate(self._members):
+            if options:
+                self._require(i, "options")
             self._start_episode(i, options, seed=seeds[member])
         self._started = True
 
@@ -195,13 +197,9 @@ class Chunk:
         """Resets environment `i`, and once more if its first observation is not finite."""
         env = self._envs[i]
         options = {**self._recipe.reset_options, **(options or {})}
+        given: dict[str, Any] = {**seed, "options": options} if options else {**seed}
         try:
-            if options:
-                require_keyword(env, "options")
-                seed_and_options: dict[str, Any] = {**seed, "options": options}
-            else:
-                seed_and_options = dict(seed)
-            for arguments in (seed_and_options, {**seed_and_options, "seed": None}):
+            for arguments in (given, {**given, "seed": None}):
                 observation, _ = check_reset(env.reset(**arguments))
                 self._write(observation, self._out.observations, i)
                 if not self._out.rows_not_finite(self._out.observations, i):
@@ -231,6 +229,12 @@ class Chunk:
             raise UsageError(f"{self._recipe.id}: {name}.{words} ({self._place(i)})") from None
         error.add_note(f"raised by {name}.{method} ({self._place(i)} of {self._recipe.id})")
         raise error
+
+    def _require(self, i: int, keyword: str) -> None:
+        try:
+            require_keyword(self._envs[i], keyword)
+        except WrongAnswer as error:
+            self._raise_at(i, error, "reset")
 
     def _place(self, i: int) -> str:
         return f"environment {self._members[i]}, task {self._task_of[i]}"

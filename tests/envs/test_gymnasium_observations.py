@@ -116,6 +116,7 @@ class Words(gym.Space):
         (OneOf((Discrete(2), Box(-1, 1, (2,)))), "kind OneOf"),
         (Dict(m=Text(3)), "kind Text,.*TransformObservation"),
         (Dict(), "is empty"),
+        (Dict({"a.b": Box(0, 255, (4, 4), np.uint8), "a": Dict(b=Discrete(2))}), "the same path among a"),
         (Discrete(2**20), "one of 1048576 choices"),
     ],
     ids=repr,
