@@ -21,6 +21,8 @@ MOST_CHOICES = 2**16
 EXACT = 2**24
 """Whole numbers up to this one are exact in float32."""
 CHANNELS = (1, 3, 4)
+SMALLEST_GREY = 8
+"""Sides of a grey picture: smaller arrays of bytes are boards, or stacks of vectors."""
 
 
 class ObservationCodec:
@@ -30,7 +32,8 @@ class ObservationCodec:
       `gymnasium.spaces.flatten`: one number for each choice of a `Discrete`, the entries of a `Dict` one after another.
     - Boxes of uint8 with two dimensions or more are pictures, `[H, W, C]` uint8. Grey ones `[H, W]` get a channel.
       Channels that come first, and stacks of frames, go last. Boxes of uint8 with one dimension, such as Atari's RAM,
-      are vectors of the numbers 0 to 255: nothing is divided.
+      and those with two of which one is below 8, such as boards and stacks of RAM, are vectors of the numbers 0 to 255:
+      nothing is divided.
     - A space with pictures becomes a `Dict` with an entry for each leaf, named by its path (`"hand.camera"`), or the
       picture alone if that is all there is.
 
@@ -209,12 +212,18 @@ def _as_picture(array: np.ndarray) -> np.ndarray:
     return frames.reshape(*frames.shape[:2], -1)
 
 
+def _is_like_a_picture(space: Box) -> bool:
+    if space.dtype != np.uint8 or not 2 <= len(space.shape) <= 4:
+        return False
+    return len(space.shape) > 2 or min(space.shape) >= SMALLEST_GREY
+
+
 def _leaf(path: tuple[str, ...], space: gym.Space, whole: gym.Space, id: str) -> _Leaf:
     if isinstance(space, Discrete | MultiDiscrete):
         return _Choices(path, space, id)
     if isinstance(space, MultiBinary):
         return _Bits(path, space)
-    if isinstance(space, Box) and space.dtype == np.uint8 and 2 <= len(space.shape) <= 4:
+    if isinstance(space, Box) and _is_like_a_picture(space):
         return _Picture(path, space)
     if isinstance(space, Box) and space.dtype.kind in "fiub":
         return _Numbers(path, space, id)

@@ -106,9 +106,14 @@ class Chunk:
 
     def assign(self, parameters: Arrays) -> None:
         """Gives every environment its task; `parameters` holds the rows of all tasks of the batch."""
-        for env, task in zip(self._envs, self._task_of, strict=True):
+        for i, (env, task) in enumerate(zip(self._envs, self._task_of, strict=True)):
             rows = {name: value[task] for name, value in parameters.items()}
-            self._recipe.apply(env, {n: row.item() if row.ndim == 0 else row.copy() for n, row in rows.items()})
+            values = {name: row.item() if row.ndim == 0 else row.copy() for name, row in rows.items()}
+            try:
+                self._recipe.apply(env, values)
+            except Exception as error:
+                error.add_note(f"raised by the function apply= of {self._recipe.id} ({self._place(i)}: {values})")
+                raise
 
     def reset(self, seeds: list[int | None], options: Mapping[str, Any]) -> None:
         """Starts episodes; `seeds` has a seed, or None, for each environment of the batch."""

@@ -45,7 +45,7 @@ class Doubled(gym.ObservationWrapper, gym.utils.RecordConstructorArgs):
 class Views(gym.Env):
     """A picture and a number that tell the time."""
 
-    observation_space = Dict(camera=Box(0, 255, (6, 5), np.uint8), clock=Box(-np.inf, np.inf, (), np.float64))
+    observation_space = Dict(camera=Box(0, 255, (9, 8), np.uint8), clock=Box(-np.inf, np.inf, (), np.float64))
     action_space = Discrete(2)
     offset = 0
 
@@ -59,7 +59,7 @@ class Views(gym.Env):
         return self.observe(), 0.0, self.time == 3, False, {}
 
     def observe(self):
-        return {"camera": np.full((6, 5), 10 * self.time + self.offset, np.uint8), "clock": np.float64(self.time)}
+        return {"camera": np.full((9, 8), 10 * self.time + self.offset, np.uint8), "clock": np.float64(self.time)}
 
 
 class Recorder(gym.Env):

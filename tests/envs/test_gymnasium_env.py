@@ -238,8 +238,9 @@ def test_a_failure_while_building_or_setting_tasks_comes_out():
     distribution = family(spaces=(Box(-1, 1, (3,)), Drift.action_space), env=no_robot, workers=2)
     with pytest.raises(OSError, match="no robot here"):
         distribution.make_env(2)
-    with pytest.raises(AttributeError, match="no_such_thing"):
+    with pytest.raises(AttributeError, match="no_such_thing") as caught:
         opened(family(apply=lambda env, task: env.no_such_thing, workers=2))
+    assert "raised by the function apply= of Drift-v0 (environment 0, task 0: {'drift': 0.5})" in caught.value.__notes__
 
 
 def test_ctrl_c_leaves_workers_alone_and_stops_the_call():

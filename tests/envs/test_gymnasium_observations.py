@@ -21,6 +21,8 @@ FLAT = {
     "matrix": Box(-1, 1, (2, 3), np.float64),
     "whole numbers": Box(-5, 5, (4,), np.int64),
     "memory": Box(0, 255, (128,), np.uint8),
+    "board": Box(0, 2, (6, 7), np.uint8),
+    "stack of memories": Box(0, 255, (4, 128), np.uint8),
     "discrete": Discrete(4),
     "discrete from -2": Discrete(4, start=-2),
     "multi-discrete": MultiDiscrete([3, 2, 4]),
@@ -79,14 +81,14 @@ def test_pictures_beside_other_things_are_a_dictionary_of_leaves():
     space = Dict(
         hand=Dict(camera=Box(0, 255, (8, 8, 3), np.uint8), force=Box(-1, 1, (2, 2))),
         mode=Discrete(3),
-        pair=Tuple((Box(0, 255, (8, 6), np.uint8), Discrete(2))),
+        pair=Tuple((Box(0, 255, (8, 9), np.uint8), Discrete(2))),
     )
     codec = ObservationCodec(space, "F")
     assert {name: (box.shape, box.dtype.name) for name, box in codec.space.spaces.items()} == {
         "hand.camera": ((8, 8, 3), "uint8"),
         "hand.force": ((4,), "float32"),
         "mode": ((3,), "float32"),
-        "pair.0": ((8, 6, 1), "uint8"),
+        "pair.0": ((8, 9, 1), "uint8"),
         "pair.1": ((2,), "float32"),
     }
     space.seed(3)
@@ -116,7 +118,7 @@ class Words(gym.Space):
         (OneOf((Discrete(2), Box(-1, 1, (2,)))), "kind OneOf"),
         (Dict(m=Text(3)), "kind Text,.*TransformObservation"),
         (Dict(), "is empty"),
-        (Dict({"a.b": Box(0, 255, (4, 4), np.uint8), "a": Dict(b=Discrete(2))}), "the same path among a"),
+        (Dict({"a.b": Box(0, 255, (9, 9), np.uint8), "a": Dict(b=Discrete(2))}), "the same path among a"),
         (Discrete(2**20), "one of 1048576 choices"),
     ],
     ids=repr,
@@ -205,7 +207,7 @@ def test_pictures_stay_bytes_on_their_way(vectorization):
         for found, time in ((observations, shown), (info["final_obs"], t)):
             assert found["camera"].dtype == torch.uint8
             assert torch.equal(
-                found["camera"], (10 * time + offsets).to(torch.uint8)[:, None, None, None].expand(3, 6, 5, 1)
+                found["camera"], (10 * time + offsets).to(torch.uint8)[:, None, None, None].expand(3, 9, 8, 1)
             )
             assert torch.equal(found["clock"], torch.full((3, 1), float(time)))
         assert bool(terminated.all()) == (t == 3)
