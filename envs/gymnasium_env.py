@@ -1,53 +1,68 @@
-"""Any Gymnasium environment as a family of tasks, run by Gymnasium's own vector environments."""
+"""Any Gymnasium environment as a family of tasks."""
 
-import contextlib
 import functools
-import inspect
-import multiprocessing
 import os
-import sys
-import types
-from collections.abc import Callable, Iterator, Mapping
-from multiprocessing import connection
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-import cloudpickle
 import gymnasium as gym
 import numpy as np
 import torch
-from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
-from gymnasium.vector.async_vector_env import AsyncState
 from torch import Tensor
 
 from metarl.distribution import TaskDistribution
-from metarl.envs.gymnasium_worker import Apply, Failure, Recipe, StateAccess, known_state, open_chunk
+from metarl.envs.gymnasium_actions import ActionCodec
+from metarl.envs.gymnasium_answers import WrongAnswer, require_keyword
+from metarl.envs.gymnasium_make import Maker, Source, Wrap, time_limit
+from metarl.envs.gymnasium_observations import ObservationCodec, Rows
+from metarl.envs.gymnasium_pool import LocalPool, WorkerPool
+from metarl.envs.gymnasium_state import StateAccess, known_state
+from metarl.envs.gymnasium_worker import Apply, Recipe
 from metarl.errors import UsageError
+from metarl.spaces import Observations, map_tensors
 from metarl.task_parameters import Parameters, Sampler, TaskParameters
 from metarl.task_spaces import decode
 from metarl.tasks import Tasks, check_count
-from metarl.vector_env import StepResult, TaskVectorEnv, step_info
+from metarl.vector_env import StepResult, TaskVectorEnv
 
 VECTORIZATIONS = ("async", "sync")
+DEFAULT_HORIZON = 1000
+SUCCESS_KEYS = ("success", "is_success")
 Answer = TypeVar("Answer")
 
 
 class GymnasiumDistribution(TaskDistribution):
     """A Gymnasium environment whose named parameters make the task.
 
-    `env` is a Gymnasium id or a factory without required arguments; a factory that takes `render_mode` can be rendered.
-    `parameters` maps a name to a range `(low, high)`, a list of values and so on, and `sample` may draw them: see
-    `metarl.TaskParameters`. `apply(env, values)` gives one environment its task, names as strings, numbers as Python's,
-    whenever `set_tasks` is called, also in the middle of an episode; resets must leave what it sets alone.
-    Observations are flattened to `[D]` float32 (`FlattenObservation`), actions may be discrete or a float box `[A]`.
-    `horizon` is the specification's where it has one.
+    `env` is whatever `gymnasium.make` accepts (an id, `module:Id`, an `EnvSpec`) or a factory, with `env_kwargs`; a
+    factory that takes `render_mode` can be rendered. `wrappers` are functions from environment to environment, applied
+    in their order. `parameters` maps a name to a range `(low, high)`, a list of values and so on, and `sample` may draw
+    them: see `metarl.TaskParameters`. `apply(env, values)` gives one environment its task, names as strings, numbers as
+    Python's, whenever `set_tasks` is called, also in the middle of an episode; resets must leave what it sets alone.
+
+    `ObservationCodec` and `ActionCodec` say what becomes of the environment's spaces: vectors, pictures, dictionaries
+    of these; actions of any kind. `horizon` is the time limit of the id or of a wrapper if there is one, else 1000
+    steps, with a warning. What environments return is checked, and a number that is not finite is a fault, as
+    `metarl.TaskVectorEnv` defines it.
 
     `vectorization="async"` spreads the environments over `workers` processes (one a CPU by default), `"sync"` runs them
-    here: better where a step takes microseconds. The numbers do not depend on either. `has_success`: each step's `info`
-    has a `"success"`. `state` is a pair of functions that read and write the state of an environment for `get_state`
-    and `set_state`; those of Gymnasium's classic-control and MuJoCo environments are known. With `spaces`, its
-    observation and action space, and `horizon`, no environment is built before `make_env`.
+    here: better if a step takes microseconds. The numbers do not depend on either. With `has_success`, the `info` of a
+    step tells success under `"success"` or `"is_success"`, or under `success_key`; a step without the key has none.
+    `reset_options` go to every reset. `state` is a pair of functions that read and write the state of an environment
+    for `get_state` and `set_state`; those of Gymnasium's classic-control and MuJoCo environments are known. With
+    `spaces`, its observation and action space, and `horizon`, no environment is built before `make_env`.
 
-    Raises `UsageError` for an unknown id, unusable spaces, ranges or options, and where there is no horizon.
+    Raises `UsageError` for an unknown id, an environment that cannot be made, unusable spaces, ranges or options.
+
+    >>> family = GymnasiumDistribution(
+    ...     "PendulumGravity-v0",
+    ...     "Pendulum-v1",
+    ...     parameters={"g": (5.0, 15.0)},
+    ...     apply=lambda env, task: setattr(env.unwrapped, "g", task["g"]),
+    ... )
+    >>> family.horizon
+    200
     """
 
     backends = ("gymnasium",)
@@ -55,7 +70,7 @@ class GymnasiumDistribution(TaskDistribution):
     def __init__(
         self,
         id: str,
-        env: str | Callable[..., gym.Env],
+        env: Source,
         *,
         parameters: Parameters,
         apply: Apply,
@@ -64,47 +79,61 @@ class GymnasiumDistribution(TaskDistribution):
         vectorization: str = "async",
         workers: int | None = None,
         env_kwargs: Mapping[str, Any] | None = None,
+        wrappers: Sequence[Wrap] = (),
         has_success: bool = False,
+        success_key: str | None = None,
+        reset_options: Mapping[str, Any] | None = None,
         state: StateAccess | None = None,
-        spaces: tuple[gym.spaces.Box, gym.Space] | None = None,
+        spaces: tuple[gym.Space, gym.Space] | None = None,
     ):
         if vectorization not in VECTORIZATIONS:
             raise UsageError(f"unknown vectorization {vectorization!r}: choose from {', '.join(VECTORIZATIONS)}")
         for name, value in (("horizon", horizon), ("number of workers", workers)):
             if value is not None:
                 check_count(name, value)
+        if callable(wrappers) or not all(callable(wrap) for wrap in wrappers):
+            raise UsageError(f"wrappers must be a list of functions from environment to environment, got {wrappers!r}")
         self.id = id
         self.vectorization = vectorization
         self.workers = workers
-        self.has_success = has_success
+        self.has_success = has_success or success_key is not None
         self.task_space = TaskParameters.of(parameters, sample=sample)
-        self._env = env
-        self._env_kwargs = dict(env_kwargs or {})
+        self._success_keys = () if not self.has_success else SUCCESS_KEYS if success_key is None else (success_key,)
+        self._reset_options = dict(reset_options or {})
+        self._maker = Maker(id, env, dict(env_kwargs or {}), tuple(wrappers)).resolved()
         self._apply = functools.partial(_apply_values, apply, dict(self.task_space))
         self._state = state
         if spaces is None or horizon is None:
             spaces, horizon = self._probe(horizon)
-        self.observation_space = _float32_box(spaces[0])
-        self.action_space = _usable_action_space(id, spaces[1])
+        self._observations = ObservationCodec(spaces[0], id)
+        self._actions = ActionCodec(spaces[1], id)
+        self.observation_space = self._observations.space
+        self.action_space = self._actions.space
         self.horizon = horizon
 
-    def _probe(self, horizon: int | None) -> tuple[tuple[gym.spaces.Box, gym.Space], int]:
+    def make_one(self) -> gym.Env:
+        """One of the environments with its own spaces and without a task, truncated after `horizon` steps."""
+        return gym.wrappers.TimeLimit(self._maker(), self.horizon)
+
+    def _probe(self, horizon: int | None) -> tuple[tuple[gym.Space, gym.Space], int]:
         """Spaces and horizon by building one environment, which also tells whether its state is known."""
+        env = self._maker()
         try:
-            env = _make_one(self._env, self._env_kwargs, None)
-        except gym.error.Error as error:
-            raise UsageError(f"{self.id}: {' '.join(str(error).split())}") from error
-        try:
-            if not isinstance(env.observation_space, gym.spaces.Box):
-                raise UsageError(f"{self.id}: observations in {env.observation_space} cannot be flattened to a vector")
-            if horizon is None and env.spec is not None:
-                horizon = env.spec.max_episode_steps
-            if horizon is None and isinstance(self._env, str):
-                horizon = gym.spec(self._env).max_episode_steps
+            for name in ("seed", *(("options",) if self._reset_options else ())):
+                require_keyword(env, name)
             if horizon is None:
-                raise UsageError(f"{self.id}: the environment has no time limit: pass horizon=")
+                horizon = time_limit(env, self._maker.source)
+            if horizon is None:
+                horizon = DEFAULT_HORIZON
+                warnings.warn(
+                    f"{self.id}: no time limit of this environment is known, so its episodes are truncated after "
+                    f"{horizon} steps: pass horizon= to choose",
+                    stacklevel=3,
+                )
             self._state = self._state or known_state(env)
             return (env.observation_space, env.action_space), horizon
+        except WrongAnswer as error:
+            raise UsageError(f"{self.id}: {type(env.unwrapped).__name__}.{error}") from None
         finally:
             env.close()
 
@@ -118,53 +147,28 @@ class GymnasiumDistribution(TaskDistribution):
         render_mode: str | None,
     ) -> "GymnasiumEnv":
         recipe = Recipe(
-            functools.partial(_make_one, self._env, self._env_kwargs, render_mode),
+            self.id,
+            self._maker.rendering(render_mode),
             self._apply,
             self._state,
-            self.observation_space,
-            self.action_space,
+            self._observations,
+            self._actions,
             self.horizon,
+            self._success_keys,
+            self._reset_options,
         )
         return GymnasiumEnv(self, recipe, num_tasks, envs_per_task, device=device, seed=seed, render_mode=render_mode)
-
-
-def _make_one(env: str | Callable[..., gym.Env], kwargs: Mapping[str, Any], render_mode: str | None) -> gym.Env:
-    """One environment with flat observations; `Chunk` keeps the time, so an id's own time limit is left out."""
-    if isinstance(env, str):
-        made = gym.make(env, render_mode=render_mode, max_episode_steps=-1, disable_env_checker=True, **kwargs)
-    elif render_mode is None:
-        made = env(**kwargs)
-    else:
-        takes = inspect.signature(env).parameters
-        if "render_mode" not in takes and all(p.kind is not p.VAR_KEYWORD for p in takes.values()):
-            raise UsageError("this environment cannot be rendered: its factory takes no render_mode")
-        made = env(render_mode=render_mode, **kwargs)
-    flat = isinstance(made.observation_space, gym.spaces.Box) and len(made.observation_space.shape) == 1
-    return made if flat else gym.wrappers.FlattenObservation(made)
 
 
 def _apply_values(apply: Apply, spaces: Mapping[str, gym.Space], env: gym.Env, row: Mapping[str, Any]) -> None:
     apply(env, decode(spaces, row))
 
 
-def _float32_box(box: gym.spaces.Box) -> gym.spaces.Box:
-    with np.errstate(over="ignore"):  # the largest float64 becomes infinity, as it should
-        return gym.spaces.Box(box.low.astype(np.float32), box.high.astype(np.float32), dtype=np.float32)
-
-
-def _usable_action_space(id: str, space: gym.Space) -> gym.spaces.Box | gym.spaces.Discrete:
-    if isinstance(space, gym.spaces.Discrete):
-        return space
-    if isinstance(space, gym.spaces.Box) and len(space.shape) == 1 and space.dtype.kind == "f":
-        return _float32_box(space)
-    raise UsageError(f"{id}: actions must be Discrete or a Box of floats of shape [A], not {space}")
-
-
 class GymnasiumEnv(TaskVectorEnv):
-    """Environments in chunks: one `Chunk` for each worker of an `AsyncVectorEnv`, or one in a `SyncVectorEnv`.
+    """Environments in chunks: one for each process of a `WorkerPool`, or all in a `LocalPool`.
 
     When an environment raises, in a worker or here, all workers are shut down and its exception comes out of the call
-    that met it; the worker has printed the traceback.
+    that met it, with a note that names class, method, environment and task; the worker has printed the traceback.
     """
 
     distribution: GymnasiumDistribution
@@ -184,30 +188,40 @@ class GymnasiumEnv(TaskVectorEnv):
             distribution, num_tasks, envs_per_task, backend="gymnasium", device=device, render_mode=render_mode
         )
         self._first_seed: int | None = seed
+        self._on_cpu = device.type == "cpu"
+        self._options: dict[str, Any] = {}
         self._has_state = recipe.state is not None
-        workers = (distribution.workers or _num_cpus()) if distribution.vectorization == "async" else 1
-        self._rows = -(-self.num_envs // min(workers, self.num_envs))
-        starts = range(0, self.num_envs, self._rows)
-        layouts = [{"first": i, "count": min(self._rows, self.num_envs - i), "rows": self._rows} for i in starts]
-        is_async = distribution.vectorization == "async"
-        parcel = _pickled(recipe, distribution.id) if is_async else recipe
-        chunks: list[Callable[[], gym.Env]] = [
-            functools.partial(open_chunk, parcel, os.getpid(), envs_per_task=envs_per_task, **layout)
-            for layout in layouts
-        ]
-        self._vector = (_open_async if is_async else _open_sync)(chunks)
-        self._perform("build")
+        self._warned = not recipe.success_keys
+        self._pool: LocalPool | WorkerPool
+        if distribution.vectorization == "async":
+            workers = distribution.workers or num_cpus()
+            self._pool = WorkerPool(recipe, self.num_envs, envs_per_task, workers)
+        else:
+            self._pool = LocalPool(recipe, self.num_envs, envs_per_task)
+        self._buffers = self._pool.buffers
+        self._actions_in = torch.from_numpy(self._buffers.actions)
+
+    @property
+    def success_seen(self) -> bool:
+        return not self.distribution.has_success or bool(self._buffers.success_seen.any())
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observations, dict[str, Any]]:
+        """Starts an episode in every environment, whose `reset` gets `options`; see `TaskVectorEnv.reset`."""
+        self._options = dict(options or {})
+        return super().reset(seed=seed)
 
     def get_state(self) -> dict[str, Tensor]:
-        """The environment's own entries (MuJoCo: `qpos`, `qvel`, …), `elapsed_steps` and `rng`, each `[B, ...]`.
+        """The environment's own entries (MuJoCo: `qpos`, `qvel`, …), `elapsed_steps`, `rng` and `last_observation`.
 
-        Entries whose size differs between the tasks are padded with zeros.
+        Each is `[B, ...]`. Entries whose size differs between the tasks are padded with zeros.
         """
         if not self._has_state:
             return super().get_state()
         if not self._started:
             raise UsageError("call reset before get_state")
-        rows = [row for chunk in self._perform("read_state") for row in chunk]
+        rows = [row for chunk in self._ask(lambda: self._pool.call("read_state")) for row in chunk]
         return {name: torch.from_numpy(_stack([row[name] for row in rows])).to(self.device) for name in rows[0]}
 
     def set_state(self, state: dict[str, Tensor]) -> None:
@@ -216,134 +230,84 @@ class GymnasiumEnv(TaskVectorEnv):
             return super().set_state(state)
         _ = self.tasks  # raises where there are none
         wrong = [name for name, value in state.items() if len(value) != self.num_envs]
-        if wrong or not {"elapsed_steps", "rng"} <= state.keys():
+        needed = {"elapsed_steps", "rng", *self._buffers.last_observations()}
+        if wrong or not needed <= state.keys():
             raise UsageError(f"this is not the state of {self.num_envs} environments of {self.distribution.id}")
-        self._perform("write_state", {name: value.cpu().numpy() for name, value in state.items()})
+        rows = {name: value.cpu().numpy() for name, value in state.items()}
+        self._ask(lambda: self._pool.call("write_state", rows))
         self._first_seed = None
         self._started = True
 
     def render(self) -> tuple[Any, ...] | None:
         if self.render_mode is None:
             return super().render()
-        return tuple(frame for chunk in self._perform("frames") for frame in chunk)
+        return tuple(frame for chunk in self._ask(lambda: self._pool.call("frames")) for frame in chunk)
 
     def close_extras(self, **kwargs: Any) -> None:
         """Ends the workers; `close` comes here once."""
-        if not hasattr(self, "_vector"):  # it could not be opened
-            return
-        try:
-            self._vector.close()
-        except (EOFError, ConnectionError):  # a worker is gone already
-            self._vector.close(terminate=True)
+        if hasattr(self, "_pool"):  # else it could not be opened
+            self._pool.close()
 
     def _set_tasks(self, tasks: Tasks) -> None:
-        self._perform("assign", {name: value.cpu().numpy() for name, value in tasks.parameters.items()})
+        parameters = {name: value.cpu().numpy() for name, value in tasks.parameters.items()}
+        self._ask(lambda: self._pool.call("assign", parameters))
 
-    def _reset(self, seed: int | None) -> tuple[Tensor, dict[str, Any]]:
+    def _reset(self, seed: int | None) -> tuple[Observations, dict[str, Any]]:
         seed, self._first_seed = (self._first_seed if seed is None else seed), None
         seeds = [None if seed is None else seed + i for i in range(self.num_envs)]
-        out, info = self._ask(lambda: self._vector.reset(options={"seeds": seeds}))
-        self._raise_failures(info.get("failure", ()))
-        return self._tensor(out["obs"]), {}
+        self._ask(lambda: self._pool.call("reset", seeds, self._options))
+        return self._tensors(self._buffers.observations), {}
 
     def _step(self, actions: Tensor) -> StepResult:
-        space = self.single_action_space
-        padded = np.zeros((self._vector.num_envs * self._rows, *space.shape), space.dtype)
-        chosen = actions.cpu().numpy()
-        padded[: self.num_envs] = np.clip(chosen, space.low, space.high) if space.shape else chosen
-        padded[self.num_envs :] = 0 if space.shape else space.start
-        padded = padded.reshape(self._vector.num_envs, self._rows, *space.shape)
-        out, *_, info = self._ask(lambda: self._vector.step(padded))
-        self._raise_failures(info.get("failure", ()))
-        terminated, truncated = self._tensor(out["terminated"]).bool(), self._tensor(out["truncated"]).bool()
-        success = {"success": self._tensor(out["success"]).bool()} if self.distribution.has_success else {}
-        step = step_info(self._tensor(out["final_obs"]), terminated | truncated, **success)
-        return self._tensor(out["obs"]), self._tensor(out["reward"]), terminated, truncated, step
+        self._actions_in.copy_(actions)
+        self._ask(self._pool.step)
+        out, own = self._buffers, self._tensor
+        info = {
+            "final_obs": self._tensors(out.final_observations),
+            "_final_obs": own(out.terminated | out.truncated),
+            "fault": own(out.faults),
+        }
+        if self.distribution.has_success:
+            info["success"] = own(out.success)
+            if not self._warned:
+                self._warn_of_no_success()
+        return self._tensors(out.observations), own(out.rewards), own(out.terminated), own(out.truncated), info
 
-    def _tensor(self, chunks: np.ndarray) -> Tensor:
-        """Rows `[B, ...]` of the chunks' shared arrays `[chunks, rows, ...]`, as a copy on the device."""
-        flat = chunks.reshape(-1, *chunks.shape[2:])[: self.num_envs]
-        return torch.from_numpy(flat.copy()).to(self.device)
+    def _tensors(self, rows: Rows) -> Observations:
+        return map_tensors(self._tensor, rows)
 
-    def _perform(self, method: str, *arguments: Any) -> tuple[Any, ...]:
-        answers = self._ask(lambda: self._vector.call("perform", method, *arguments))
-        self._raise_failures(answers)
-        return answers
+    def _tensor(self, shared: np.ndarray) -> Tensor:
+        """A copy on the device, made by NumPy, which is faster at small arrays."""
+        copy = torch.from_numpy(shared.copy())
+        return copy if self._on_cpu else copy.to(self.device)
+
+    def _warn_of_no_success(self) -> None:
+        """Warns once if an episode has ended in an environment that never told whether it succeeded."""
+        out, seen = self._buffers, self._buffers.success_seen
+        silent = (out.terminated | out.truncated) & ~out.faults & ~seen
+        self._warned = bool(silent.any() or seen.all())
+        if silent.any():
+            keys = " or ".join(repr(key) for key in self.distribution._success_keys)
+            warnings.warn(
+                f"{self.distribution.id}: an episode ended and no info of its steps had {keys}, so it counts as no "
+                "success: name the key with success_key=, or leave has_success out",
+                stacklevel=4,
+            )
 
     def _ask(self, question: Callable[[], Answer]) -> Answer:
-        """Puts `question` to the workers; if it is broken off (Ctrl-C, a dead worker), their pipes are out of step."""
+        """Puts `question` to the environments; whatever is raised (by one of them, or Ctrl-C) closes them all."""
         if self.closed:
             raise UsageError("this environment is closed: make another")
         try:
             return question()
-        except (EOFError, ConnectionError) as error:
-            connection.wait([process.sentinel for process in self._vector.processes], timeout=1)
-            codes = [process.exitcode for process in self._vector.processes if process.exitcode is not None]
-            self._abort()
-            raise RuntimeError(
-                f"a worker of {self.distribution.id} died (exit code {codes}): killed for memory, or a native crash?"
-            ) from error
         except BaseException:
-            self._abort()
+            self._pool.terminate()
+            self.close()
             raise
 
-    def _raise_failures(self, answers: Any) -> None:
-        failures = [answer for answer in answers if isinstance(answer, Failure)]
-        if failures:
-            self.close()
-            raise failures[0].error
 
-    def _abort(self) -> None:
-        """Ends the workers without another word to them."""
-        if isinstance(self._vector, AsyncVectorEnv):
-            self._vector._state = AsyncState.DEFAULT  # else close would wait for the answer
-            self._vector.close(terminate=True)
-        self.close()
-
-
-def _pickled(recipe: Recipe, id: str) -> bytes:
-    try:
-        return cloudpickle.dumps(recipe)
-    except Exception as error:  # whatever the user's objects raise
-        raise UsageError(f"{id}: cannot be sent to workers ({error}); use vectorization='sync'") from error
-
-
-def _open_sync(chunks: list[Callable[[], gym.Env]]) -> SyncVectorEnv:
-    return SyncVectorEnv(chunks, copy=False, autoreset_mode=AutoresetMode.DISABLED)
-
-
-def _open_async(chunks: list[Callable[[], gym.Env]]) -> AsyncVectorEnv:
-    """One worker a chunk, forked from a server that has no thread but has imported this package.
-
-    A fork of this process would copy torch's and CUDA's locks in whatever state their threads left them, and Python
-    3.12 warns of it; a spawned worker would import torch again, each for itself.
-    """
-    methods = multiprocessing.get_all_start_methods()
-    context = "forkserver" if "forkserver" in methods else "spawn"
-    if context == "forkserver":
-        multiprocessing.get_context(context).set_forkserver_preload(["metarl.envs.gymnasium_worker"])
-    with _main_module_hidden():
-        return AsyncVectorEnv(
-            chunks, copy=False, shared_memory=True, context=context, autoreset_mode=AutoresetMode.DISABLED
-        )
-
-
-@contextlib.contextmanager
-def _main_module_hidden() -> Iterator[None]:
-    """Keeps new processes from running the user's script again, as multiprocessing would have them do.
-
-    They need nothing of it, for cloudpickle sends what is defined in the script by value; and so a script needs no
-    `if __name__ == "__main__"`.
-    """
-    main = sys.modules["__main__"]
-    sys.modules["__main__"] = types.ModuleType("__main__")
-    try:
-        yield
-    finally:
-        sys.modules["__main__"] = main
-
-
-def _num_cpus() -> int:
+def num_cpus() -> int:
+    """The CPUs that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -1,36 +1,54 @@
 """The part of the Gymnasium backend that runs where the environments are: in the worker processes, or in this one."""
 
+import contextlib
 import os
 import signal
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from typing import Any, NoReturn
 
 import cloudpickle
 import gymnasium as gym
 import numpy as np
-from gymnasium.vector.utils import batch_space
 
-Arrays = dict[str, np.ndarray]
+from metarl.envs.gymnasium_actions import ActionCodec
+from metarl.envs.gymnasium_answers import (
+    WrongAnswer,
+    check_reset,
+    check_step,
+    find_success,
+    is_bad,
+    layers,
+    require_keyword,
+)
+from metarl.envs.gymnasium_buffers import Buffers
+from metarl.envs.gymnasium_make import Maker, Registry, in_a_line
+from metarl.envs.gymnasium_observations import ObservationCodec
+from metarl.envs.gymnasium_signals import DONE, MESSAGE, STEP, get, put
+from metarl.envs.gymnasium_state import Arrays, StateAccess, read_rng, write_rng
+from metarl.errors import EnvironmentFault, UsageError
+
 Apply = Callable[[gym.Env, Mapping[str, Any]], None]
 """Gives an environment its task: numbers by name, or arrays where a parameter has a shape."""
-StateAccess = tuple[Callable[[gym.Env], Mapping[str, Any]], Callable[[gym.Env, Mapping[str, np.ndarray]], None]]
-"""Reads all that an environment's next step depends on as arrays; writes them back, maybe padded with zeros."""
 
 
 @dataclass(frozen=True)
 class Recipe:
     """How to make and handle one environment; it travels to the workers by cloudpickle, so lambdas will do."""
 
-    make: Callable[[], gym.Env]
-    """A new environment whose observations are flat, `[D]`."""
+    id: str
+    make: Maker
     apply: Apply
     state: StateAccess | None
-    observation_space: gym.spaces.Box
-    action_space: gym.spaces.Box | gym.spaces.Discrete
+    observations: ObservationCodec
+    actions: ActionCodec
     horizon: int
+    success_keys: tuple[str, ...] = ()
+    reset_options: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Failure:
@@ -40,7 +58,11 @@ class Failure:
         self.error = error
 
     def __reduce__(self) -> tuple:
-        data = cloudpickle.dumps(RuntimeError(f"{type(self.error).__name__}: {self.error}"))
+        notes = getattr(self.error, "__notes__", [])
+        plain = RuntimeError(f"{type(self.error).__name__}: {self.error}")
+        for note in notes:
+            plain.add_note(note)
+        data = cloudpickle.dumps(plain)
         try:
             exact = cloudpickle.dumps(self.error)
             cloudpickle.loads(exact)
@@ -53,87 +75,112 @@ class Failure:
         return cls(cloudpickle.loads(data))
 
 
-def open_chunk(recipe: Recipe | bytes, parent: int, **layout: int) -> "Chunk":
-    """The chunk that `recipe`, pickled or not, describes; `parent` is the id of the process that asks for it."""
-    in_worker = os.getpid() != parent
-    if in_worker:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's to answer
-    return Chunk(cloudpickle.loads(recipe) if isinstance(recipe, bytes) else recipe, in_worker=in_worker, **layout)
+class Chunk:
+    """Environments `first` … `first + count - 1` of a batch. They write what steps give into their rows of `buffers`.
 
-
-class Chunk(gym.Env):
-    """Environments `first` … `first + count - 1` of a batch, as one environment for Gymnasium's vector classes.
-
-    What a step yields is its observation, a dictionary of arrays with `rows >= count` rows: all of it travels through
-    the shared memory of `AsyncVectorEnv`, and one process runs many environments. Nothing is built before `build`, for
-    `AsyncVectorEnv` makes one more chunk than it uses. No exception leaves a chunk: it answers a `Failure`, which needs
-    neither Gymnasium's queue of errors (it hangs on what cannot be pickled) nor its warnings.
+    What an environment gives is checked before it is written. A number that is not finite ends its episode as a fault:
+    reward 0, truncated, and the observation before as the last one.
     """
 
-    def __init__(self, recipe: Recipe, *, in_worker: bool, first: int, count: int, rows: int, envs_per_task: int):
+    def __init__(self, recipe: Recipe, buffers: Buffers, *, first: int, envs_per_task: int):
         self._recipe = recipe
-        self._in_worker = in_worker
-        self._members = range(first, first + count)
+        self._out = buffers
+        self._members = range(first, first + buffers.num_envs)
         self._task_of = [i // envs_per_task for i in self._members]
-        self._envs: list[gym.Env] = []
-        self._elapsed = np.zeros(count, np.int64)
+        self._elapsed = [0] * buffers.num_envs
         self._started = False
-        size = recipe.observation_space.shape[0]
-        observations, flags = gym.spaces.Box(-np.inf, np.inf, (rows, size)), gym.spaces.MultiBinary(rows)
-        self.observation_space = gym.spaces.Dict(
-            obs=observations,
-            final_obs=observations,
-            reward=gym.spaces.Box(-np.inf, np.inf, (rows,)),
-            terminated=flags,
-            truncated=flags,
-            success=flags,
-        )
-        self.action_space = batch_space(recipe.action_space, rows)
-        self._out: Arrays = {name: np.zeros(space.shape, space.dtype) for name, space in self.observation_space.items()}
-
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Arrays, dict[str, Any]]:
-        """Starts episodes; `options["seeds"]` has a seed, or None, for each environment of the batch."""
-        assert options is not None
-        return self._out, _report(self.perform("_reset", options["seeds"]))
-
-    def step(self, action: np.ndarray) -> tuple[Arrays, float, bool, bool, dict[str, Any]]:
-        return self._out, 0.0, False, False, _report(self.perform("_step", action))
+        self._envs: list[gym.Env] = []
+        try:
+            for i in range(buffers.num_envs):
+                self._envs.append(recipe.make())
+                self._require(i, "seed")
+                if recipe.reset_options:
+                    self._require(i, "options")
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         while self._envs:
             self._envs.pop().close()
 
-    def perform(self, method: str, *arguments: Any) -> Any:
-        """What `method` returns, or a `Failure`; a worker shows the traceback, which does not survive the journey."""
-        try:
-            return getattr(self, method)(*arguments)
-        except Exception as error:
-            if self._in_worker:
-                traceback.print_exc()
-                sys.stderr.flush()
-                error.add_note("raised in a worker process, which printed its traceback")
-            return Failure(error)
-
-    def build(self) -> None:
-        for _ in self._members:
-            self._envs.append(self._recipe.make())
-
     def assign(self, parameters: Arrays) -> None:
         """Gives every environment its task; `parameters` holds the rows of all tasks of the batch."""
-        for env, task in zip(self._envs, self._task_of, strict=True):
+        for i, (env, task) in enumerate(zip(self._envs, self._task_of, strict=True)):
             rows = {name: value[task] for name, value in parameters.items()}
-            self._recipe.apply(env, {n: row.item() if row.ndim == 0 else row.copy() for n, row in rows.items()})
+            values = {name: row.item() if row.ndim == 0 else row.copy() for name, row in rows.items()}
+            try:
+                self._recipe.apply(env, values)
+            except Exception as error:
+                error.add_note(f"raised by the function apply= of {self._recipe.id} ({self._place(i)}: {values})")
+                raise
+
+    def reset(self, seeds: list[int | None], options: Mapping[str, Any]) -> None:
+        """Starts episodes; `seeds` has a seed, or None, for each environment of the batch."""
+        for i, member in enumerate(self._members):
+            if options:
+                self._require(i, "options")
+            self._start_episode(i, options, seed=seeds[member])
+        self._started = True
+
+    def step(self) -> None:
+        """Steps every environment with its row of the actions, and starts new episodes where they have ended."""
+        out, keys = self._out, self._recipe.success_keys
+        elapsed, horizon = self._elapsed, self._recipe.horizon
+        bad, ended, i = [], [], 0
+        try:
+            actions = self._recipe.actions.decode(out.actions)
+            for i, env in enumerate(self._envs):
+                observation, reward, terminated, truncated, info = check_step(env.step(actions[i]))
+                elapsed[i] += 1
+                truncated = truncated or elapsed[i] >= horizon
+                if is_bad(reward):
+                    bad.append(i)
+                    reward = 0.0
+                out.rewards[i] = reward
+                out.terminated[i] = terminated
+                out.truncated[i] = truncated
+                if keys:
+                    self._note_success(i, info)
+                self._write(observation, out.final_observations, i)
+                if terminated or truncated:
+                    ended.append(i)
+        except Exception as error:
+            self._raise_at(i, error, "step")
+        bad += [i for i in out.rows_not_finite(out.final_observations) if i not in bad]
+        out.faults[:] = False
+        for i in bad:
+            out.mark_fault(i)
+        out.copy_final()
+        for i in sorted({*ended, *bad}):
+            self._start_episode(i)
 
     def frames(self) -> list[Any]:
-        return [env.render() for env in self._envs]
+        """A picture of each environment. Raises `UsageError` if it cannot be drawn here, with the renderer's words."""
+        frames = []
+        for env in self._envs:
+            try:
+                frame = env.render()
+            except Exception as error:  # a missing package, no display, no OpenGL
+                name = type(env.unwrapped).__name__
+                raise UsageError(f"{self._recipe.id}: {name}.render failed: {in_a_line(error)}") from error
+            if not isinstance(frame, np.ndarray):
+                raise UsageError(
+                    f"{self._recipe.id}: {type(env.unwrapped).__name__}.render returned {type(frame).__name__} "
+                    f"instead of a picture: has it the render mode {env.render_mode!r}?"
+                )
+            frames.append(frame)
+        return frames
 
     def read_state(self) -> list[Arrays]:
-        """One dictionary an environment: its own state, the time in its episode and its random stream."""
+        """One dictionary an environment: its own state, the time in its episode, its random stream, and what it last
+        showed, which a fault in the next step would repeat."""
         assert self._recipe.state is not None
         read, _ = self._recipe.state
         return [
             {name: np.array(value) for name, value in read(env).items()}
-            | {"elapsed_steps": np.array(self._elapsed[i]), "rng": _read_rng(env)}
+            | {"elapsed_steps": np.array(self._elapsed[i]), "rng": read_rng(env)}
+            | {name: rows[i].copy() for name, rows in self._out.last_observations().items()}
             for i, env in enumerate(self._envs)
         ]
 
@@ -142,119 +189,130 @@ class Chunk(gym.Env):
         assert self._recipe.state is not None
         _, write = self._recipe.state
         if not self._started:  # wrappers, and environments that place things, want a reset first
-            self._reset([None] * self._members.stop)
+            self.reset([None] * self._members.stop, {})
         for i, env in enumerate(self._envs):
             own = {name: value[self._members[i]] for name, value in state.items()}
-            _write_rng(env, own.pop("rng"))
+            write_rng(env, own.pop("rng"))
             self._set_elapsed(i, int(own.pop("elapsed_steps")))
+            for name, rows in self._out.last_observations().items():
+                rows[i] = own.pop(name)
             write(env, own)
 
-    def _reset(self, seeds: list[int | None]) -> None:
-        for i, env in enumerate(self._envs):
-            self._out["obs"][i], _ = env.reset(seed=seeds[self._members[i]])
-        self._elapsed[:] = 0
-        self._started = True
+    def _start_episode(self, i: int, options: Mapping[str, Any] | None = None, **seed: int | None) -> None:
+        """Resets environment `i`, and once more if its first observation is not finite."""
+        env = self._envs[i]
+        options = {**self._recipe.reset_options, **(options or {})}
+        given: dict[str, Any] = {**seed, "options": options} if options else {**seed}
+        try:
+            for arguments in (given, {**given, "seed": None}):
+                observation, _ = check_reset(env.reset(**arguments))
+                self._write(observation, self._out.observations, i)
+                if not self._out.rows_not_finite(self._out.observations, i):
+                    self._elapsed[i] = 0
+                    return
+        except Exception as error:
+            self._raise_at(i, error, "reset")
+        raise EnvironmentFault(
+            f"{self._recipe.id}: {type(env.unwrapped).__name__}.reset gave an observation that is not finite, twice "
+            f"in a row ({self._place(i)})"
+        )
 
-    def _step(self, actions: np.ndarray) -> None:
-        out = self._out
-        for i, env in enumerate(self._envs):
-            obs, reward, terminated, truncated, info = env.step(actions[i])
-            self._elapsed[i] += 1
-            truncated = truncated or self._elapsed[i] >= self._recipe.horizon
-            out["reward"][i] = reward
-            out["terminated"][i] = terminated
-            out["truncated"][i] = truncated
-            out["success"][i] = bool(info.get("success", False))
-            out["final_obs"][i] = obs
-            if terminated or truncated:
-                obs, _ = env.reset()
-                self._elapsed[i] = 0
-            out["obs"][i] = obs
+    def _write(self, observation: Any, rows: Any, i: int) -> None:
+        self._recipe.observations.write(observation, rows, i)
+
+    def _note_success(self, i: int, info: Mapping[str, Any]) -> None:
+        success = find_success(info, self._recipe.success_keys)
+        self._out.success[i] = bool(success)
+        if success is not None:
+            self._out.success_seen[i] = True
+
+    def _raise_at(self, i: int, error: Exception, method: str) -> NoReturn:
+        """Raises `error` with the place where it was met; a wrong answer becomes a `UsageError`."""
+        name = type(self._envs[i].unwrapped).__name__
+        if isinstance(error, WrongAnswer):
+            words = str(error) if str(error).startswith(method) else f"{method} {error}"
+            raise UsageError(f"{self._recipe.id}: {name}.{words} ({self._place(i)})") from None
+        error.add_note(f"raised by {name}.{method} ({self._place(i)} of {self._recipe.id})")
+        raise error
+
+    def _require(self, i: int, keyword: str) -> None:
+        try:
+            require_keyword(self._envs[i], keyword)
+        except WrongAnswer as error:
+            self._raise_at(i, error, "reset")
+
+    def _place(self, i: int) -> str:
+        return f"environment {self._members[i]}, task {self._task_of[i]}"
 
     def _set_elapsed(self, i: int, steps: int) -> None:
         self._elapsed[i] = steps
-        layer = self._envs[i]
-        while isinstance(layer, gym.Wrapper):
+        for layer in layers(self._envs[i]):
             if isinstance(layer, gym.wrappers.TimeLimit):  # a factory may bring its own
                 layer._elapsed_steps = steps
-            layer = layer.env
 
 
-def _report(answer: Failure | None) -> dict[str, Any]:
-    return {} if answer is None else {"failure": answer}
+# Worker processes -----------------------------------------------------------------------------------------------------
 
 
-# Open states ---------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Parcel:
+    """What a worker needs to know beside its recipe: what the process that starts it has registered and set."""
 
-_MASK = 2**64 - 1
-
-
-def _read_rng(env: gym.Env) -> np.ndarray:
-    """The state of Gymnasium's generator (PCG64: two numbers of 128 bits and a spare half draw) as int64 `[6]`."""
-    state = env.unwrapped.np_random.bit_generator.state
-    words = [part for name in ("state", "inc") for number in [state["state"][name]] for part in divmod(number, 2**64)]
-    return np.array([*words, state["has_uint32"], state["uinteger"]], np.uint64).view(np.int64)
+    recipe: bytes
+    registry: Registry
+    environment: Mapping[str, str]
 
 
-def _write_rng(env: gym.Env, words: np.ndarray) -> None:
-    high, low, inc_high, inc_low, spare, value = (int(word) & _MASK for word in words)
-    env.unwrapped.np_random.bit_generator.state = {
-        "bit_generator": "PCG64",
-        "state": {"state": high << 64 | low, "inc": inc_high << 64 | inc_low},
-        "has_uint32": spare,
-        "uinteger": value,
-    }
+def attempt(function: Callable[..., Any], *arguments: Any) -> Any:
+    """What `function` returns, or a `Failure`; the traceback, which does not survive the journey, is printed."""
+    try:
+        return function(*arguments)
+    except Exception as error:
+        if not isinstance(error, UsageError | EnvironmentFault):
+            traceback.print_exc()
+            sys.stderr.flush()
+            error.add_note("raised in a worker process, which printed its traceback")
+        return Failure(error)
 
 
-def known_state(env: gym.Env) -> StateAccess | None:
-    """The access to `env`'s state, where it is one of Gymnasium's classic-control or MuJoCo environments."""
-    if type(env.unwrapped).__module__.startswith("gymnasium.envs.classic_control."):
-        return read_classic, write_classic
-    if any(base.__module__ == "gymnasium.envs.mujoco.mujoco_env" for base in type(env.unwrapped).__mro__):
-        return (lambda env: read_mujoco(env.unwrapped)), (lambda env, state: write_mujoco(env.unwrapped, state))
-    return None
+def serve(pipe: Connection, parcel: Parcel, buffers: Callable[[], Buffers], layout: Mapping[str, int]) -> None:
+    """The life of a worker: makes its environments, then answers `(method, arguments)` until it is told to close."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's to answer
+
+    def open_chunk() -> Chunk:
+        os.environ.update(parcel.environment)
+        _register(parcel.registry)
+        return Chunk(cloudpickle.loads(parcel.recipe), buffers(), **layout)
+
+    with contextlib.suppress(EOFError, ConnectionError):  # the main process is gone
+        chunk = attempt(open_chunk)
+        _answer(pipe, chunk if isinstance(chunk, Failure) else None)
+        method = "open"
+        while not isinstance(chunk, Failure) and method != "close":
+            if get(pipe) == STEP:
+                failure = attempt(chunk.step)
+                put(pipe, DONE) if failure is None else _answer(pipe, failure)
+            else:
+                method, arguments = pipe.recv()
+                _answer(pipe, attempt(getattr(chunk, method), *arguments))
 
 
-def read_classic(env: gym.Env) -> Arrays:
-    state = np.asarray(env.unwrapped.state)
-    # Some go over to single precision with their first step, and compute on in the precision they find.
-    return {"state": state.astype(np.float64), "single_precision": np.array(state.dtype == np.float32)}
+def _answer(pipe: Connection, answer: Any) -> None:
+    put(pipe, MESSAGE)
+    try:
+        pipe.send(answer)
+    except ConnectionError:
+        raise
+    except Exception as error:  # a state or a picture that cannot be pickled
+        pipe.send(Failure(error))
 
 
-def write_classic(env: gym.Env, state: Mapping[str, np.ndarray]) -> None:
-    env.unwrapped.state = state["state"].astype(np.float32 if state["single_precision"] else np.float64)
-    if hasattr(env.unwrapped, "steps_beyond_terminated"):
-        env.unwrapped.steps_beyond_terminated = None  # no episode goes on beyond its end here
-
-
-_MUJOCO_STATE = ("qpos", "qvel", "act", "ctrl", "mocap_pos", "mocap_quat", "qacc_warmstart", "eq_active")
-# Environments look at positions before they step. MuJoCo leaves them one substep old, so mj_forward would not do.
-_MUJOCO_POSITIONS = (
-    "xpos",
-    "xquat",
-    "xmat",
-    "xipos",
-    "geom_xpos",
-    "geom_xmat",
-    "site_xpos",
-    "site_xmat",
-    "subtree_com",
-)
-
-
-def read_mujoco(env: Any) -> Arrays:
-    """`qpos`, `qvel`, `time` and whatever else the next step of a `MujocoEnv` may depend on, float64."""
-    state = {name: getattr(env.data, name).astype(np.float64) for name in (*_MUJOCO_STATE, *_MUJOCO_POSITIONS)}
-    return state | {"time": np.float64(env.data.time)}
-
-
-def write_mujoco(env: Any, state: Mapping[str, np.ndarray]) -> None:
-    import mujoco  # here alone: workers of other environments start without it
-
-    for names in (_MUJOCO_STATE, (*_MUJOCO_STATE, *_MUJOCO_POSITIONS)):
-        for name in names:
-            target = getattr(env.data, name)
-            target[...] = state[name][: len(target)]
-        env.data.time = float(state["time"])
-        if names == _MUJOCO_STATE:
-            mujoco.mj_forward(env.model, env.data)  # it spoils the warm start, which the second round puts right
+def _register(registry: Registry) -> None:
+    main = vars(sys.modules["__main__"])
+    for name, data in cloudpickle.loads(registry.names).items():
+        main[name] = cloudpickle.loads(data)
+    # Packages that are imported from now on register themselves once more.
+    warnings.filterwarnings("ignore", ".*Overriding environment .* already in registry", UserWarning)
+    for id, data in registry.specs.items():
+        with contextlib.suppress(Exception):  # a package that is not for workers; the one in use travels by itself
+            gym.registry[id] = cloudpickle.loads(data)

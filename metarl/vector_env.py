@@ -118,6 +118,11 @@ class TaskVectorEnv(gym.vector.VectorEnv, abc.ABC):
         return self._handles_faults or type(self)._restart is not TaskVectorEnv._restart
 
     @property
+    def success_seen(self) -> bool:
+        """Whether the environments tell if they succeed, as far as is known."""
+        return True
+
+    @property
     def tasks(self) -> Tasks:
         """The `M` tasks that the environments run."""
         if self._tasks is None:
@@ -140,6 +145,11 @@ class TaskVectorEnv(gym.vector.VectorEnv, abc.ABC):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observations, dict[str, Any]]:
         """Starts an episode in every environment; with a seed, environment `i` is seeded with `seed + i`."""
+        if options:
+            names = ", ".join(map(repr, options))
+            raise UsageError(
+                f"{self.distribution.id} under backend {self.backend!r} takes no reset options, got {names}"
+            )
         _ = self.tasks  # raises if there are none
         self._started = True
         observations, info = self._reset(seed)

@@ -3,17 +3,20 @@
 import platform
 import statistics
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+import tyro
 from rich.console import Console
 from rich.table import Table
 
 import metarl
 from metarl.errors import UsageError
+from metarl.scripts.arguments import key_values
 from metarl.scripts.benchmark import Output
 from metarl.scripts.contenders import ROLLOUT_STEPS, Contender, OwnContender, peers_of
 from metarl.tasks import check_count
@@ -27,6 +30,8 @@ class Arguments(Output):
 
     env: str = "HalfCheetahVel-v0"
     """Id of the task distribution."""
+    env_options: Annotated[tuple[str, ...], tyro.conf.arg(metavar="KEY=VALUE ...")] = ()
+    """Options of the task distribution, such as vectorization=async."""
     backend: str = "auto"
     """Backend that steps it: mujoco, warp, gymnasium, torch or auto."""
     device: str = "cpu"
@@ -51,6 +56,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
         seconds=arguments.seconds,
         repeats=arguments.repeats,
         peers=arguments.peers,
+        env_options=key_values(arguments.env_options, "--env-options"),
     )
 
 
@@ -63,6 +69,7 @@ def benchmark_rollout(
     seconds: float = 2.0,
     repeats: int = 3,
     peers: bool = True,
+    env_options: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Steps the distribution `env` with random actions, prints a table of the costs and returns the results.
 
@@ -78,7 +85,7 @@ def benchmark_rollout(
         check_count("number of environments", count)
     if not 0 < seconds < float("inf"):
         raise UsageError(f"seconds must be a finite number above 0, got {seconds}")
-    family = metarl.make(env)
+    family = metarl.make(env, **(env_options or {}))
     backend = family.resolve_backend(backend, device)
     console = Console()
     rows = []
@@ -94,6 +101,7 @@ def benchmark_rollout(
         console.print(f"{count:,} environments: {rows[-1]['steps_per_second']['metarl']:,.0f} steps/s")
     figures = {
         "env": env,
+        "env_options": dict(env_options or {}),
         "backend": backend,
         "device": _device_name(device),
         "versions": _versions(),

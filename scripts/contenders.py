@@ -14,6 +14,7 @@ import torch
 import metarl
 from metarl.agents.random import RandomPolicy
 from metarl.distribution import TaskDistribution
+from metarl.envs.gymnasium_env import GymnasiumDistribution, num_cpus
 from metarl.envs.locomotion.family import LocomotionDistribution
 from metarl.envs.locomotion.robots import GymnasiumRobot
 from metarl.envs.metaworld.family import MetaWorld
@@ -157,11 +158,13 @@ class EnvPoolContender(Contender):
 
 
 class GymnasiumContender(Contender):
-    """Gymnasium's own environments in 16 worker processes, each with its share of them."""
+    """Gymnasium's own environments in as many `processes`, one in each, which take their shares in rounds."""
 
-    def __init__(self, make: Callable[[], gym.Env], num_envs: int, *, fresh: bool = True):
+    def __init__(
+        self, make: Callable[[], gym.Env], num_envs: int, *, fresh: bool = True, processes: int = GYMNASIUM_WORKERS
+    ):
         super().__init__(num_envs)
-        self._workers = min(GYMNASIUM_WORKERS, num_envs)
+        self._workers = min(processes, num_envs)
         self._env = gym.vector.AsyncVectorEnv([make] * self._workers)
         self._space, self._rng = self._env.action_space, np.random.default_rng(0)
         self._fresh = fresh
@@ -173,8 +176,14 @@ class GymnasiumContender(Contender):
             if self._fresh:
                 self._env.reset()
             for _ in range(ROLLOUT_STEPS):
-                self._env.step_async(self._rng.uniform(self._space.low, self._space.high).astype(np.float32))
+                self._env.step_async(self._actions())
                 self._env.step_wait()
+
+    def _actions(self) -> np.ndarray:
+        space = self._space
+        if isinstance(space, gym.spaces.MultiDiscrete):  # what a batch of discrete spaces is
+            return self._rng.integers(space.start, space.start + space.nvec)
+        return self._rng.uniform(space.low, space.high).astype(np.float32)
 
     def close(self) -> None:
         self._env.close()
@@ -183,7 +192,8 @@ class GymnasiumContender(Contender):
 def peers_of(family: TaskDistribution, backend: str, device: str, num_envs: int) -> dict[str, Contender]:
     """The installed peers that have the family's robot. Their episodes end under the same conditions.
 
-    A set of Meta-World tasks is compared with its own tasks, each alone.
+    A set of Meta-World tasks is compared with its own tasks, each alone; the backend "gymnasium" with Gymnasium's
+    `AsyncVectorEnv` in the same number of processes.
     """
     makers = {"envpool": EnvPoolContender, "gymnasium": GymnasiumContender}
     installed = {name: maker for name, maker in makers.items() if importlib.util.find_spec(name) is not None}
@@ -193,7 +203,11 @@ def peers_of(family: TaskDistribution, backend: str, device: str, num_envs: int)
             options["terminate_when_unhealthy"] = family.terminates
         make = functools.partial(gym.make, family.robot.gymnasium_id, **options)
         arguments: dict[str, tuple] = {"envpool": (family.robot.gymnasium_id, options), "gymnasium": (make,)}
+        if backend == "gymnasium":  # the same environments: what differs is how they are stepped
+            return {"gymnasium": GymnasiumContender(make, num_envs, processes=num_cpus())}
         return {name: maker(*arguments[name], num_envs) for name, maker in installed.items()}
+    if isinstance(family, GymnasiumDistribution):
+        return {"gymnasium": GymnasiumContender(family.make_one, num_envs, processes=family.workers or num_cpus())}
     if isinstance(family, MetaWorld) and len(family.names) > 1:
         return {"single tasks": SingleTasksContender(family.split_names["train"], backend, device, num_envs)}
     if isinstance(family, MetaWorld):

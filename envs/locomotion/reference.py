@@ -13,6 +13,7 @@ from gymnasium.spaces import Box
 from torch import Tensor
 
 from metarl.envs.gymnasium_env import GymnasiumDistribution
+from metarl.envs.gymnasium_state import MUJOCO
 from metarl.envs.locomotion.robots import GymnasiumRobot
 from metarl.tasks import Tasks
 
@@ -71,6 +72,7 @@ def reference_distribution(
         parameters=task_space,
         apply=_apply,
         horizon=horizon,
+        state=MUJOCO,  # the wrapper keeps nothing but its task
     )
 
 

@@ -9,7 +9,7 @@ import gymnasium as gym
 import numpy as np
 
 from metarl.envs.gymnasium_env import GymnasiumDistribution
-from metarl.envs.gymnasium_worker import read_mujoco, write_mujoco
+from metarl.envs.gymnasium_state import read_mujoco, write_mujoco
 from metarl.envs.metaworld.family_options import ACTION_SPACE, FamilyOptions
 from metarl.envs.metaworld.goals import RANDOM_VECTOR_SIZE, task_class
 

@@ -39,6 +39,8 @@ def returned_arrays(exam: Examination) -> Iterator[str]:
             found |= dict.fromkeys(_array("info['success']", info.get("success"), batch, torch.bool))
         elif "success" in info:
             found |= {"info['success']: expected none if has_success is False, found one": None}
+    if exam.distribution.has_success and not exam.env.success_seen:
+        found |= {"info['success']: expected the environments to tell whether they succeed, found that none does": None}
     yield from found
 
 

@@ -28,6 +28,14 @@ def test_a_set_of_tasks_races_its_tasks_alone() -> None:
     pair.close()
 
 
+def test_gymnasiums_vector_steps_the_same_environments_in_as_many_processes() -> None:
+    for id, backend in (("CartPoleParams-v0", "gymnasium"), ("HalfCheetahVel-v0", "gymnasium")):
+        peers = peers_of(metarl.make(id), backend, "cpu", 2)
+        assert set(peers) == {"gymnasium"}
+        assert peers["gymnasium"].run(0.02) > 0
+        peers["gymnasium"].close()
+
+
 def test_scenes_that_run_side_by_side_have_no_physics_of_their_own() -> None:
     family = metarl.make("MT10-v3")
     (row,) = benchmark_rollout(family.id, num_envs=(10,), seconds=0.05, repeats=1, peers=False)["rows"]
