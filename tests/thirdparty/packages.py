@@ -159,7 +159,7 @@ def set_rain(env, task):
 
 
 def taxi(**options):
-    return family("Taxi", "Taxi-v3", {"rain": split([False, True], [False])}, set_rain, horizon=8, **options)
+    return family("Taxi", "Taxi-v4", {"rain": split([False], [True])}, set_rain, horizon=8, **options)
 
 
 def set_natural(env, task):
@@ -167,7 +167,7 @@ def set_natural(env, task):
 
 
 def blackjack(**options):
-    naturals = {"natural": split([False, True], [True])}
+    naturals = {"natural": split([False], [True])}
     return family("Blackjack", "Blackjack-v1", naturals, set_natural, horizon=8, **options)
 
 
