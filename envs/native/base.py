@@ -21,7 +21,7 @@ class NativeDistribution(TaskDistribution):
     """A family described by four pure functions of batched tensors; `NativeEnv` does the rest.
 
     A subclass says `_sample` (or `all_tasks`), `initial_state`, `transition` and `observe`.
-    docs/ADDING_A_DISTRIBUTION.md writes one.
+    docs/YOUR_OWN_ENVIRONMENT.md writes one.
 
     >>> metarl.check_distribution(MyFamily())
     """
