@@ -28,6 +28,7 @@ from metarl.rollout import (
     standardize,
     used_fraction,
 )
+from metarl.spaces import map_tensors, named
 from metarl.vector_env import TaskVectorEnv
 
 
@@ -183,14 +184,13 @@ class MAML(Agent):
         if wrong:
             raise UsageError(f"the saved state is not of this agent: {', '.join(wrong)} missing or of another shape")
         self._assign(tensors)
-        self.network.scale.mean_square = tensors["scale.mean_square"].to(self.device)
-        self.network.scale.count = tensors["scale.count"].to(self.device)
+        scale = {name.removeprefix("scale."): v for name, v in tensors.items() if name.startswith("scale.")}
+        self.network.scale.load_state_dict(scale)
         load_optimizer_tensors(self.optimizer, tensors)
 
     def _learned(self) -> Parameters:
         """All tensors of the agent except the optimizer's."""
-        scale = self.network.scale
-        return self.parameters | {"scale.mean_square": scale.mean_square, "scale.count": scale.count}
+        return self.parameters | {f"scale.{name}": value for name, value in self.network.scale.state_dict().items()}
 
     def _rollouts(self, env: TaskVectorEnv, seed: int) -> tuple[MetaObjective, list[Trajectories]]:
         """Collects episodes before adaptation and after each inner step; returns the objective that they define."""
@@ -231,7 +231,7 @@ class MAML(Agent):
         advantages = self._advantages(trajectories, valid)
         assert trajectories.log_probs is not None
         return PolicyBatch(
-            observations=_by_task(trajectories.observations),
+            observations=map_tensors(_by_task, trajectories.observations),
             actions=_by_task(trajectories.actions),
             weights=_by_task(advantages / valid.sum((0, 2), keepdim=True).clamp(min=1)),
             valid=_by_task(valid),
@@ -242,7 +242,7 @@ class MAML(Agent):
         rewards, ended = trajectories.rewards, trajectories.ended
         returns = discounted_returns(rewards, ended, self.config.discount)
         time = episode_time(trajectories.episode_starts)
-        values = fit_baseline(trajectories.observations, time, returns, valid)
+        values = fit_baseline(_vectors(trajectories), time, returns, valid)
         advantages = gae(
             rewards,
             values,
@@ -315,6 +315,12 @@ class MAML(Agent):
         sizes = [value.numel() for value in self.parameters.values()]
         parts = zip(self.parameters.items(), vector.split(sizes), strict=True)
         return {name: part.reshape(value.shape) for (name, value), part in parts}
+
+
+def _vectors(trajectories: Trajectories) -> Float[Tensor, "T M N D"]:
+    """The observations without their pictures, which a linear baseline has no use for."""
+    values = [value for value in named(trajectories.observations).values() if value.is_floating_point()]
+    return torch.cat([trajectories.rewards.new_zeros(*trajectories.rewards.shape, 0), *values], -1)
 
 
 def _by_task(values: Tensor) -> Tensor:

@@ -32,8 +32,9 @@ class TaskDistribution(abc.ABC):
 
     id: str
     """The registered name, or any name if the distribution is not registered."""
-    observation_space: gym.spaces.Box
-    """The observations of one environment, flat: shape `[D]`."""
+    observation_space: gym.Space
+    """The observations of one environment: a box of vectors `[D]` (float32) or of pictures `[H, W, C]` (uint8), or a
+    `gymnasium.spaces.Dict` of these."""
     action_space: gym.spaces.Box | gym.spaces.Discrete
     """The actions of one environment: a box of shape `[A]` or a discrete space."""
     task_space: Mapping[str, gym.spaces.Box]

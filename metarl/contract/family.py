@@ -11,6 +11,7 @@ import torch
 from metarl.contract.examination import Examination, refusal
 from metarl.distribution import TaskDistribution
 from metarl.errors import UsageError
+from metarl.spaces import check_observation_space
 from metarl.tasks import SPLITS, Tasks
 
 SAMPLE_SIZE = 16
@@ -32,10 +33,10 @@ def attributes(exam: Examination) -> Iterator[str]:
 
 def spaces(exam: Examination) -> Iterator[str]:
     observation, action = exam.distribution.observation_space, exam.distribution.action_space
-    if not (isinstance(observation, gym.spaces.Box) and len(observation.shape) == 1):
-        yield f"observation_space: expected a Box of shape [D], found {observation}"
-    elif observation.dtype != np.float32:
-        yield f"observation_space: expected float32, found {observation.dtype}"
+    try:
+        check_observation_space(observation, "observation_space")
+    except UsageError as error:
+        yield str(error)
     if not isinstance(action, gym.spaces.Box | gym.spaces.Discrete):
         yield f"action_space: expected a Box or a Discrete space, found {action}"
     elif isinstance(action, gym.spaces.Box) and len(action.shape) != 1:

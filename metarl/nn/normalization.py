@@ -1,10 +1,18 @@
 """Running statistics that bring inputs of networks to order one."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import gymnasium as gym
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
 
 from metarl.parallel import Ranks
+from metarl.spaces import Observations, is_picture, named
+
+CHUNK_BYTES = 2**25
+"""Pictures are turned into floating-point numbers in chunks of about this size."""
 
 
 class RunningScale:
@@ -34,6 +42,15 @@ class RunningScale:
         self.count = self.count + number
         share = (number / self.count).to(values.dtype)
         self.mean_square = self.mean_square + share * (ranks.mean(rows.square().mean(0)) - self.mean_square)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """All that `update` changes."""
+        return {"mean_square": self.mean_square, "count": self.count}
+
+    def load_state_dict(self, tensors: Mapping[str, Tensor]) -> None:
+        """Restores what `state_dict` returned."""
+        self.mean_square = tensors["mean_square"].to(self.mean_square.device)
+        self.count = tensors["count"].to(self.count.device)
 
 
 class RunningNorm(nn.Module):
@@ -69,8 +86,13 @@ class RunningNorm(nn.Module):
     def update(self, values: Float[Tensor, "... D"], valid: Bool[Tensor, "..."]) -> None:
         """Adds the `valid` rows of `values`."""
         rows = values[valid]
-        count = torch.tensor(float(len(rows)), device=rows.device)
+        if not len(rows):
+            return
         variance, mean = torch.var_mean(rows, dim=0, correction=0)
+        self._merge(torch.tensor(float(len(rows)), device=rows.device), mean, variance)
+
+    def _merge(self, count: Float[Tensor, ""], mean: Float[Tensor, "D"], variance: Float[Tensor, "D"]) -> None:
+        """Adds `count` rows with this mean and variance."""
         total = self.count + count
         shift = mean - self.mean
         old = self.variance * self.count
@@ -80,3 +102,105 @@ class RunningNorm(nn.Module):
 
     def forward(self, values: Float[Tensor, "... D"]) -> Float[Tensor, "... D"]:
         return ((values - self.mean) / self.std).clamp(-self.clip, self.clip)
+
+
+class PictureNorm(RunningNorm):
+    """Normalises each channel of pictures `[..., H, W, C]` (uint8), in units of 255, by its mean and variance so far.
+
+    It normalises when asked to only, chunk by chunk: as floating-point numbers, pictures take four times the memory.
+
+    >>> from metarl.nn.normalization import PictureNorm
+    >>> norm, pictures = PictureNorm(3), torch.zeros(5, 8, 8, 3, dtype=torch.uint8)
+    >>> norm.update(pictures, torch.ones(5, dtype=torch.bool))
+    >>> norm(pictures).shape, norm(pictures).dtype
+    (torch.Size([5, 8, 8, 3]), torch.float32)
+    """
+
+    @torch.no_grad()
+    def update(
+        self,
+        values: UInt8[Tensor, "... H W C"],
+        valid: Bool[Tensor, "..."] | None = None,
+        ranks: Ranks | None = None,
+    ) -> None:
+        """Adds the `valid` pictures (default: all) of all `ranks`."""
+        ranks, pictures = ranks or Ranks(), values.flatten(0, -4)
+        chosen = torch.arange(len(pictures), device=values.device)
+        if valid is not None:
+            chosen = chosen[valid.flatten()]
+        total = torch.zeros(3, values.shape[-1], dtype=torch.float64, device=values.device)
+        for part in chosen.split(max(1, CHUNK_BYTES // (4 * pictures[0].numel()))):
+            pixels = pictures[part].flatten(0, 2).float()
+            # Whole numbers and their squares: sums in float64 are exact.
+            total[0] += len(pixels)
+            total[1:] += torch.stack([x.sum(0, dtype=torch.float64) for x in (pixels, pixels.square())])
+        count, first, second = ranks.sum(total)
+        if not bool(count.any()):
+            return
+        mean = first / count
+        variance = (second / count - mean.square()).clamp(min=0)
+        self._merge(count[0].float(), (mean / 255).float(), (variance / 255**2).float())
+
+    def forward(self, values: UInt8[Tensor, "... H W C"]) -> Float[Tensor, "... H W C"]:
+        shifted = values.float().mul_(1 / (255 * self.std)).sub_(self.mean / self.std)
+        return shifted.clamp_(-self.clip, self.clip)
+
+
+@dataclass(frozen=True)
+class PictureInputs:
+    """Pictures that are still to be normalised by `norm`, which must not be updated meanwhile.
+
+    >>> from metarl.nn.normalization import PictureInputs, PictureNorm
+    >>> inputs = PictureInputs(torch.zeros(3, 5, 8, 8, 3, dtype=torch.uint8), PictureNorm(3))
+    >>> inputs.part(slice(0, 2), torch.float32).shape
+    torch.Size([3, 2, 8, 8, 3])
+    """
+
+    pictures: UInt8[Tensor, "M n H W C"]
+    norm: PictureNorm
+
+    def part(self, samples: slice, dtype: torch.dtype) -> Float[Tensor, "M c H W C"]:
+        """The normalised pictures of some samples of each task."""
+        return self.norm(self.pictures[:, samples]).to(dtype)
+
+
+class EntryScales:
+    """A `RunningScale` for each vector in the observations and a `PictureNorm` for each picture.
+
+    `spaces` are those of the entries. A picture alone is the entry "observation".
+
+    >>> from gymnasium.spaces import Box
+    >>> from metarl.nn.normalization import EntryScales
+    >>> scales = EntryScales({"speed": Box(-1, 1, (2,)), "camera": Box(0, 255, (8, 8, 3), "uint8")})
+    >>> sorted(scales.state_dict())
+    ['camera.count', 'camera.mean', 'camera.variance', 'speed.count', 'speed.mean_square']
+    """
+
+    def __init__(self, spaces: Mapping[str, gym.spaces.Box], device: torch.device | str = "cpu"):
+        self.entries = {
+            name: PictureNorm(space.shape[-1]).to(device) if is_picture(space) else RunningScale(space.shape[0], device)
+            for name, space in spaces.items()
+        }
+
+    def __call__(self, observations: Observations) -> dict[str, Tensor | PictureInputs]:
+        """Vectors scaled, and pictures with what normalises them."""
+        values = named(observations)
+        return {
+            name: PictureInputs(values[name], entry) if isinstance(entry, PictureNorm) else entry(values[name])
+            for name, entry in self.entries.items()
+        }
+
+    def update(self, observations: Observations, ranks: Ranks | None = None) -> None:
+        """Adds all rows of each entry, from all `ranks`, which have the same number of rows each."""
+        values = named(observations)
+        for name, entry in self.entries.items():
+            entry.update(values[name], ranks=ranks)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """All that `update` changes."""
+        return {f"{name}.{key}": v for name, entry in self.entries.items() for key, v in entry.state_dict().items()}
+
+    def load_state_dict(self, tensors: Mapping[str, Tensor]) -> None:
+        """Restores what `state_dict` returned."""
+        for name, entry in self.entries.items():
+            entry.load_state_dict({key: tensors[f"{name}.{key}"] for key in entry.state_dict()})
