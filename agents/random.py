@@ -6,12 +6,12 @@ from typing import Any
 
 import gymnasium as gym
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from metarl.agent import Agent, AgentConfig
 from metarl.randomness import make_generator
 from metarl.rollout import Policy, PolicyStep, collect, fault_metrics
+from metarl.spaces import Observations, batch_shape
 from metarl.vector_env import TaskVectorEnv
 
 
@@ -44,8 +44,8 @@ class RandomPolicy(Policy):
             self.low = torch.where(unbounded, -1.0, low).to(generator.device)
             self.high = torch.where(unbounded, 1.0, high).to(generator.device)
 
-    def act(self, observations: Float[Tensor, "M N D"]) -> PolicyStep:
-        batch, device = observations.shape[:2], self.generator.device
+    def act(self, observations: Observations) -> PolicyStep:
+        batch, device = batch_shape(observations), self.generator.device
         if isinstance(self.space, gym.spaces.Discrete):
             start, count = int(self.space.start), int(self.space.n)
             return PolicyStep(torch.randint(start, start + count, batch, generator=self.generator, device=device))

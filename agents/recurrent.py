@@ -3,7 +3,7 @@
 import copy
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, Protocol
 
 import gymnasium as gym
 import torch
@@ -45,6 +45,13 @@ def make_core(name: CoreName, inputs: int, hidden: int, trial_length: int) -> Se
     return GRU(inputs, hidden) if name == "gru" else LSTM(inputs, hidden)
 
 
+class _ObservationNorm(Protocol):
+    """What turns observations into numbers of order one, `[..., F]`: a `RunningNorm` or an `EntryEncoder`."""
+
+    def __call__(self, observations: Any, /) -> Tensor: ...
+    def update(self, observations: Any, valid: Tensor, /) -> None: ...
+
+
 class RecurrentActorCritic(nn.Module):
     """A recurrent core over [o, a₋₁, r₋₁, ended₋₁] with a policy and a value on top (Duan et al. 2016, section 2.2).
 
@@ -80,7 +87,7 @@ class RecurrentActorCritic(nn.Module):
         self.head: Head = head_for(action_space)
         check_observation_space(observation_space, "actor-critic")
         self.has_pictures = any(map(is_picture, entries(observation_space).values()))
-        self.observation_norm: RunningNorm | EntryEncoder
+        self.observation_norm: _ObservationNorm
         if is_vector(observation_space):
             size = observation_space.shape[0]
             self.observation_norm = RunningNorm(size)

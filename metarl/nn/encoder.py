@@ -147,6 +147,10 @@ class PictureLinearization(Linearization):
         windows = FirstWindows(encoder, inputs, parameters["weight0"].dtype)
         super().__init__(parameters, windows, len(encoder.layers), num_tanh=len(encoder.layers))
 
+    def _narrowed(self, inputs: FirstWindows) -> FirstWindows:
+        self._columns = None
+        return inputs
+
     def _affine(self, parameters: Parameters, layer: int, out: Tensor | None = None) -> Tensor:
         if layer > 0:
             return super()._affine(parameters, layer, out)

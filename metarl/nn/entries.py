@@ -1,6 +1,7 @@
 """Networks for dictionaries of observations: an encoder for each picture, then a network that reads all entries."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import gymnasium as gym
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 
 from metarl.nn.encoder import PictureEncoder
 from metarl.nn.mlp import MLP, Parameters
-from metarl.nn.normalization import PictureInputs, PictureNorm, RunningNorm
+from metarl.nn.normalization import PictureNorm, RunningNorm
 from metarl.spaces import Observations, entries, is_picture, named
 
 
@@ -44,12 +45,16 @@ class EncodedMLP:
             parameters |= _prefixed(name, encoder.initialize(generator))
         return parameters | self.trunk.initialize(generator)
 
-    def __call__(self, parameters: Parameters, inputs: Mapping[str, Tensor | PictureInputs]) -> Float[Tensor, "M n O"]:
+    def __call__(self, parameters: Parameters, inputs: dict[str, Any]) -> Float[Tensor, "M n O"]:
         """The outputs of network m for the inputs of task m, differentiable by autograd."""
         features = {n: encoder(own(n, parameters), inputs[n]) for n, encoder in self.encoders.items()}
-        return self.trunk(parameters, torch.cat([features.get(name, inputs[name]) for name in self.columns], -1))
+        return self.trunk(parameters, self.side_by_side(inputs | features))
 
-    def linearize(self, parameters: Parameters, inputs: Mapping[str, Tensor | PictureInputs]) -> "EncodedLinearization":
+    def side_by_side(self, features: Mapping[str, Tensor]) -> Float[Tensor, "M n D"]:
+        """The trunk's inputs: vectors, and the outputs of encoders."""
+        return torch.cat([features[name] for name in self.columns], -1)
+
+    def linearize(self, parameters: Parameters, inputs: dict[str, Any]) -> "EncodedLinearization":
         """The network and its derivatives at stacked `parameters`."""
         return EncodedLinearization(self, parameters, inputs)
 
@@ -69,23 +74,22 @@ class EncodedLinearization:
     """
 
     @torch.no_grad()
-    def __init__(self, network: EncodedMLP, parameters: Parameters, inputs: Mapping[str, Tensor | PictureInputs]):
+    def __init__(self, network: EncodedMLP, parameters: Parameters, inputs: dict[str, Any]):
         self.columns = network.columns
         self.encoders = {n: e.linearize(own(n, parameters), inputs[n]) for n, e in network.encoders.items()}
         features = {n: _flat(encoder.output, network.encoders[n].outputs) for n, encoder in self.encoders.items()}
-        self.trunk = network.trunk.linearize(
-            parameters, torch.cat([features.get(name, inputs[name]) for name in self.columns], -1)
-        )
+        self.trunk = network.trunk.linearize(parameters, network.side_by_side(inputs | features))
         self.parameters, self.output = self.trunk.parameters, self.trunk.output
-        self._r_features = torch.zeros_like(self.trunk.inputs[0]) if self.encoders else None  # 0 for vectors
+        width = max(columns.stop for columns in self.columns.values())
+        self._r_features = self.output.new_zeros(*self.output.shape[:2], width)  # as it stays for vectors
 
     @torch.no_grad()
     def jvp(self, direction: Parameters) -> Float[Tensor, "M n O"]:
         """R{output} along `direction`; stores what `hvp` needs."""
         for name, encoder in self.encoders.items():
-            columns = self.columns[name]
-            self._r_features[..., columns] = _flat(encoder.jvp(own(name, direction)), columns.stop - columns.start)
-        return self.trunk.jvp(direction, self._r_features)
+            part = self._r_features[..., self.columns[name]]
+            part.copy_(encoder.jvp(own(name, direction)).reshape(part.shape))
+        return self.trunk.jvp(direction, self._r_features if self.encoders else None)
 
     def vjp(self, cotangent: Float[Tensor, "M n O"]) -> Parameters:
         """The gradient `[M, ...]` of Σ output · `cotangent`; stores what `hvp` needs from the backward pass."""
@@ -103,6 +107,7 @@ class EncodedLinearization:
 
     def _cotangent(self, name: str) -> Float[Tensor, "M r F"]:
         """The trunk's last cotangent of the outputs of one encoder, in the encoder's shape: a copy."""
+        assert self.trunk.input_cotangent is not None
         part = self.trunk.input_cotangent[..., self.columns[name]]
         return part.clone(memory_format=torch.contiguous_format).reshape(self.encoders[name].output.shape)
 
@@ -125,11 +130,11 @@ class EntryEncoder(nn.Module):
         spaces = entries(space)
         self.names = tuple(spaces)
         self.encoders = [PictureEncoder(s) if is_picture(s) else None for s in spaces.values()]
-        # By number: names of entries can be anything, names of submodules cannot.
-        self.norms = nn.ModuleList(
+        # By number: names of entries can be anything, names of submodules cannot. Any: torch's type is Module.
+        self.norms: Any = nn.ModuleList(
             PictureNorm(s.shape[-1]) if is_picture(s) else RunningNorm(s.shape[0]) for s in spaces.values()
         )
-        self.weights = nn.ModuleList(nn.ParameterDict() for _ in spaces)
+        self.weights: Any = nn.ModuleList(nn.ParameterDict() for _ in spaces)
         self.outputs = sum(
             encoder.outputs if encoder else s.shape[0]
             for encoder, s in zip(self.encoders, spaces.values(), strict=True)

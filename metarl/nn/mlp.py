@@ -9,11 +9,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 Parameters = dict[str, Tensor]
 """Name → tensor; `[...]` for one network, `[M, ...]` for a stack of M."""
+
+MANY_COLUMNS = 256
+"""Inputs from which on it pays to look for columns of zeros."""
 
 
 class MLP:
@@ -63,6 +66,9 @@ class Linearization:
     given), δ_l the derivative of the loss with respect to a_l. Every method returns plain tensors: autograd is not
     involved.
 
+    Wide inputs, such as one-hot codes, are often zero in most columns at all samples. Such columns change no output and
+    have no gradient, so products leave them out.
+
     >>> from metarl.adaptation import stack
     >>> from metarl.nn.mlp import MLP
     >>> mlp = MLP((2, 64, 1))
@@ -75,7 +81,7 @@ class Linearization:
     def __init__(self, parameters: Parameters, inputs: Any, num_layers: int, num_tanh: int):
         self.num_layers, self.num_tanh = num_layers, num_tanh
         self.parameters = {name: value.detach() for name, value in parameters.items()}
-        self.inputs = [inputs]
+        self.inputs = [self._narrowed(inputs)]
         self.hidden: list[Tensor] = []
         for layer in range(num_layers):
             activation = self._affine(self.parameters, layer)
@@ -96,7 +102,9 @@ class Linearization:
         self._r_hidden: list[Tensor] = []
         for layer in range(self.num_layers):
             curved = layer < self.num_tanh
-            tangent = self._affine(direction, layer, self._buffer("tangent", layer) if curved else None)
+            tangent = self._affine(
+                direction, layer, self._buffer("tangent", layer, self.hidden[layer].shape) if curved else None
+            )
             if (r_input := self._r_inputs[layer]) is not None:
                 tangent.baddbmm_(r_input, weight(self.parameters, layer).mT)
             if curved:
@@ -146,8 +154,9 @@ class Linearization:
             product[f"weight{layer}"] = change
             product[f"bias{layer}"] = r_delta.sum(1)
             if layer > 0 or to_inputs:
-                upstream = self._buffer("upstream", layer)
-                torch.bmm(r_delta, weight(self.parameters, layer), out=upstream)
+                back = weight(self.parameters, layer)
+                upstream = self._buffer("upstream", layer, (*delta.shape[:2], back.shape[-1]))
+                torch.bmm(r_delta, back, out=upstream)
                 upstream.baddbmm_(delta, weight(direction, layer).expand(len(delta), -1, -1))
                 r_delta = self._scatter(layer, upstream)
         self.input_cotangent = r_delta if to_inputs else None
@@ -155,11 +164,21 @@ class Linearization:
 
     def _affine(self, parameters: Parameters, layer: int, out: Tensor | None = None) -> Tensor:
         """W x + b with W and b from `parameters` and x the stored inputs of `layer`."""
+        if layer == 0 and self._columns is not None:
+            parameters = parameters | {"weight0": weight(parameters, 0)[..., self._columns]}
         return affine(parameters, layer, self.inputs[layer], out)
 
     def _outer(self, deltas: Tensor, layer: int) -> Float[Tensor, "M out in"]:
         """Σ δ xᵀ over the samples, x being the stored inputs of `layer`."""
-        return deltas.mT @ self.inputs[layer]
+        product = deltas.mT @ self.inputs[layer]
+        if layer > 0 or self._columns is None:
+            return product
+        return torch.zeros_like(weight(self.parameters, 0)).index_copy_(2, self._columns, product)
+
+    def _narrowed(self, inputs: Any) -> Any:
+        """The inputs of the first layer without the columns that products leave out."""
+        self._columns = _used_columns(inputs)
+        return inputs if self._columns is None else inputs[..., self._columns]
 
     def _gather(self, layer: int, hidden: Tensor) -> Tensor:
         """G: the inputs of layer `layer + 1`, from the outputs of `layer`."""
@@ -169,15 +188,25 @@ class Linearization:
         """Gᵀ: the cotangent of the outputs of layer `layer - 1`, from that of the inputs of `layer`."""
         return cotangent
 
-    def _buffer(self, name: str, layer: int) -> Tensor:
-        """Memory that all products of a conjugate-gradient solve reuse: fresh pages cost more than the arithmetic.
-
-        A "tangent" is of the shape of the layer's outputs, an "upstream" of the shape of its inputs.
-        """
+    def _buffer(self, name: str, layer: int, shape: Sequence[int]) -> Tensor:
+        """Memory that all products of a conjugate-gradient solve reuse: fresh pages cost more than the arithmetic."""
         if (name, layer) not in self._buffers:
-            like = self.hidden[layer] if name == "tangent" else self.inputs[layer]
-            self._buffers[name, layer] = torch.empty_like(like, memory_format=torch.contiguous_format)
+            self._buffers[name, layer] = self.output.new_empty(shape)
         return self._buffers[name, layer]
+
+
+def _used_columns(inputs: Float[Tensor, "M n D"]) -> Int[Tensor, "k"] | None:
+    """The columns that are not zero at all samples, if they are fewer than half of many.
+
+    None on a GPU, which would have to be waited for.
+    """
+    if inputs.device.type != "cpu" or inputs.shape[-1] < MANY_COLUMNS:
+        return None
+    for rows in (inputs[:, :16], inputs):  # a few rows tell dense inputs
+        columns = rows.any(1).any(0).nonzero()[:, 0]
+        if 2 * len(columns) > inputs.shape[-1]:
+            return None
+    return columns
 
 
 def weight(parameters: Parameters, layer: int) -> Float[Tensor, "M out in"]:

@@ -2,19 +2,39 @@
 
 import copy
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import gymnasium as gym
 import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
-from metarl.nn.entries import EncodedMLP
+from metarl.nn.entries import EncodedLinearization, EncodedMLP
 from metarl.nn.heads import Head, Phi, head_for
-from metarl.nn.mlp import MLP, Parameters
+from metarl.nn.mlp import MLP, Linearization, Parameters
 from metarl.nn.normalization import EntryScales, RunningScale
+from metarl.parallel import Ranks
 from metarl.rollout import Policy, PolicyStep
 from metarl.spaces import Observations, check_observation_space, entries, is_vector
+
+
+class _Body(Protocol):
+    """The network between scaled observations and φ: an `MLP` or an `EncodedMLP`."""
+
+    def initialize(self, generator: torch.Generator) -> Parameters: ...
+    def __call__(self, parameters: Parameters, inputs: Any, /) -> Tensor: ...
+    def linearize(self, parameters: Parameters, inputs: Any, /) -> Linearization | EncodedLinearization: ...
+
+
+class _Scale(Protocol):
+    """What scales observations, and all that its updates change: a `RunningScale` or `EntryScales`."""
+
+    def __call__(self, observations: Any, /) -> Any: ...
+    def update(self, observations: Any, /, ranks: Ranks | None = None) -> None: ...
+    def state_dict(self) -> dict[str, Tensor]: ...
+    def load_state_dict(self, tensors: Mapping[str, Tensor]) -> None: ...
 
 
 class PolicyNetwork:
@@ -42,8 +62,8 @@ class PolicyNetwork:
         self.head: Head = head_for(action_space)
         self.initial_std = initial_std
         check_observation_space(observation_space, "policy network")
-        self.mlp: MLP | EncodedMLP
-        self.scale: RunningScale | EntryScales
+        self.mlp: _Body
+        self.scale: _Scale
         if is_vector(observation_space):
             self.mlp = MLP((observation_space.shape[0], *hidden, self.head.size))
             self.scale = RunningScale(observation_space.shape[0], device)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from gymnasium.spaces import Box
+from gymnasium.spaces import Box, Dict
 
 import metarl
 import metarl.nn.encoder as encoder_module
@@ -29,6 +29,7 @@ SPACES = {
     "two layers": {"observation": picture(12, 9, 2)},
     "a large first layer": {"observation": picture(30, 28, 1)},
     "vectors": {"a": Box(-1, 1, (2,)), "b": Box(-1, 1, (3,))},
+    "a wide vector, mostly zeros": {"code": Box(0, 1, (700,)), "camera": picture(5, 5, 1)},
     "all": {
         "speed": Box(-1, 1, (2,)),
         "camera": picture(6, 5, 3),
@@ -60,6 +61,8 @@ class Case:
             else torch.randn(M, N, *s.shape, generator=generator, dtype=torch.float64)
             for n, s in spaces.items()
         }
+        if "code" in raw:
+            raw["code"][..., 4:690] = 0
         scales.update({n: v.float() if v.is_floating_point() else v for n, v in raw.items()})
         self.inputs = scales(raw)
         self.plain = {
@@ -169,7 +172,7 @@ def test_features_of_minibatches_are_those_of_chunks(monkeypatch):
     """With the same gradient, although autograd encodes each chunk again."""
     generator = torch.Generator().manual_seed(0)
     spaces = {"camera": picture(12, 12, 3), "speed": Box(-1, 1, (2,))}
-    module = EntryEncoder(metarl_dict(spaces))
+    module = EntryEncoder(Dict(spaces))
     module.initialize(generator)
     observations = {"camera": pixels(generator, 5, 3, 12, 12, 3), "speed": torch.randn(5, 3, 2, generator=generator)}
     results = []
@@ -179,12 +182,6 @@ def test_features_of_minibatches_are_those_of_chunks(monkeypatch):
         results.append([features, *torch.autograd.grad(features.square().sum(), list(module.parameters()))])
     for one, other in zip(*results, strict=True):
         torch.testing.assert_close(one, other)
-
-
-def metarl_dict(spaces):
-    import gymnasium as gym
-
-    return gym.spaces.Dict(spaces)
 
 
 @pytest.mark.parametrize("size", [*SIZES, (84, 84, 4), (210, 160, 3), (480, 640, 3), (1000, 7, 1)], ids=str)
