@@ -1,5 +1,6 @@
 """Running statistics that bring inputs of networks to order one."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -105,9 +106,12 @@ class RunningNorm(nn.Module):
 
 
 class PictureNorm(RunningNorm):
-    """Normalises each channel of pictures `[..., H, W, C]` (uint8), in units of 255, by its mean and variance so far.
+    """Normalises each channel of pictures `[..., H, W, C]` (uint8), in units of 255, by all its pixels so far.
 
-    It normalises when asked to only, chunk by chunk: as floating-point numbers, pictures take four times the memory.
+    It subtracts the mean, and divides by the standard deviation or by a tenth of the range of levels, whichever is
+    larger. So rare levels stay apart, where clipping would make one of them: a door that is locked, and one that is
+    closed, in a picture of symbols. As floating-point numbers, pictures take four times the memory: the encoders
+    normalise them chunk by chunk.
 
     >>> from metarl.nn.normalization import PictureNorm
     >>> norm, pictures = PictureNorm(3), torch.zeros(5, 8, 8, 3, dtype=torch.uint8)
@@ -115,6 +119,20 @@ class PictureNorm(RunningNorm):
     >>> norm(pictures).shape, norm(pictures).dtype
     (torch.Size([5, 8, 8, 3]), torch.float32)
     """
+
+    lowest: Tensor
+    highest: Tensor
+
+    def __init__(self, size: int):
+        super().__init__(size)
+        self.register_buffer("lowest", torch.ones(size))
+        self.register_buffer("highest", torch.zeros(size))
+
+    @property
+    def std(self) -> Float[Tensor, "D"]:
+        """What to divide by; 1 for channels that have not varied."""
+        spread = torch.maximum(self.variance.sqrt(), (self.highest - self.lowest) / self.clip)
+        return torch.where(spread > 1e-6, spread, 1.0)
 
     @torch.no_grad()
     def update(
@@ -124,26 +142,28 @@ class PictureNorm(RunningNorm):
         ranks: Ranks | None = None,
     ) -> None:
         """Adds the `valid` pictures (default: all) of all `ranks`."""
-        ranks, pictures = ranks or Ranks(), values.flatten(0, -4)
+        ranks, pictures, channels = ranks or Ranks(), values.flatten(0, -4), range(values.shape[-1])
         chosen = torch.arange(len(pictures), device=values.device)
         if valid is not None:
             chosen = chosen[valid.flatten()]
-        total = torch.zeros(3, values.shape[-1], dtype=torch.float64, device=values.device)
-        for part in chosen.split(max(1, CHUNK_BYTES // (4 * pictures[0].numel()))):
-            pixels = pictures[part].flatten(0, 2).float()
-            # Whole numbers and their squares: sums in float64 are exact.
-            total[0] += len(pixels)
-            total[1:] += torch.stack([x.sum(0, dtype=torch.float64) for x in (pixels, pixels.square())])
-        count, first, second = ranks.sum(total)
-        if not bool(count.any()):
+        pixels = torch.zeros(len(channels), 256, dtype=torch.float64, device=values.device)  # of each level
+        for part in chosen.split(max(1, CHUNK_BYTES // math.prod(values.shape[-3:]))):
+            rows = pictures[part].flatten(0, 2)
+            pixels += torch.stack([torch.bincount(rows[:, channel], minlength=256) for channel in channels])
+        pixels = ranks.sum(pixels)
+        count = pixels[0].sum()
+        if not bool(count):
             return
-        mean = first / count
-        variance = (second / count - mean.square()).clamp(min=0)
-        self._merge(count[0].float(), (mean / 255).float(), (variance / 255**2).float())
+        levels = torch.linspace(0, 1, 256, dtype=torch.float64, device=values.device)
+        mean = pixels @ levels / count
+        variance = (pixels * (levels - mean[:, None]).square()).sum(1) / count
+        self._merge(count.float(), mean.float(), variance.float())
+        seen = pixels > 0
+        self.lowest.copy_(torch.minimum(self.lowest, levels.where(seen, 1.0).amin(1)))
+        self.highest.copy_(torch.maximum(self.highest, levels.where(seen, 0.0).amax(1)))
 
     def forward(self, values: UInt8[Tensor, "... H W C"]) -> Float[Tensor, "... H W C"]:
-        shifted = values.float().mul_(1 / (255 * self.std)).sub_(self.mean / self.std)
-        return shifted.clamp_(-self.clip, self.clip)
+        return values.float().mul_(1 / (255 * self.std)).sub_(self.mean / self.std)
 
 
 @dataclass(frozen=True)
@@ -172,8 +192,10 @@ class EntryScales:
     >>> from gymnasium.spaces import Box
     >>> from metarl.nn.normalization import EntryScales
     >>> scales = EntryScales({"speed": Box(-1, 1, (2,)), "camera": Box(0, 255, (8, 8, 3), "uint8")})
-    >>> sorted(scales.state_dict())
-    ['camera.count', 'camera.mean', 'camera.variance', 'speed.count', 'speed.mean_square']
+    >>> scales.update({"speed": torch.full((5, 2), 30.0), "camera": torch.zeros(5, 8, 8, 3, dtype=torch.uint8)})
+    >>> pictures = torch.zeros(1, 1, 8, 8, 3, dtype=torch.uint8)
+    >>> scales({"speed": torch.tensor([[[30.0, 3.0]]]), "camera": pictures})["speed"]
+    tensor([[[1.0000, 0.1000]]])
     """
 
     def __init__(self, spaces: Mapping[str, gym.spaces.Box], device: torch.device | str = "cpu"):

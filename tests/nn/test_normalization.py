@@ -77,6 +77,15 @@ def test_channels_of_pictures_are_normalised_by_all_their_pixels(chunk, monkeypa
     np.testing.assert_allclose(norm(torch.tensor(seen[0])).numpy(), expected, atol=2e-4)
 
 
+def test_rare_levels_of_pictures_stay_apart():
+    norm, pictures = PictureNorm(1), torch.ones(1000, 7, 7, 1, dtype=torch.uint8)
+    pictures[0, 0, 0], pictures[1, 0, 0], pictures[2, 0, 0] = 4, 5, 8
+    norm.update(pictures)
+    usual, *rare = norm(torch.tensor([1, 4, 5, 8], dtype=torch.uint8).reshape(4, 1, 1, 1)).flatten().tolist()
+    assert usual == pytest.approx(0, abs=0.01)
+    assert rare == pytest.approx([30 / 7, 40 / 7, 10], abs=0.01)
+
+
 def test_unseen_pictures_are_shares_of_255():
     norm = PictureNorm(1)
     torch.testing.assert_close(norm(torch.full((1, 2, 2, 1), 51, dtype=torch.uint8)), torch.full((1, 2, 2, 1), 0.2))
