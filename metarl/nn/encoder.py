@@ -6,7 +6,7 @@ from functools import partial
 
 import gymnasium as gym
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
@@ -72,9 +72,9 @@ class PictureEncoder:
         return _in_chunks(encode, samples, self.chunk(tasks), dim=1)
 
     def one(
-        self, parameters: Parameters, pictures: Float[Tensor, "R H W C"] | Tensor, norm: PictureNorm
+        self, parameters: Parameters, pictures: UInt8[Tensor, "R H W C"], norm: PictureNorm
     ) -> Float[Tensor, "R F"]:
-        """The outputs of one encoder for all pictures (uint8), differentiable by autograd."""
+        """The outputs of one encoder for all pictures, differentiable by autograd."""
 
         def encode(part: slice) -> Tensor:
             maps = norm(pictures[part])
