@@ -28,6 +28,7 @@ from metarl.rollout import (
     standardize,
     used_fraction,
 )
+from metarl.spaces import map_tensors
 from metarl.vector_env import TaskVectorEnv
 
 ADAPTED = "a parameter after an inner gradient step"
@@ -188,14 +189,13 @@ class MAML(Agent):
         if wrong:
             raise UsageError(f"the saved state is not of this agent: {', '.join(wrong)} missing or of another shape")
         self._assign(tensors)
-        self.network.scale.mean_square = tensors["scale.mean_square"].to(self.device)
-        self.network.scale.count = tensors["scale.count"].to(self.device)
+        scale = {name.removeprefix("scale."): v for name, v in tensors.items() if name.startswith("scale.")}
+        self.network.scale.load_state_dict(scale)
         load_optimizer_tensors(self.optimizer, tensors)
 
     def _learned(self) -> Parameters:
         """All tensors of the agent except the optimizer's."""
-        scale = self.network.scale
-        return self.parameters | {"scale.mean_square": scale.mean_square, "scale.count": scale.count}
+        return self.parameters | {f"scale.{name}": value for name, value in self.network.scale.state_dict().items()}
 
     def _rollouts(self, env: TaskVectorEnv, seed: int) -> tuple[MetaObjective, list[Trajectories], list[Baseline]]:
         """Collects episodes before adaptation and after each inner step.
@@ -239,7 +239,7 @@ class MAML(Agent):
         advantages, baseline = self._advantages(trajectories, valid)
         assert trajectories.log_probs is not None
         batch = PolicyBatch(
-            observations=_by_task(trajectories.observations),
+            observations=map_tensors(_by_task, trajectories.observations),
             actions=_by_task(trajectories.actions),
             weights=_by_task(advantages / valid.sum((0, 2), keepdim=True).clamp(min=1)),
             valid=_by_task(valid),

@@ -11,6 +11,7 @@ from metarl.adaptation import Parameters, adapt, stack
 from metarl.nn.heads import Phi
 from metarl.nn.policy import PolicyBatch, PolicyGradient, PolicyLinearization, PolicyNetwork
 from metarl.parallel import Ranks
+from metarl.spaces import map_tensors
 
 
 class InnerStep:
@@ -188,7 +189,7 @@ def _head_of(batch: PolicyBatch, fraction: float) -> PolicyBatch:
     valid = batch.valid[:, :count]
     scale = batch.valid.sum(1, keepdim=True) / valid.sum(1, keepdim=True).clamp(min=1)
     return PolicyBatch(
-        observations=batch.observations[:, :count],
+        observations=map_tensors(lambda values: values[:, :count], batch.observations),
         actions=batch.actions[:, :count],
         weights=batch.weights[:, :count] * scale,
         valid=valid,

@@ -12,10 +12,13 @@ from metarl.errors import UsageError
 from metarl.faults import check_finite
 from metarl.nn.heads import Head, Phi
 from metarl.parallel import Ranks
+from metarl.spaces import map_tensors
 from metarl.tasks import check_count
 
-Network = Callable[[Tensor, Tensor | None], tuple[Phi, Float[Tensor, "T b"]]]
-"""Inputs `[T, b, I]`, mask of the steps with blank memory `[T, b]` (None: only the first) → φ, normalised values."""
+Inputs = Tensor | dict[str, Tensor]
+"""What a network reads at each step `[T, b, ...]`: a tensor of numbers, or a dictionary that it makes them from."""
+Network = Callable[[Inputs, Tensor | None], tuple[Phi, Float[Tensor, "T b"]]]
+"""Inputs `[T, b, ...]`, mask of the steps with blank memory `[T, b]` (None: only the first) → φ, normalised values."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,8 @@ class Columns:
     torch.Size([10, 2, 3])
     """
 
-    inputs: Float[Tensor, "T B I"]
+    inputs: Inputs
+    """`[T, B, ...]`"""
     starts: Bool[Tensor, "T B"] | None
     """The steps with blank memory; None if only the first step is one."""
     actions: Shaped[Tensor, "T B ..."]
@@ -79,7 +83,8 @@ class Columns:
     def part(self, columns: Tensor) -> "Columns":
         """The chosen columns."""
         present = {f.name: getattr(self, f.name) for f in fields(Columns) if getattr(self, f.name) is not None}
-        return replace(self, **{name: value[:, columns] for name, value in present.items()})
+        chosen = {n: map_tensors(lambda values: values[:, columns], value) for n, value in present.items()}
+        return replace(self, **chosen)
 
 
 class PPO:

@@ -6,14 +6,13 @@ from typing import Any
 
 import gymnasium as gym
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from metarl.actions import ActionFormat
 from metarl.agent import Agent, AgentConfig
 from metarl.randomness import make_generator
 from metarl.rollout import Policy, PolicyStep, collect
-from metarl.spaces import check_action_space
+from metarl.spaces import Observations, batch_shape, check_action_space
 from metarl.vector_env import TaskVectorEnv
 
 
@@ -41,8 +40,8 @@ class RandomPolicy(Policy):
         self.generator = generator
         self.actions = ActionFormat(action_space)
 
-    def act(self, observations: Float[Tensor, "M N D"]) -> PolicyStep:
-        return PolicyStep(self.actions.draw(tuple(observations.shape[:2]), self.generator))
+    def act(self, observations: Observations) -> PolicyStep:
+        return PolicyStep(self.actions.draw(batch_shape(observations), self.generator))
 
 
 class RandomAgent(Agent):

@@ -3,20 +3,32 @@
 import copy
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, Protocol
 
 import gymnasium as gym
 import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
+from metarl.agents.ppo import Inputs
 from metarl.errors import UsageError
+from metarl.nn.entries import EntryEncoder
 from metarl.nn.heads import Head, Phi, head_for
 from metarl.nn.normalization import RunningNorm
 from metarl.nn.recurrent import GRU, LSTM
 from metarl.nn.sequence import SequenceCore, State, choose_state, orthogonal
 from metarl.nn.snail import SNAILCore
 from metarl.rollout import Policy, PolicyStep, Trajectories, Transition
+from metarl.spaces import (
+    Observations,
+    batch_shape,
+    check_observation_space,
+    entries,
+    is_picture,
+    is_vector,
+    map_tensors,
+    named,
+)
 
 LOG_STD_RANGE = (-4.0, 1.0)
 CoreName = Literal["gru", "lstm", "snail"]
@@ -33,13 +45,21 @@ def make_core(name: CoreName, inputs: int, hidden: int, trial_length: int) -> Se
     return GRU(inputs, hidden) if name == "gru" else LSTM(inputs, hidden)
 
 
+class _ObservationNorm(Protocol):
+    """What turns observations into numbers of order one, `[..., F]`: a `RunningNorm` or an `EntryEncoder`."""
+
+    def __call__(self, observations: Any, /) -> Tensor: ...
+    def update(self, observations: Any, valid: Tensor, /) -> None: ...
+
+
 class RecurrentActorCritic(nn.Module):
     """A recurrent core over [o, a₋₁, r₋₁, ended₋₁] with a policy and a value on top (Duan et al. 2016, section 2.2).
 
-    Observations and rewards are normalised by running statistics. The value is in units of the running standard
-    deviation of returns, and its last layer is rescaled whenever the statistics change (van Hasselt et al. 2016,
-    PopArt). `keep_in_range` keeps the logarithm of the policy's standard deviation within `LOG_STD_RANGE` after each
-    optimizer step. `trial_length` is the number of steps in a trial: a SNAIL core refuses longer ones.
+    Observations and rewards are normalised by running statistics, and pictures encoded (`EntryEncoder`). The value is
+    in units of the running standard deviation of returns, and its last layer is rescaled whenever the statistics change
+    (van Hasselt et al. 2016, PopArt). `keep_in_range` keeps the logarithm of the policy's standard deviation within
+    `LOG_STD_RANGE` after each optimizer step. `trial_length` is the number of steps in a trial: a SNAIL core refuses
+    longer ones.
 
     >>> from metarl.agents.recurrent import RecurrentActorCritic
     >>> family = metarl.make("Bandit-v0", arms=5)
@@ -52,7 +72,7 @@ class RecurrentActorCritic(nn.Module):
 
     def __init__(
         self,
-        observation_space: gym.spaces.Box,
+        observation_space: gym.Space,
         action_space: gym.Space,
         hidden: int,
         initial_std: float,
@@ -65,8 +85,15 @@ class RecurrentActorCritic(nn.Module):
         if not low <= initial_std <= high:
             raise UsageError(f"initial_std must lie in [{low:.3f}, {high:.3f}], got {initial_std}")
         self.head: Head = head_for(action_space)
-        size = observation_space.shape[0]
-        self.observation_norm = RunningNorm(size)
+        check_observation_space(observation_space, "actor-critic")
+        self.has_pictures = any(map(is_picture, entries(observation_space).values()))
+        self.observation_norm: _ObservationNorm
+        if is_vector(observation_space):
+            size = observation_space.shape[0]
+            self.observation_norm = RunningNorm(size)
+        else:
+            self.observation_norm = EntryEncoder(observation_space)
+            size = self.observation_norm.outputs
         self.reward_norm = RunningNorm(1)
         self.return_norm = RunningNorm(1)
         self.core = make_core(core, size + self.head.size + 2, hidden, trial_length)
@@ -79,6 +106,8 @@ class RecurrentActorCritic(nn.Module):
     def initialize(self, generator: torch.Generator) -> None:
         """Orthogonal weights and zero biases; the policy starts near uniform, the value near zero."""
         self.core_parameters.update(self.core.initialize(generator, orthogonal))
+        if isinstance(self.observation_norm, EntryEncoder):
+            self.observation_norm.initialize(generator)
         for layer, gain in ((self.actor, 0.01), (self.critic, 1.0)):
             nn.init.orthogonal_(layer.weight, gain, generator=generator)
             layer.bias.zero_()
@@ -90,36 +119,57 @@ class RecurrentActorCritic(nn.Module):
 
     def inputs(
         self,
-        observations: Float[Tensor, "... D"],
+        observations: Observations,
         actions: Shaped[Tensor, "..."],
         rewards: Float[Tensor, "..."],
         ended: Bool[Tensor, "..."],
         first: Bool[Tensor, "..."],
     ) -> Float[Tensor, "... I"]:
         """What the core reads: the observation, and the last action with its outcome, which is zero if `first`."""
-        reward = self.reward_norm(rewards[..., None])
-        before = torch.cat([self.head.features(actions), reward, ended[..., None].float()], dim=-1)
-        before = before.masked_fill(first[..., None], 0.0)
-        return torch.cat([self.observation_norm(observations), before], dim=-1)
+        return torch.cat([self.observation_norm(observations), self._before(actions, rewards, ended, first)], dim=-1)
 
-    def trial_inputs(self, trajectories: Trajectories) -> Float[Tensor, "T M N I"]:
-        """`inputs` for trajectories in which each environment runs one trial after another."""
+    def trial_inputs(self, trajectories: Trajectories) -> Inputs:
+        """`inputs` `[T, M, N, I]` for trajectories in which each environment runs one trial after another.
+
+        If there are pictures, they have to be encoded with the parameters of the moment: then this is a dictionary of
+        the observations as they are and of the rest of the inputs, `before`, and `forward` makes the inputs from it.
+        """
 
         def shifted(values: Tensor) -> Tensor:
             return torch.cat([values[:1], values[:-1]])  # the first of a trial is hidden
 
         actions, rewards, ended = map(shifted, (trajectories.actions, trajectories.rewards, trajectories.ended))
-        return self.inputs(trajectories.observations, actions, rewards, ended, trajectories.trial_starts)
+        outcome = (actions, rewards, ended, trajectories.trial_starts)
+        if not self.has_pictures:
+            return self.inputs(trajectories.observations, *outcome)
+        raw = {f"observation.{name}": value for name, value in named(trajectories.observations).items()}
+        return {"before": self._before(*outcome), **raw}
 
     def forward(
-        self, inputs: Float[Tensor, "T B I"], starts: Bool[Tensor, "T B"] | None = None
+        self, inputs: Inputs, starts: Bool[Tensor, "T B"] | None = None
     ) -> tuple[Phi, Float[Tensor, "T B"], State]:
         """φ of the action distribution and the normalised value at every step, and the state after the last step.
 
-        Memory is blank at the first step and at each step in `starts`.
+        `inputs` is `[T, B, I]`, or the dictionary of `trial_inputs`. Memory is blank at the first step and at each step
+        in `starts`.
         """
+        if isinstance(inputs, dict):
+            raw = {name.removeprefix("observation."): value for name, value in inputs.items() if name != "before"}
+            inputs = torch.cat([self.observation_norm(raw), inputs["before"]], dim=-1)
         features, state = self.core.sequence(dict(self.core_parameters), inputs, None, starts)
         return self.phi(features), self.critic(features)[..., 0], state
+
+    def _before(
+        self,
+        actions: Shaped[Tensor, "..."],
+        rewards: Float[Tensor, "..."],
+        ended: Bool[Tensor, "..."],
+        first: Bool[Tensor, "..."],
+    ) -> Float[Tensor, "... E"]:
+        """The last action with its outcome, which is zero if `first`."""
+        reward = self.reward_norm(rewards[..., None])
+        before = torch.cat([self.head.features(actions), reward, ended[..., None].float()], dim=-1)
+        return before.masked_fill(first[..., None], 0.0)
 
     def phi(self, features: Float[Tensor, "... H"]) -> Phi:
         """φ of the action distribution, from the outputs of the core."""
@@ -182,10 +232,10 @@ class RecurrentPolicy(Policy):
         self.memory = memory
 
     @torch.no_grad()
-    def act(self, observations: Float[Tensor, "M N D"]) -> PolicyStep:
-        network, shape = self.network, observations.shape[:2]
-        observations = observations.flatten(0, 1)
-        memory = self.memory = self.memory or self._blank(observations)
+    def act(self, observations: Observations) -> PolicyStep:
+        network, shape = self.network, batch_shape(observations)
+        observations = map_tensors(lambda values: values.flatten(0, 1), observations)
+        memory = self.memory = self.memory or self._blank(network.log_std.new_zeros(math.prod(shape)))
         inputs = network.inputs(observations, memory.action, memory.reward, memory.ended, memory.first)
         features, self._hidden = network.core.step(dict(network.core_parameters), inputs, memory.hidden)
         phi = network.phi(features[None])

@@ -1,6 +1,7 @@
 """RL² (Duan et al. 2016; Wang et al. 2016): a recurrent policy whose learning algorithm is its own dynamics."""
 
 import copy
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from metarl.agent import Agent, EnvSpec
-from metarl.agents.ppo import PPO, Columns, PPOConfig
+from metarl.agents.ppo import PPO, Columns, Inputs, PPOConfig
 from metarl.agents.recurrent import CoreName, RecurrentActorCritic, RecurrentPolicy
 from metarl.errors import UsageError
 from metarl.nn.heads import Phi
@@ -18,10 +19,13 @@ from metarl.optimizer_state import load_optimizer_tensors, optimizer_tensors
 from metarl.parallel import Ranks
 from metarl.randomness import make_generator
 from metarl.rollout import Policy, Trajectories, collect, gae, standardize, used_fraction
+from metarl.spaces import entries, map_tensors
 from metarl.tasks import check_count
 from metarl.vector_env import TaskVectorEnv
 
 STEPS_PER_ITERATION = 20_000
+BYTES_PER_ITERATION = 2**28
+"""Memory for the observations of an iteration of default size: 20,000 steps of large pictures would take gigabytes."""
 
 
 @dataclass(frozen=True)
@@ -94,9 +98,15 @@ class RL2(Agent):
 
     @classmethod
     def default_config(cls, spec: EnvSpec) -> RL2Config:
-        """The number of tasks that makes an iteration about 20,000 steps long, at least 16 and at most 1,000."""
-        tasks = STEPS_PER_ITERATION // (spec.horizon * RL2Config.episodes_per_trial)
-        return RL2Config(num_tasks=min(max(tasks, 16), 1000))
+        """The number of tasks that makes an iteration about 20,000 steps long, at least 16 and at most 1,000.
+
+        If the observations of these tasks took more than 256 MiB, it is the number whose observations do not, at
+        least 4.
+        """
+        steps = spec.horizon * RL2Config.episodes_per_trial
+        tasks = min(max(STEPS_PER_ITERATION // steps, 16), 1000)
+        size = sum(math.prod(s.shape) * s.dtype.itemsize for s in entries(spec.observation_space).values())
+        return RL2Config(num_tasks=max(min(tasks, BYTES_PER_ITERATION // max(1, steps * size)), 4))
 
     def improve(self, env: TaskVectorEnv, *, seed: int) -> dict[str, int | float]:
         generator = make_generator("rl2", "improve", seed, device=self.device)
@@ -161,7 +171,7 @@ class RL2(Agent):
         columns = valid.flatten(1)
         last = torch.ones_like(starts)  # of its trial
         last[:-1] = starts[1:]
-        inputs = network.trial_inputs(trajectories).flatten(1, 2)
+        inputs = map_tensors(lambda values: values.flatten(1, 2), network.trial_inputs(trajectories))
         middle = starts if bool(starts[1:].any()) else None
         with torch.no_grad():
             values = network.denormalize(self._evaluate(inputs, middle)[1])
@@ -181,9 +191,7 @@ class RL2(Agent):
             valid=columns,
         )
 
-    def _evaluate(
-        self, inputs: Float[Tensor, "T b I"], starts: Bool[Tensor, "T b"] | None
-    ) -> tuple[Phi, Float[Tensor, "T b"]]:
+    def _evaluate(self, inputs: Inputs, starts: Bool[Tensor, "T b"] | None) -> tuple[Phi, Float[Tensor, "T b"]]:
         phi, values, _ = self.network(inputs, starts)
         return phi, values
 

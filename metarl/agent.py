@@ -39,7 +39,7 @@ class EnvSpec:
     5
     """
 
-    observation_space: gym.spaces.Box
+    observation_space: gym.Space
     action_space: gym.Space
     horizon: int
 

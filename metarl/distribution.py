@@ -48,8 +48,9 @@ class TaskDistribution(abc.ABC):
 
     id: str
     """The registered name, or any name if the distribution is not registered."""
-    observation_space: gym.spaces.Box
-    """The observations of one environment, flat: shape `[D]`."""
+    observation_space: gym.Space
+    """The observations of one environment: a box of vectors `[D]` (float32) or of pictures `[H, W, C]` (uint8), or a
+    `gymnasium.spaces.Dict` of these."""
     action_space: gym.Space
     """The actions of one environment: `Box` (float32, any shape), `Discrete`, `MultiDiscrete`, `MultiBinary` or a
     `Tuple` of these. `TaskVectorEnv` says which tensors hold them."""

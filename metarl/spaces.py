@@ -127,6 +127,16 @@ def map_tensors(function: Callable[..., Any], first: Any, *others: Any) -> Any:
     return function(first, *others)
 
 
+def entries(space: gym.Space) -> dict[str, gym.spaces.Box]:
+    """The entries of an observation space by name; a space that is no dictionary is the only one, "observation"."""
+    return dict(space.spaces) if isinstance(space, gym.spaces.Dict) else {"observation": space}
+
+
+def named(observations: Observations) -> dict[str, Tensor]:
+    """A batch of observations as a dictionary with the names of `entries`."""
+    return observations if isinstance(observations, dict) else {"observation": observations}
+
+
 def batch_shape(observations: Observations, ndim: int = 2) -> tuple[int, ...]:
     """The first `ndim` sizes of a batch: `(M, N)` for observations `[M, N, ...]`."""
     one = next(iter(observations.values())) if isinstance(observations, dict) else observations

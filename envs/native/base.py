@@ -108,7 +108,7 @@ class NativeEnv(TaskVectorEnv):
     def _set_tasks(self, tasks: Tasks) -> None:
         self._env_tasks = tasks.repeat_interleave(self.envs_per_task)
 
-    def _reset(self, seed: int | None) -> tuple[Tensor, dict[str, Any]]:
+    def _reset(self, seed: int | None) -> tuple[Observations, dict[str, Any]]:
         if seed is not None:
             self._streams = EnvStreams.from_seed(seed, self.num_envs, self.device)
         self._state = self.distribution.initial_state(self._streams, self._env_tasks)

@@ -14,6 +14,7 @@ from metarl.actions import ActionFormat
 from metarl.distribution import TaskDistribution
 from metarl.errors import UsageError
 from metarl.randomness import make_generator
+from metarl.spaces import Observations
 from metarl.tasks import Tasks
 from metarl.vector_env import StepResult, TaskVectorEnv
 
@@ -28,7 +29,7 @@ Arrays = dict[str, Tensor]
 class Recording:
     """The results of a run of the environments."""
 
-    observations: Tensor
+    observations: Observations
     """The observations of the reset."""
     actions: list[Tensor]
     steps: list[StepResult]
@@ -144,10 +145,17 @@ class Examination:
 def arrays(step: StepResult) -> Arrays:
     """The tensors of a step by name; anything else is omitted."""
     observations, rewards, terminated, truncated, info = step
-    named: dict[str, Any] = {"observations": observations, "rewards": rewards}
-    named |= {"terminated": terminated, "truncated": truncated}
-    named |= {name: info.get(name) for name in ("final_obs", "_final_obs", "success")}
-    return {name: value for name, value in named.items() if isinstance(value, Tensor)}
+    values: dict[str, Any] = {"rewards": rewards, "terminated": terminated, "truncated": truncated}
+    values |= parts("observations", observations) | parts("final_obs", info.get("final_obs"))
+    values |= {name: info.get(name) for name in ("_final_obs", "success")}
+    return {name: value for name, value in values.items() if isinstance(value, Tensor)}
+
+
+def parts(name: str, observations: Any) -> dict[str, Any]:
+    """The entries of a dictionary of observations by names such as `observations['camera']`; else the observations."""
+    if isinstance(observations, dict):
+        return {f"{name}[{entry!r}]": value for entry, value in observations.items()}
+    return {name: observations}
 
 
 def difference(expected: list[Arrays], found: list[Arrays], tolerance: float = 0.0) -> str | None:

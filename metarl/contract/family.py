@@ -12,7 +12,7 @@ import torch
 from metarl.contract.examination import Examination, refusal
 from metarl.distribution import TaskDistribution
 from metarl.errors import UsageError
-from metarl.spaces import check_action_space
+from metarl.spaces import check_action_space, check_observation_space
 from metarl.task_spaces import INTEGERS, Choice
 from metarl.tasks import SPLITS, Tasks
 
@@ -34,15 +34,11 @@ def attributes(exam: Examination) -> Iterator[str]:
 
 
 def spaces(exam: Examination) -> Iterator[str]:
-    observation = exam.distribution.observation_space
-    if not (isinstance(observation, gym.spaces.Box) and len(observation.shape) == 1):
-        yield f"observation_space: expected a Box of shape [D], found {observation}"
-    elif observation.dtype != np.float32:
-        yield f"observation_space: expected float32, found {observation.dtype}"
-    try:
-        check_action_space(exam.distribution.action_space, "action_space")
-    except UsageError as error:
-        yield str(error)
+    for check, name in ((check_observation_space, "observation_space"), (check_action_space, "action_space")):
+        try:
+            check(getattr(exam.distribution, name), name)
+        except UsageError as error:
+            yield str(error)
     if not exam.distribution.task_space:
         yield "task_space: expected one parameter or more, found none"
     for name, space in exam.distribution.task_space.items():

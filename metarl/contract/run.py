@@ -7,11 +7,12 @@ from typing import Any
 
 import gymnasium as gym
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from metarl.actions import ActionFormat
-from metarl.contract.examination import REPLAYED_STEPS, Examination, arrays, difference, refusal
-from metarl.spaces import UNBOUNDED
+from metarl.contract.examination import REPLAYED_STEPS, Examination, arrays, difference, parts, refusal
+from metarl.spaces import UNBOUNDED, Observations, is_picture
 from metarl.tasks import Tasks
 
 TOLERANCE = 1e-4
@@ -22,19 +23,19 @@ TRIAL_STEPS = 100
 
 
 def returned_arrays(exam: Examination) -> Iterator[str]:
-    batch, wide = (exam.num_envs,), (exam.num_envs, *exam.distribution.observation_space.shape)
-    yield from _array("reset observations", exam.recording.observations, wide, torch.float32)
+    batch = (exam.num_envs,)
+    yield from _observations(exam, "reset observations", exam.recording.observations)
     found: dict[str, None] = {}  # a set that keeps its order: a fault of every step makes one line
     for observations, rewards, terminated, truncated, info in exam.recording.steps:
-        for name, value, shape, dtype in (
-            ("observations", observations, wide, torch.float32),
-            ("rewards", rewards, batch, torch.float32),
-            ("terminated", terminated, batch, torch.bool),
-            ("truncated", truncated, batch, torch.bool),
-            ("info['final_obs']", info.get("final_obs"), wide, torch.float32),
-            ("info['_final_obs']", info.get("_final_obs"), batch, torch.bool),
+        found |= dict.fromkeys(_observations(exam, "observations", observations))
+        for name, value, dtype in (
+            ("rewards", rewards, torch.float32),
+            ("terminated", terminated, torch.bool),
+            ("truncated", truncated, torch.bool),
+            ("info['_final_obs']", info.get("_final_obs"), torch.bool),
         ):
-            found |= dict.fromkeys(_array(name, value, shape, dtype))
+            found |= dict.fromkeys(_array(name, value, batch, dtype))
+        found |= dict.fromkeys(_observations(exam, "info['final_obs']", info.get("final_obs")))
         if exam.distribution.has_success:
             found |= dict.fromkeys(_array("info['success']", info.get("success"), batch, torch.bool))
         elif "success" in info:
@@ -42,6 +43,22 @@ def returned_arrays(exam: Examination) -> Iterator[str]:
     if exam.distribution.has_success and not exam.env.success_seen:
         found |= {"info['success']: expected the environments to tell whether they succeed, found that none does": None}
     yield from found
+
+
+def _observations(exam: Examination, name: str, value: Any) -> Iterator[str]:
+    """Checks a batch of observations against the family's observation space, entry by entry."""
+    space = exam.distribution.observation_space
+    if isinstance(space, gym.spaces.Dict) != isinstance(value, dict):
+        wanted = "a dictionary of tensors" if isinstance(space, gym.spaces.Dict) else "a tensor"
+        yield f"{name}: expected {wanted}, found {type(value).__name__}"
+        return
+    if isinstance(space, gym.spaces.Dict) and space.spaces.keys() != value.keys():
+        yield f"{name}: expected the entries {', '.join(space.spaces)}, found {', '.join(map(str, value))}"
+        return
+    found = parts(name, value)
+    for entry, box in parts(name, dict(space.spaces) if isinstance(space, gym.spaces.Dict) else space).items():
+        dtype = torch.uint8 if is_picture(box) else torch.float32
+        yield from _array(entry, found[entry], (exam.num_envs, *box.shape), dtype)
 
 
 def _array(name: str, value: Any, shape: tuple[int, ...], dtype: torch.dtype) -> Iterator[str]:
@@ -80,7 +97,8 @@ def ends_of_episodes(exam: Examination) -> Iterator[str]:
         ended, elapsed = terminated | truncated, elapsed + 1
         if not torch.equal(info["_final_obs"], ended):
             found["mask"] = f"info['_final_obs']: expected terminated | truncated, found another mask at step {t}"
-        if not torch.equal(info["final_obs"][~ended], observations[~ended]):
+        final_obs, returned = parts("", info["final_obs"]), parts("", observations)
+        if not all(torch.equal(final_obs[name][~ended], returned[name][~ended]) for name in returned):
             rule = "info['final_obs']: expected the returned observation wherever no episode ended"
             found["final_obs"] = f"{rule}, found another at step {t}"
         if bool((~ended & (elapsed >= horizon)).any()):
@@ -93,14 +111,19 @@ def ends_of_episodes(exam: Examination) -> Iterator[str]:
 def autoreset(exam: Examination) -> Iterator[str]:
     """Finds environments that do not return first observations, unless their episodes end where they start."""
     ends = [(step, step[2] | step[3]) for step in exam.recording.steps]
-    final = torch.cat([step[4]["final_obs"][ended] for step, ended in ends])
-    returned = torch.cat([step[0][ended] for step, ended in ends])
-    is_start = (final[:, None] == exam.recording.observations).all(-1).any(1)
+    final = torch.cat([_rows(step[4]["final_obs"])[ended] for step, ended in ends])
+    returned = torch.cat([_rows(step[0])[ended] for step, ended in ends])
+    is_start = (final[:, None] == _rows(exam.recording.observations)).all(-1).any(1)
     if bool((~is_start).any()) and torch.equal(final[~is_start], returned[~is_start]):
         yield (
             "autoreset: expected the step that ends an episode to return the first observation of the next, "
             "found the last of the old"
         )
+
+
+def _rows(observations: Observations) -> Float[Tensor, "B D"]:
+    """The numbers of each observation in one row, whatever its entries."""
+    return torch.cat([value.flatten(1).float() for value in parts("", observations).values()], 1)
 
 
 def saved_state(exam: Examination) -> Iterator[str]:

@@ -7,11 +7,12 @@ from typing import Any
 
 import imageio
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, UInt8
 from PIL import Image, ImageDraw
 from torch import Tensor
 
 from metarl.rollout import Policy, PolicyStep, Trajectories, Transition, collect
+from metarl.spaces import Observations
 from metarl.vector_env import TaskVectorEnv
 
 BLOCK = 16
@@ -57,7 +58,7 @@ class _RecordedPolicy(Policy):
     def __init__(self, env: TaskVectorEnv, policy: Policy, writer: Any, caption: str):
         self.env, self.policy, self.writer, self.caption = env, policy, writer, caption
 
-    def act(self, observations: Float[Tensor, "M N D"]) -> PolicyStep:
+    def act(self, observations: Observations) -> PolicyStep:
         frames: Sequence[np.ndarray] = self.env.render() or ()
         self.writer.append_data(caption_frame(frames[0], self.caption))
         return self.policy.act(observations)

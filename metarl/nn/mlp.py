@@ -6,6 +6,7 @@ from one stored forward pass, for all tasks at once and several times faster tha
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -38,9 +39,7 @@ class MLP:
         """Xavier-uniform weights (Glorot and Bengio 2010) and zero biases, for one network."""
         parameters = {}
         for layer, (fan_in, fan_out) in enumerate(zip(self.sizes, self.sizes[1:], strict=False)):
-            bound = (6 / (fan_in + fan_out)) ** 0.5
-            uniform = torch.rand(fan_out, fan_in, generator=generator, device=generator.device)
-            parameters[f"weight{layer}"] = (2 * uniform - 1) * bound
+            parameters[f"weight{layer}"] = xavier_uniform(fan_out, fan_in, generator)
             parameters[f"bias{layer}"] = torch.zeros(fan_out, device=generator.device)
         return parameters
 
@@ -48,114 +47,151 @@ class MLP:
         """The outputs of network m for `inputs[m]`, differentiable by autograd."""
         hidden = inputs
         for layer in range(self.num_layers):
-            hidden = _affine(parameters, layer, hidden)
+            hidden = affine(parameters, layer, hidden)
             if layer < self.num_layers - 1:
                 hidden = hidden.tanh()
         return hidden
 
+    def linearize(self, parameters: Parameters, inputs: Float[Tensor, "M n D"]) -> "Linearization":
+        """The network and its derivatives at stacked `parameters`."""
+        return Linearization(parameters, inputs, self.num_layers, num_tanh=self.num_layers - 1)
+
 
 class Linearization:
-    """A stored forward pass of an `MLP` and the derivatives of the network at that point.
+    """A stored forward pass of a chain of layers and the derivatives of the chain at that point.
 
-    h_l are the inputs of layer l, a_l = W_l h_l + b_l, h_{l+1} = tanh a_l. R{·} is the derivative along a direction of
-    the parameters, δ_l the derivative of the loss with respect to a_l. Every method returns plain tensors: autograd is
-    not involved.
+    x_l are the inputs of layer l, a_l = W_l x_l + b_l, h_l = tanh a_l for the first `num_tanh` layers, and
+    x_{l+1} = G_l h_l. In an `MLP`, G is the identity; a subclass defines another linear map by `_gather` and its
+    transpose `_scatter`. R{·} is the derivative along a direction of the parameters (and of the inputs, if R{inputs} is
+    given), δ_l the derivative of the loss with respect to a_l. Every method returns plain tensors: autograd is not
+    involved.
 
     Wide inputs, such as one-hot codes, are often zero in most columns at all samples. Such columns change no output and
     have no gradient, so products leave them out.
 
     >>> from metarl.adaptation import stack
-    >>> from metarl.nn.mlp import MLP, Linearization
+    >>> from metarl.nn.mlp import MLP
     >>> mlp = MLP((2, 64, 1))
-    >>> local = Linearization(mlp, stack(mlp.initialize(torch.Generator()), 3), torch.zeros(3, 5, 2))
+    >>> local = mlp.linearize(stack(mlp.initialize(torch.Generator()), 3), torch.zeros(3, 5, 2))
     >>> local.vjp(torch.ones(3, 5, 1))["weight0"].shape
     torch.Size([3, 64, 2])
     """
 
     @torch.no_grad()
-    def __init__(self, mlp: MLP, parameters: Parameters, inputs: Float[Tensor, "M n D"]):
-        self.mlp = mlp
+    def __init__(self, parameters: Parameters, inputs: Any, num_layers: int, num_tanh: int):
+        self.num_layers, self.num_tanh = num_layers, num_tanh
         self.parameters = {name: value.detach() for name, value in parameters.items()}
-        self._columns = _used_columns(inputs)
-        self.hidden = [inputs if self._columns is None else inputs[..., self._columns]]
-        used = self.parameters | {"weight0": self._narrow(_weight(self.parameters, 0))}
-        for layer in range(mlp.num_layers):
-            activation = _affine(used, layer, self.hidden[-1])
-            if layer < mlp.num_layers - 1:
+        self.inputs = [self._narrowed(inputs)]
+        self.hidden: list[Tensor] = []
+        for layer in range(num_layers):
+            activation = self._affine(self.parameters, layer)
+            if layer < num_tanh:
                 self.hidden.append(activation.tanh_())
+            if layer < num_layers - 1:
+                self.inputs.append(self._gather(layer, activation))
         self.output: Float[Tensor, "M n O"] = activation
-        self.slopes = [1 - hidden.square() for hidden in self.hidden[1:]]  # tanh' at h_1, h_2, …
+        self.slopes = [1 - hidden.square() for hidden in self.hidden]  # tanh'
+        self.input_cotangent: Tensor | None = None
+        """δ (after `vjp`) or R{δ} (after `hvp`) of the inputs, if asked for with `to_inputs`."""
         self._buffers: dict[tuple[str, int], Tensor] = {}
 
     @torch.no_grad()
-    def jvp(self, direction: Parameters) -> Float[Tensor, "M n O"]:
-        """R{output} along `direction`; stores R{h_l} for `hvp`."""
+    def jvp(self, direction: Parameters, r_inputs: Float[Tensor, "M n D"] | None = None) -> Float[Tensor, "M n O"]:
+        """R{output} along `direction`; stores R{x_l} and R{h_l} for `hvp`."""
+        self._r_inputs = [r_inputs]
         self._r_hidden: list[Tensor] = []
-        for layer in range(self.mlp.num_layers):
-            last = layer == self.mlp.num_layers - 1
-            bias = direction[f"bias{layer}"][:, None]
-            out = None if last else self._buffer("tangent", layer, len(bias), self.mlp.sizes[layer + 1])
-            weight = _weight(direction, layer) if layer > 0 else self._narrow(_weight(direction, 0))
-            tangent = torch.baddbmm(bias, self.hidden[layer], weight.mT, out=out)
-            if layer > 0:
-                tangent.baddbmm_(self._r_hidden[-1], _weight(self.parameters, layer).mT)
-            if not last:
+        for layer in range(self.num_layers):
+            curved = layer < self.num_tanh
+            tangent = self._affine(
+                direction, layer, self._buffer("tangent", layer, self.hidden[layer].shape) if curved else None
+            )
+            if (r_input := self._r_inputs[layer]) is not None:
+                tangent.baddbmm_(r_input, weight(self.parameters, layer).mT)
+            if curved:
                 self._r_hidden.append(tangent.mul_(self.slopes[layer]))
+            if layer < self.num_layers - 1:
+                self._r_inputs.append(self._gather(layer, tangent))
         return tangent
 
     @torch.no_grad()
-    def vjp(self, cotangent: Float[Tensor, "M n O"]) -> Parameters:
-        """The gradient `[M, ...]` of Σ output · `cotangent`; stores what `hvp` needs from the backward pass."""
+    def vjp(self, cotangent: Float[Tensor, "M n O"], *, to_inputs: bool = False) -> Parameters:
+        """The gradient `[M, ...]` of Σ output · `cotangent`; stores what `hvp` needs from the backward pass.
+
+        Overwrites `cotangent` if the last layer has a tanh.
+        """
         gradient: Parameters = {}
-        self._deltas = [cotangent]
+        self._deltas: list[Tensor] = []
         self._bends: list[Tensor] = []
-        for layer in reversed(range(self.mlp.num_layers)):
-            delta = self._deltas[0]
-            weight = delta.mT @ self.hidden[layer]
-            gradient[f"weight{layer}"] = weight if layer > 0 else self._widen(weight)
+        delta = cotangent
+        for layer in reversed(range(self.num_layers)):
+            if layer < self.num_tanh:
+                # `delta` is still that of h here. R{tanh'(a)} = −2 h R{h}, so −2 h times it is the factor of R{h}.
+                self._bends.insert(0, (delta * self.hidden[layer]).mul_(-2))
+                delta.mul_(self.slopes[layer])
+            self._deltas.insert(0, delta)
+            gradient[f"weight{layer}"] = self._outer(delta, layer)
             gradient[f"bias{layer}"] = delta.sum(1)
-            if layer > 0:
-                upstream = delta @ _weight(self.parameters, layer)
-                # R{tanh'(a)} = −2 h R{h}, so −2 h (Wᵀδ) is the factor of R{h} in R{δ}.
-                self._bends.insert(0, (upstream * self.hidden[layer]).mul_(-2))
-                self._deltas.insert(0, upstream.mul_(self.slopes[layer - 1]))
+            if layer > 0 or to_inputs:
+                delta = self._scatter(layer, delta @ weight(self.parameters, layer))
+        self.input_cotangent = delta if to_inputs else None
         return gradient
 
     @torch.no_grad()
-    def hvp(self, direction: Parameters, r_cotangent: Float[Tensor, "M n O"]) -> Parameters:
-        """R{gradient} along `direction`, after `vjp` and `jvp(direction)`; `r_cotangent` is R of `vjp`'s cotangent."""
+    def hvp(self, direction: Parameters, r_cotangent: Float[Tensor, "M n O"], *, to_inputs: bool = False) -> Parameters:
+        """R{gradient} along `direction`, after `vjp` and `jvp(direction)`; `r_cotangent` is R of `vjp`'s cotangent.
+
+        Overwrites `r_cotangent` if the last layer has a tanh.
+        """
         product: Parameters = {}
         r_delta = r_cotangent
-        for layer in reversed(range(self.mlp.num_layers)):
+        for layer in reversed(range(self.num_layers)):
+            if layer < self.num_tanh:
+                r_delta.mul_(self.slopes[layer]).addcmul_(self._bends[layer], self._r_hidden[layer])
             delta = self._deltas[layer]
-            weight = r_delta.mT @ self.hidden[layer]
-            if layer > 0:
-                weight.baddbmm_(delta.mT, self._r_hidden[layer - 1])
-            product[f"weight{layer}"] = weight if layer > 0 else self._widen(weight)
+            change = self._outer(r_delta, layer)
+            if (r_input := self._r_inputs[layer]) is not None:
+                change.baddbmm_(delta.mT, r_input)
+            product[f"weight{layer}"] = change
             product[f"bias{layer}"] = r_delta.sum(1)
-            if layer > 0:
-                upstream = self._buffer("upstream", layer, len(delta), self.mlp.sizes[layer])
-                torch.bmm(r_delta, _weight(self.parameters, layer), out=upstream)
-                upstream.baddbmm_(delta, _weight(direction, layer).expand(len(delta), -1, -1))
-                upstream.mul_(self.slopes[layer - 1])
-                r_delta = upstream.addcmul_(self._bends[layer - 1], self._r_hidden[layer - 1])
+            if layer > 0 or to_inputs:
+                back = weight(self.parameters, layer)
+                upstream = self._buffer("upstream", layer, (*delta.shape[:2], back.shape[-1]))
+                torch.bmm(r_delta, back, out=upstream)
+                upstream.baddbmm_(delta, weight(direction, layer).expand(len(delta), -1, -1))
+                r_delta = self._scatter(layer, upstream)
+        self.input_cotangent = r_delta if to_inputs else None
         return product
 
-    def _narrow(self, weight: Float[Tensor, "M out in"]) -> Float[Tensor, "M out k"]:
-        """The part of a first layer's weights that meets inputs other than zero."""
-        return weight if self._columns is None else weight[..., self._columns]
+    def _affine(self, parameters: Parameters, layer: int, out: Tensor | None = None) -> Tensor:
+        """W x + b with W and b from `parameters` and x the stored inputs of `layer`."""
+        if layer == 0 and self._columns is not None:
+            parameters = parameters | {"weight0": weight(parameters, 0)[..., self._columns]}
+        return affine(parameters, layer, self.inputs[layer], out)
 
-    def _widen(self, weight: Float[Tensor, "M out k"]) -> Float[Tensor, "M out in"]:
-        """The reverse of `_narrow`, with zeros in the other columns."""
-        if self._columns is None:
-            return weight
-        return weight.new_zeros(*weight.shape[:2], self.mlp.sizes[0]).index_copy_(2, self._columns, weight)
+    def _outer(self, deltas: Tensor, layer: int) -> Float[Tensor, "M out in"]:
+        """Σ δ xᵀ over the samples, x being the stored inputs of `layer`."""
+        product = deltas.mT @ self.inputs[layer]
+        if layer > 0 or self._columns is None:
+            return product
+        return torch.zeros_like(weight(self.parameters, 0)).index_copy_(2, self._columns, product)
 
-    def _buffer(self, name: str, layer: int, num_tasks: int, width: int) -> Float[Tensor, "M n width"]:
+    def _narrowed(self, inputs: Any) -> Any:
+        """The inputs of the first layer without the columns that products leave out."""
+        self._columns = _used_columns(inputs)
+        return inputs if self._columns is None else inputs[..., self._columns]
+
+    def _gather(self, layer: int, hidden: Tensor) -> Tensor:
+        """G: the inputs of layer `layer + 1`, from the outputs of `layer`."""
+        return hidden
+
+    def _scatter(self, layer: int, cotangent: Tensor) -> Tensor:
+        """Gᵀ: the cotangent of the outputs of layer `layer - 1`, from that of the inputs of `layer`."""
+        return cotangent
+
+    def _buffer(self, name: str, layer: int, shape: Sequence[int]) -> Tensor:
         """Memory that all products of a conjugate-gradient solve reuse: fresh pages cost more than the arithmetic."""
         if (name, layer) not in self._buffers:
-            shape = (num_tasks, self.hidden[0].shape[1], width)
-            self._buffers[name, layer] = self.hidden[0].new_empty(shape)
+            self._buffers[name, layer] = self.output.new_empty(shape)
         return self._buffers[name, layer]
 
 
@@ -173,9 +209,19 @@ def _used_columns(inputs: Float[Tensor, "M n D"]) -> Int[Tensor, "k"] | None:
     return columns
 
 
-def _weight(parameters: Parameters, layer: int) -> Float[Tensor, "M out in"]:
+def weight(parameters: Parameters, layer: int) -> Float[Tensor, "M out in"]:
+    """The weights of one layer of a stack of networks."""
     return parameters[f"weight{layer}"]
 
 
-def _affine(parameters: Parameters, layer: int, hidden: Float[Tensor, "M n in"]) -> Float[Tensor, "M n out"]:
-    return torch.baddbmm(parameters[f"bias{layer}"][:, None], hidden, _weight(parameters, layer).mT)
+def affine(
+    parameters: Parameters, layer: int, inputs: Float[Tensor, "M n in"], out: Tensor | None = None
+) -> Float[Tensor, "M n out"]:
+    """W x + b of one layer of a stack of networks."""
+    return torch.baddbmm(parameters[f"bias{layer}"][:, None], inputs, weight(parameters, layer).mT, out=out)
+
+
+def xavier_uniform(outputs: int, inputs: int, generator: torch.Generator) -> Float[Tensor, "O I"]:
+    """A weight matrix, uniform in ±√(6 / (inputs + outputs)) (Glorot and Bengio 2010)."""
+    uniform = torch.rand(outputs, inputs, generator=generator, device=generator.device)
+    return (2 * uniform - 1) * (6 / (inputs + outputs)) ** 0.5

@@ -2,23 +2,47 @@
 
 import copy
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import gymnasium as gym
 import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
+from metarl.nn.entries import EncodedLinearization, EncodedMLP
 from metarl.nn.heads import Head, Phi, head_for
 from metarl.nn.mlp import MLP, Linearization, Parameters
-from metarl.nn.normalization import RunningScale
+from metarl.nn.normalization import EntryScales, RunningScale
+from metarl.parallel import Ranks
 from metarl.rollout import Policy, PolicyStep
+from metarl.spaces import Observations, check_observation_space, entries, is_vector
+
+
+class _Body(Protocol):
+    """The network between scaled observations and φ: an `MLP` or an `EncodedMLP`."""
+
+    def initialize(self, generator: torch.Generator) -> Parameters: ...
+    def __call__(self, parameters: Parameters, inputs: Any, /) -> Tensor: ...
+    def linearize(self, parameters: Parameters, inputs: Any, /) -> Linearization | EncodedLinearization: ...
+
+
+class _Scale(Protocol):
+    """What scales observations, and all that its updates change: a `RunningScale` or `EntryScales`."""
+
+    def __call__(self, observations: Any, /) -> Any: ...
+    def update(self, observations: Any, /, ranks: Ranks | None = None) -> None: ...
+    def state_dict(self) -> dict[str, Tensor]: ...
+    def load_state_dict(self, tensors: Mapping[str, Tensor]) -> None: ...
 
 
 class PolicyNetwork:
     """A tanh MLP with a distribution over actions. Parameters are arguments, `[M, ...]` when stacked.
 
-    `scale` scales large observations down; the owner of the network decides when to update it.
+    Pictures reach the MLP through a convolutional encoder each, whose parameters are parameters like all others.
+    `scale` scales large observations down and normalises pictures; the owner of the network decides when to update it.
+    Raises `UsageError` for an observation space that is not one of the contract.
 
     >>> from metarl.adaptation import stack
     >>> from metarl.nn.policy import PolicyNetwork
@@ -29,16 +53,23 @@ class PolicyNetwork:
 
     def __init__(
         self,
-        observation_space: gym.spaces.Box,
+        observation_space: gym.Space,
         action_space: gym.Space,
         hidden: tuple[int, ...],
         initial_std: float = 1.0,
         device: torch.device | str = "cpu",
     ):
         self.head: Head = head_for(action_space)
-        self.mlp = MLP((observation_space.shape[0], *hidden, self.head.size))
         self.initial_std = initial_std
-        self.scale = RunningScale(observation_space.shape[0], device)
+        check_observation_space(observation_space, "policy network")
+        self.mlp: _Body
+        self.scale: _Scale
+        if is_vector(observation_space):
+            self.mlp = MLP((observation_space.shape[0], *hidden, self.head.size))
+            self.scale = RunningScale(observation_space.shape[0], device)
+        else:
+            self.mlp = EncodedMLP(entries(observation_space), (*hidden, self.head.size))
+            self.scale = EntryScales(entries(observation_space), device)
 
     def initialize(self, generator: torch.Generator) -> Parameters:
         """Parameters of one network: those of the MLP, and `log_std` if the head has a scale."""
@@ -48,14 +79,14 @@ class PolicyNetwork:
             parameters["log_std"] = scale
         return parameters
 
-    def __call__(self, parameters: Parameters, observations: Float[Tensor, "M n D"]) -> Phi:
-        """φ of π(· | o) for each observation, differentiable by autograd."""
+    def __call__(self, parameters: Parameters, observations: Observations) -> Phi:
+        """φ of π(· | o) for each observation `[M, n, ...]`, differentiable by autograd."""
         return self.phi(parameters, self.mlp(parameters, self.scale(observations)))
 
     def frozen(self) -> "PolicyNetwork":
         """The same network with a copy of the scale: updates of this network's scale do not change it."""
         copied = copy.copy(self)
-        copied.scale = copy.copy(self.scale)  # it replaces its tensors and never writes to them
+        copied.scale = copy.deepcopy(self.scale)
         return copied
 
     def phi(self, parameters: Parameters, output: Float[Tensor, "M n O"]) -> Phi:
@@ -79,7 +110,7 @@ class StackedPolicy(Policy):
         self.parameters = parameters
         self.generator = generator
 
-    def act(self, observations: Float[Tensor, "M N D"]) -> PolicyStep:
+    def act(self, observations: Observations) -> PolicyStep:
         phi = self.network(self.parameters, observations)
         actions = self.network.head.sample(phi, self.generator)
         return PolicyStep(actions, self.network.head.log_prob(phi, actions))
@@ -102,7 +133,8 @@ class PolicyBatch:
     tensor([5.])
     """
 
-    observations: Float[Tensor, "M n D"]
+    observations: Observations
+    """`[M, n, ...]`"""
     actions: Shaped[Tensor, "M n ..."]
     weights: Float[Tensor, "M n"]
     """The advantage of each sample divided by the number of valid samples of its task; 0 for samples not valid."""
@@ -126,9 +158,9 @@ class PolicyLinearization:
     >>> product = PolicyLinearization(network, theta, torch.zeros(3, 5, 2)).fisher_product(theta, valid)
     """
 
-    def __init__(self, network: PolicyNetwork, parameters: Parameters, observations: Float[Tensor, "M n D"]):
+    def __init__(self, network: PolicyNetwork, parameters: Parameters, observations: Observations):
         self.network = network
-        self.mlp = Linearization(network.mlp, parameters, network.scale(observations))
+        self.mlp = network.mlp.linearize(parameters, network.scale(observations))
         self.phi = network.phi(self.mlp.parameters, self.mlp.output)
 
     def jvp(self, direction: Parameters) -> Phi:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from metarl.nn.mlp import MLP, Linearization
+from metarl.nn.mlp import MLP
 
 TASKS, SAMPLES = 3, 7
 
@@ -33,7 +33,7 @@ def assert_same(actual, expected):
 def test_forward_is_a_torch_sequential_per_task(case):
     mlp, parameters, _, inputs, _ = case
     outputs = mlp(parameters, inputs)
-    torch.testing.assert_close(Linearization(mlp, parameters, inputs).output, outputs)
+    torch.testing.assert_close(mlp.linearize(parameters, inputs).output, outputs)
     for task in range(TASKS):
         layers = []
         for layer, (fan_in, fan_out) in enumerate(zip(mlp.sizes, mlp.sizes[1:], strict=False)):
@@ -46,7 +46,7 @@ def test_forward_is_a_torch_sequential_per_task(case):
 
 def test_jvp_and_vjp(case):
     mlp, parameters, direction, inputs, cotangent = case
-    local = Linearization(mlp, parameters, inputs)
+    local = mlp.linearize(parameters, inputs)
     _, tangent = torch.func.jvp(lambda p: mlp(p, inputs), (parameters,), (direction,))
     torch.testing.assert_close(local.jvp(direction), tangent)
     _, pull_back = torch.func.vjp(lambda p: mlp(p, inputs), parameters)
@@ -61,7 +61,7 @@ def test_hvp_is_the_derivative_of_the_gradient(case):
         return torch.func.grad(lambda q: (mlp(q, inputs).sin() * cotangent).sum())(p)
 
     _, expected = torch.func.jvp(gradient, (parameters,), (direction,))
-    local = Linearization(mlp, parameters, inputs)
+    local = mlp.linearize(parameters, inputs)
     local.vjp(local.output.cos() * cotangent)
     tangent = local.jvp(direction)
     assert_same(local.hvp(direction, -local.output.sin() * tangent * cotangent), expected)
@@ -69,7 +69,7 @@ def test_hvp_is_the_derivative_of_the_gradient(case):
 
 def test_products_can_be_taken_again_from_the_same_linearization(case):
     mlp, parameters, direction, inputs, cotangent = case
-    local = Linearization(mlp, parameters, inputs)
+    local = mlp.linearize(parameters, inputs)
     local.vjp(cotangent)
 
     def product(vector):
@@ -93,5 +93,5 @@ def test_columns_of_zeros_are_left_out_and_no_others():
     mlp = MLP((300, 4, 2))
     inputs = torch.zeros(TASKS, SAMPLES, 300, dtype=torch.float64)
     inputs[0, 0, 7] = inputs[2, 3, 299] = 1.0
-    assert Linearization(mlp, stacked(mlp, 1), inputs).hidden[0].shape == (TASKS, SAMPLES, 2)
-    assert Linearization(mlp, stacked(mlp, 1), torch.ones_like(inputs)).hidden[0].shape == (TASKS, SAMPLES, 300)
+    assert mlp.linearize(stacked(mlp, 1), inputs).inputs[0].shape == (TASKS, SAMPLES, 2)
+    assert mlp.linearize(stacked(mlp, 1), torch.ones_like(inputs)).inputs[0].shape == (TASKS, SAMPLES, 300)

@@ -81,6 +81,7 @@ def test_a_text_is_refused_with_what_leaves_it_out():
     pytest.importorskip("minigrid")
     starts = {"x": {"train": [1, 2], "test": [3]}}
     with pytest.raises(
-        metarl.UsageError, match=r"'mission' .* no network here reads.*FilterObservation\(env, \['direction', 'image'\]\)"
+        metarl.UsageError,
+        match=r"'mission' .* no network .*FilterObservation\(env, \['direction', 'image'\]\)",
     ):
         packages.family("MiniGrid", "minigrid:MiniGrid-Empty-5x5-v0", starts, packages.put_agent)

@@ -1,7 +1,7 @@
 """Two families made of packages that others wrote (`pip install 'metarl-kit[thirdparty]'`).
 
-    cd docs/results/environments
-    metarl train rl2 --env families:minigrid_goals ...
+cd docs/results/environments
+metarl train rl2 --env families:minigrid_goals ...
 """
 
 import gymnasium as gym
