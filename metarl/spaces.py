@@ -10,12 +10,12 @@ from typing import Any, TypeAlias
 import gymnasium as gym
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from metarl.errors import UsageError
 
-Observations: TypeAlias = Tensor | dict[str, Tensor]
+Observations: TypeAlias = Shaped[Tensor, "..."] | dict[str, Tensor]
 """A batch of observations: vectors `[..., D]` (float32), pictures `[..., H, W, C]` (uint8), or a dict of these."""
 
 UNBOUNDED = 1e6

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from metarl.agent import Agent
 from metarl.distribution import TaskDistribution
@@ -75,10 +76,12 @@ def draw_paths(agent: Agent, distribution: TaskDistribution, picture: Path, num_
 def _first_episodes(num_tasks: int, trajectories: Trajectories) -> list[list[Float[np.ndarray, "t 2"]]]:
     """For each task, the positions visited in the first episode of its first few environments."""
     first = trajectories.episode_index == 0
-    start, reached = trajectories.observations[0], trajectories.final_observations
+    seen, reached = trajectories.observations, trajectories.final_observations
+    assert isinstance(seen, Tensor)
+    assert isinstance(reached, Tensor)
     return [
         [
-            torch.cat([start[task, env][None], reached[first[:, task, env], task, env]]).cpu().numpy()
+            torch.cat([seen[0, task, env][None], reached[first[:, task, env], task, env]]).cpu().numpy()
             for env in range(EPISODES_SHOWN)
         ]
         for task in range(num_tasks)

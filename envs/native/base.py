@@ -1,6 +1,7 @@
 """Environments whose dynamics are torch operations: thousands of them in one tensor, on any device."""
 
 import abc
+import functools
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 from metarl.distribution import TaskDistribution
 from metarl.faults import find_faults
 from metarl.randomness import EnvStreams
-from metarl.spaces import Observations
+from metarl.spaces import Observations, map_tensors
 from metarl.tasks import Tasks
 from metarl.vector_env import StepResult, TaskVectorEnv, choose_rows, step_info
 
@@ -130,7 +131,7 @@ class NativeEnv(TaskVectorEnv):
             success = None if success is None else success & ~fault
         ended = terminated | truncated
         fresh = family.initial_state(self._streams, task)
-        self._state = choose_rows(ended, fresh, state)
+        self._state = map_tensors(functools.partial(choose_rows, ended), fresh, state)
         self._elapsed = self._elapsed.masked_fill(ended, 0)
         self._observations = family.observe(self._state)
         info = step_info(final_obs, ended, fault=torch.zeros_like(ended) if fault is None else fault)

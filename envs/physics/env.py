@@ -129,7 +129,7 @@ class PhysicsEnv(TaskVectorEnv):
 
     def _reset(self, seed: int | None) -> tuple[Tensor, dict[str, Any]]:
         with self.engines[0].cores_reserved():
-            self._observations = self._restart(self._all_envs, self._observations)
+            self._observations = self._start_next(self._all_envs, self._observations)
         return self._observations, {}
 
     def _step(self, actions: Tensor) -> StepResult:
@@ -146,10 +146,10 @@ class PhysicsEnv(TaskVectorEnv):
             self._elapsed_steps = self._elapsed_steps + 1
             truncated = (self._elapsed_steps >= self.distribution.horizon) | fault
             ended = terminated | truncated
-            self._observations = self._restart(ended, final_obs)
+            self._observations = self._start_next(ended, final_obs)
             return self._observations, reward, terminated, truncated, step_info(final_obs, ended, fault=fault, **info)
 
-    def _restart(self, ended: Bool[Tensor, "B"], observations: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
+    def _start_next(self, ended: Bool[Tensor, "B"], observations: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
         """Starts the next episode if one has ended; returns `observations` with the first ones of new episodes."""
         chosen = Selection(ended)
         if chosen.is_empty:

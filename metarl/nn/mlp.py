@@ -215,7 +215,7 @@ def weight(parameters: Parameters, layer: int) -> Float[Tensor, "M out in"]:
 
 
 def affine(
-    parameters: Parameters, layer: int, inputs: Float[Tensor, "M n in"], out: Tensor | None = None
+    parameters: Parameters, layer: int, inputs: Float[Tensor, "M n in"], out: Float[Tensor, "M n out"] | None = None
 ) -> Float[Tensor, "M n out"]:
     """W x + b of one layer of a stack of networks."""
     return torch.baddbmm(parameters[f"bias{layer}"][:, None], inputs, weight(parameters, layer).mT, out=out)

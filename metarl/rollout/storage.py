@@ -73,6 +73,7 @@ class RolloutStorage:
         """The steps written so far; `after` holds the current observations of the environments, `[B, ...]`."""
         arrays = {name: array[: self._steps] for name, array in self._arrays.items()}
         observations, reached = self._take_observations(_SEEN, arrays), self._take_observations(_REACHED, arrays)
+        assert observations is not None
         for name in _FROM_ENV & arrays.keys():
             arrays[name] = arrays[name].unflatten(1, self._shape)
         extras = {name.removeprefix(_EXTRA): arrays.pop(name) for name in sorted(arrays) if name.startswith(_EXTRA)}
