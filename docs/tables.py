@@ -144,6 +144,26 @@ def short_episodes() -> str:
     return rows(["", "steps", "seeds, 0.1 and 0.2", "used at first, 0.2", *titles], body)
 
 
+def environments() -> str:
+    """Environments that others wrote: what training took, and success on test tasks before and after adaptation."""
+    families = {
+        "minigrid": "MiniGrid's empty room, goal moved, from its picture",
+        "panda": "panda-gym's reach, to a goal in the observation",
+        "wide": "250 random bits observed; action 1 pays (return of 10)",
+    }
+    body = []
+    for name, label in families.items():
+        for agent in ("maml", "rl2"):
+            (metrics,) = curves(f"results/environments/{agent}-{name}.metrics.jsonl")
+            (evaluation,) = load(f"results/environments/{agent}-{name}.evaluation.json")
+            score = "return" if evaluation["success"] is None else "success"
+            first, second = (row[f"{score}_mean"] for row in evaluation["summary"][:2])
+            steps, minutes = metrics[-1]["env_steps"], metrics[-1]["wall_seconds"] / 60
+            body.append([f"{label}, `{agent}`", f"{steps:,}", f"{minutes:.0f}", f"{first:.2f}", f"{second:.2f}"])
+    titles = ["steps", "minutes, 2 busy cores", "test tasks, before adaptation", "after its first stage"]
+    return rows(["", *titles], body)
+
+
 def curves(pattern: str) -> list[list[dict[str, Any]]]:
     """The rows of each metrics.jsonl that matches."""
     return [[json.loads(line) for line in path.read_text().splitlines()] for path in sorted(DOCS.glob(pattern))]
@@ -301,6 +321,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "sizes": sizes,
     "cheetah": cheetah,
     "short_episodes": short_episodes,
+    "environments": environments,
 }
 
 

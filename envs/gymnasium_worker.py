@@ -30,7 +30,7 @@ from metarl.envs.gymnasium_make import Maker, Registry, in_a_line
 from metarl.envs.gymnasium_observations import ObservationCodec
 from metarl.envs.gymnasium_signals import DONE, MESSAGE, STEP, get, put
 from metarl.envs.gymnasium_state import Arrays, StateAccess, read_rng, write_rng
-from metarl.errors import EnvironmentFault, UsageError
+from metarl.errors import EnvironmentFault, RenderingUnavailable, UsageError
 
 Apply = Callable[[gym.Env, Mapping[str, Any]], None]
 """Gives an environment its task: numbers by name, or arrays where a parameter has a shape."""
@@ -156,14 +156,18 @@ class Chunk:
             self._start_episode(i)
 
     def frames(self) -> list[Any]:
-        """A picture of each environment. Raises `UsageError` if it cannot be drawn here, with the renderer's words."""
+        """A picture of each environment; raises `RenderingUnavailable`, with the renderer's words, if it fails."""
         frames = []
         for env in self._envs:
             try:
+                if _draws_with_mujoco(env):
+                    from metarl.envs.physics.opengl import choose_opengl  # here alone: other workers need no MuJoCo
+
+                    choose_opengl()
                 frame = env.render()
             except Exception as error:  # a missing package, no display, no OpenGL
                 name = type(env.unwrapped).__name__
-                raise UsageError(f"{self._recipe.id}: {name}.render failed: {in_a_line(error)}") from error
+                raise RenderingUnavailable(f"{self._recipe.id}: {name}.render failed: {in_a_line(error)}") from error
             if not isinstance(frame, np.ndarray):
                 raise UsageError(
                     f"{self._recipe.id}: {type(env.unwrapped).__name__}.render returned {type(frame).__name__} "
@@ -316,3 +320,7 @@ def _register(registry: Registry) -> None:
     for id, data in registry.specs.items():
         with contextlib.suppress(Exception):  # a package that is not for workers; the one in use travels by itself
             gym.registry[id] = cloudpickle.loads(data)
+
+
+def _draws_with_mujoco(env: gym.Env) -> bool:
+    return any(base.__module__ == "gymnasium.envs.mujoco.mujoco_env" for base in type(env.unwrapped).__mro__)

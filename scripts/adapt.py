@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ import tyro
 from rich.table import Table
 
 from metarl.distribution import TaskDistribution
-from metarl.errors import UsageError
+from metarl.errors import RenderingUnavailable, UsageError
 from metarl.evaluation import Evaluation, evaluate
 from metarl.experiment import AgentRun
 from metarl.experiment.files import check_writable
@@ -48,7 +49,7 @@ class Arguments:
     allow_training_tasks: bool = False
     """Adapt also to a task that the agent was trained on."""
     video: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """Record an episode before adaptation, followed by one after it, as .mp4."""
+    """Record an episode before adaptation, followed by one after it, as .mp4, if this machine can draw."""
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -66,7 +67,11 @@ def main(arguments: Sequence[str]) -> None:
     with contextlib.ExitStack() as stack:
         film_env = None
         if parsed.video is not None:
-            film_env = stack.enter_context(contextlib.closing(_open_film_env(run, family, task, backend, parsed.seed)))
+            try:
+                opened = _open_film_env(run, family, task, backend, parsed.seed)
+                film_env = stack.enter_context(contextlib.closing(opened))
+            except RenderingUnavailable as error:
+                print(f"metarl: going on without the film: {error}", file=sys.stderr)
         result = evaluate(
             run.agent,
             family,
@@ -97,7 +102,11 @@ def read_task(distribution: TaskDistribution, text: str) -> Tasks:
 
 
 def _open_film_env(run: AgentRun, family: TaskDistribution, task: Tasks, backend: str, seed: int) -> TaskVectorEnv:
-    """Makes one environment that renders; raises `UsageError`, before any work is done, if the family cannot."""
+    """Makes one environment that renders.
+
+    Raises `UsageError`, before any work is done, if the family cannot be drawn, and `RenderingUnavailable` if it cannot
+    be drawn here.
+    """
     env = family.make_env(1, 1, backend=backend, device=run.agent.device, seed=seed, render_mode="rgb_array")
     try:
         env.set_tasks(task)

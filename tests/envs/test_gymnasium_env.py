@@ -1,5 +1,7 @@
 """Any Gymnasium environment as a family: spaces, workers, failures, state."""
 
+import ctypes.util
+import importlib.util
 import os
 import signal
 import subprocess
@@ -17,6 +19,7 @@ from gymnasium.spaces import Box, Discrete, Text
 from metarl import Tasks, UsageError
 from metarl.contract import check_distribution
 from metarl.envs.gymnasium_env import GymnasiumDistribution
+from metarl.errors import RenderingUnavailable
 
 B = 5
 
@@ -354,3 +357,29 @@ def test_a_hidden_state_is_a_usage_error():
         env.get_state()
     with pytest.raises(UsageError, match="does not offer its state"):
         env.set_state({})
+
+
+@pytest.mark.skipif(
+    not any(map(ctypes.util.find_library, ("EGL", "OSMesa"))), reason="neither libEGL nor libOSMesa is installed"
+)
+def test_mujoco_draws_without_a_screen(monkeypatch):
+    for name in ("MUJOCO_GL", "DISPLAY", "PYOPENGL_PLATFORM"):
+        monkeypatch.delenv(name, raising=False)
+    options = {"parameters": {"x": (0.0, 1.0)}, "apply": lambda env, task: None, "horizon": 3}
+    env = GymnasiumDistribution("Hopper-v0", "Hopper-v5", **options).make_env(1, render_mode="rgb_array")
+    env.set_tasks(env.distribution.sample(1, seed=0))
+    env.reset(seed=0)
+    (picture,) = env.render()
+    assert picture.std() > 5
+    env.close()
+
+
+def test_a_missing_renderer_is_a_line_with_the_package():
+    if importlib.util.find_spec("pygame") is not None:
+        pytest.skip("pygame is installed")
+    options = {"parameters": {"x": (0.0, 1.0)}, "apply": lambda env, task: None, "vectorization": "sync"}
+    env = GymnasiumDistribution("Cart-v0", "CartPole-v1", **options).make_env(1, render_mode="rgb_array")
+    env.set_tasks(env.distribution.sample(1, seed=0))
+    env.reset(seed=0)
+    with pytest.raises(RenderingUnavailable, match=r"CartPoleEnv.render failed: pygame .*pip install"):
+        env.render()

@@ -1,5 +1,6 @@
 """The commands, each through `main` as a shell would call it."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -209,6 +210,21 @@ def test_adapt_prints_each_stage_and_films_before_and_after(run: Path, tmp_path:
     expected = metarl.evaluate(agent, distribution, tasks=distribution.task(goal=[0.3, 0.1]), episodes=4)
     for used, value in zip(expected.episodes_used, expected.returns[0].tolist(), strict=True):
         assert any(str(used) in line and f"{value:.2f}" in line for line in from_file.splitlines())
+
+
+def test_adapt_goes_on_without_a_film_that_cannot_be_drawn(tmp_path: Path, capsys: pytest.CaptureFixture):
+    """Without an OpenGL that works: `MUJOCO_GL=glfw` and no display."""
+    config = metarl.TrainConfig("random", "HopperRandParams-v0", {"horizon": 5}, iterations=1, output=tmp_path / "run")
+    run = metarl.train(dataclasses.replace(config, agent_options={"num_tasks": 1, "envs_per_task": 1}), progress=False)
+    family = metarl.make("HopperRandParams-v0", horizon=5)
+    task = json.dumps({n: v[0].tolist() for n, v in family.sample(1, split="test", seed=0).parameters.items()})
+    command = [sys.executable, "-m", "metarl.scripts.cli", "adapt", str(run), "--task", task, "--video", "film.mp4"]
+    environment = {name: value for name, value in os.environ.items() if name != "DISPLAY"} | {"MUJOCO_GL": "glfw"}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "episodes used" in done.stdout
+    assert "going on without the film: MuJoCo cannot draw with MUJOCO_GL=glfw" in done.stderr
+    assert not (tmp_path / "film.mp4").exists()
 
 
 OWN_FAMILY = """
