@@ -26,6 +26,7 @@ from metarl.rollout import (
     discounted_returns,
     gae,
     standardize,
+    success_metrics,
     used_fraction,
 )
 from metarl.spaces import map_tensors
@@ -147,12 +148,14 @@ class MAML(Agent):
             "return_mean": float(stages[-1].episode_returns().mean()),
             "return_before_adaptation": float(stages[0].episode_returns().mean()),
             "used_fraction": used_fraction(*(trajectories.in_complete_episodes for trajectories in stages)),
+            **success_metrics(stages[-1]),
             **baseline_metrics(*baselines),
             **losses,
         }
 
     def adapt(self, env: TaskVectorEnv, episodes: int, *, seed: int = 0, policy: Policy | None = None) -> AdaptedPolicy:
         """Takes one gradient step per `envs_per_task` episodes, as in training, and one for the remaining episodes."""
+        self.spec.check(env.distribution)
         generator = make_generator("maml", "adapt", seed, device=self.device)
         if policy is None:  # copies: training changes the agent's own in place
             parameters = {name: value.clone() for name, value in stack(self._initial(), env.num_tasks).items()}

@@ -11,7 +11,7 @@ from torch import Tensor
 from metarl.actions import ActionFormat
 from metarl.agent import Agent, AgentConfig
 from metarl.randomness import make_generator
-from metarl.rollout import Policy, PolicyStep, collect
+from metarl.rollout import Policy, PolicyStep, collect, success_metrics
 from metarl.spaces import Observations, batch_shape, check_action_space
 from metarl.vector_env import TaskVectorEnv
 
@@ -61,6 +61,7 @@ class RandomAgent(Agent):
         return {
             "env_steps": trajectories.num_transitions,
             "return_mean": float(trajectories.episode_returns().mean()),
+            **success_metrics(trajectories),
         }
 
     def adapt(self, env: TaskVectorEnv, episodes: int, *, seed: int = 0, policy: Policy | None = None) -> RandomPolicy:

@@ -18,7 +18,7 @@ from metarl.nn.heads import Phi
 from metarl.optimizer_state import load_optimizer_tensors, optimizer_tensors
 from metarl.parallel import Ranks
 from metarl.randomness import make_generator
-from metarl.rollout import Policy, Trajectories, collect, gae, standardize, used_fraction
+from metarl.rollout import Policy, Trajectories, collect, gae, standardize, success_metrics, used_fraction
 from metarl.spaces import entries, map_tensors
 from metarl.tasks import check_count
 from metarl.vector_env import TaskVectorEnv
@@ -119,7 +119,7 @@ class RL2(Agent):
             "return_mean": float(trajectories.episode_returns(count - 1).mean()),
             "return_first_episode": float(trajectories.episode_returns(0).mean()),
             "used_fraction": used_fraction(valid),
-            **_success_metrics(trajectories, count),
+            **success_metrics(trajectories, count - 1),
             **self._update(trajectories, valid, generator),
         }
 
@@ -127,6 +127,7 @@ class RL2(Agent):
         self, env: TaskVectorEnv, episodes: int, *, seed: int = 0, policy: Policy | None = None
     ) -> RecurrentPolicy:
         """Runs `episodes` episodes, which fill the memory. Every environment of `env` is a separate trial."""
+        self.spec.check(env.distribution)
         generator = make_generator("rl2", "adapt", seed, device=self.device)
         if policy is None:
             learner = RecurrentPolicy(copy.deepcopy(self.network), generator)  # training changes the agent's own
@@ -194,8 +195,3 @@ class RL2(Agent):
     def _evaluate(self, inputs: Inputs, starts: Bool[Tensor, "T b"] | None) -> tuple[Phi, Float[Tensor, "T b"]]:
         phi, values, _ = self.network(inputs, starts)
         return phi, values
-
-
-def _success_metrics(trajectories: Trajectories, count: int) -> dict[str, float]:
-    success = trajectories.episode_success(count - 1)
-    return {} if success is None else {"success_mean": float(success.float().mean())}

@@ -10,11 +10,13 @@ import torch
 from torch import Tensor
 
 from metarl.distribution import TaskDistribution
+from metarl.errors import UsageError
 from metarl.parallel import Ranks
 from metarl.replay import ReplayBuffer
 from metarl.rollout import Policy
+from metarl.spaces import same_spaces
 from metarl.tasks import FreshTasks, TaskSource
-from metarl.vector_env import TaskVectorEnv
+from metarl.vector_env import TaskFamily, TaskVectorEnv
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,13 @@ class EnvSpec:
     @classmethod
     def of(cls, distribution: TaskDistribution) -> "EnvSpec":
         return cls(distribution.observation_space, distribution.action_space, distribution.horizon)
+
+    def check(self, family: TaskFamily) -> None:
+        """Raises `UsageError` unless observations and actions of `family` are of this form, whatever their bounds."""
+        for kind in ("observation", "action"):
+            mine, theirs = (getattr(owner, f"{kind}_space") for owner in (self, family))
+            if not same_spaces(mine, theirs):
+                raise UsageError(f"{family.id} has the {kind} space {theirs}, the agent was trained for {mine}")
 
 
 class Agent(abc.ABC):

@@ -11,14 +11,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from metarl.agent import Agent
-from metarl.distribution import TaskDistribution
 from metarl.errors import UsageError
 from metarl.protocols import Protocol, Scores
 from metarl.randomness import derive_seed
 from metarl.registry import Family, make
 from metarl.rollout import Policy
 from metarl.seen_tasks import check_unseen
-from metarl.spaces import same_spaces
 from metarl.statistics import interquartile_mean, stratified_bootstrap_interval
 from metarl.tasks import Tasks, check_count
 from metarl.vector_env import TaskVectorEnv
@@ -186,7 +184,7 @@ def evaluate(
     if episodes is not None:
         check_count("number of episodes", episodes)
     distribution = make(distribution)
-    check_spaces(agent, distribution)
+    agent.spec.check(distribution)
     if protocol not in distribution.protocols:
         known = ", ".join(distribution.protocols)
         raise UsageError(f"{distribution.id} has no protocol {protocol!r}: choose from {known}")
@@ -194,7 +192,7 @@ def evaluate(
     trained_on = None if tasks is None and distribution is agent.trained_on else agent.trained_on
     tasks = distribution.sample(num_tasks, split=split, seed=seed) if tasks is None else tasks
     if trained_on is not None and split == "test" and not allow_training_tasks:
-        check_unseen(trained_on, tasks, distribution.id)
+        check_unseen(trained_on, tasks, distribution)
     env = distribution.make_env(
         len(tasks),
         agent.config.envs_per_task if envs_per_task is None else envs_per_task,
@@ -224,14 +222,6 @@ def _stacked(scores: list[Scores], stages: list[int], tasks: Tasks, protocol: st
         protocol=protocol,
         faults=faults,
     )
-
-
-def check_spaces(agent: Agent, distribution: TaskDistribution) -> None:
-    """Raises `UsageError` unless observations and actions of `distribution` are of the form that the agent knows."""
-    for kind in ("observation", "action"):
-        mine, theirs = (getattr(owner, f"{kind}_space") for owner in (agent.spec, distribution))
-        if not same_spaces(mine, theirs):
-            raise UsageError(f"{distribution.id} has the {kind} space {theirs}, the agent was trained for {mine}")
 
 
 def _measure_stages(agent: Agent, env: TaskVectorEnv, measure: Protocol, stages: list[int], seed: int) -> list[Scores]:

@@ -6,26 +6,26 @@ from torch import Tensor
 
 from metarl.distribution import TaskDistribution
 from metarl.errors import UsageError
-from metarl.tasks import Tasks
+from metarl.tasks import SPLITS, Tasks
 
 
-def check_unseen(trained_on: TaskDistribution, tasks: Tasks, id: str) -> None:
-    """Raises `UsageError` if some of `tasks` are training tasks of `trained_on`; `id` names the family they are from.
-
-    Tasks are the same if all their parameters are equal. Those that `trained_on` itself has in both splits, such as the
-    two directions of a cheetah, are no leak. Families with infinitely many tasks are not examined: to draw the same
-    values twice is next to impossible if they are continuous, and belongs to the family if they are not.
-    """
-    seen = seen_tasks(trained_on, tasks)
+def check_unseen(trained_on: TaskDistribution, tasks: Tasks, family: TaskDistribution) -> None:
+    """Raises `UsageError` if some of `tasks` of `family` are training tasks of `trained_on`, as `seen_tasks` says."""
+    seen = seen_tasks(trained_on, tasks, family)
     if bool(seen.any()):
         raise UsageError(
-            f"{int(seen.sum())} of {len(tasks)} test tasks of {id} are training tasks of the agent ({trained_on.id}): "
-            f"choose others, or say that it is meant (allow_training_tasks=True, --allow-training-tasks)"
+            f"{int(seen.sum())} of {len(tasks)} test tasks of {family.id} are training tasks of the agent "
+            f"({trained_on.id}): choose others, or say that it is meant (allow_training_tasks=True, "
+            "--allow-training-tasks)"
         )
 
 
-def seen_tasks(trained_on: TaskDistribution, tasks: Tasks) -> Bool[Tensor, "M"]:
-    """Which of `tasks` are in the train split of `trained_on` and not in its test split as well.
+def seen_tasks(trained_on: TaskDistribution, tasks: Tasks, family: TaskDistribution | None = None) -> Bool[Tensor, "M"]:
+    """Which of `tasks`, which are of `family` (default: `trained_on`), leak from the train split of `trained_on`.
+
+    Tasks are the same if all their parameters are equal. Those that both families have in both splits, such as the two
+    directions of a cheetah, are no leak. Families that do not list their tasks are not examined: to draw the same
+    values twice is next to impossible if they are continuous, and belongs to the family if they are not.
 
     >>> from metarl.seen_tasks import seen_tasks
     >>> family = metarl.make("HalfCheetahDir-v0")
@@ -40,10 +40,17 @@ def seen_tasks(trained_on: TaskDistribution, tasks: Tasks) -> Bool[Tensor, "M"]:
         return seen
     seen = _among(tasks, train)
     if bool(seen.any()):
-        test = _all_tasks(trained_on, "test")
-        if test is not None:
-            seen &= ~_among(tasks, test)
+        lists = [_all_tasks(trained_on, "test"), *(_all_tasks(family or trained_on, split) for split in SPLITS)]
+        in_all = [_among(tasks, listed) for listed in lists if listed is not None]
+        if len(in_all) == len(lists):
+            seen &= ~torch.stack(in_all).all(0)
     return seen
+
+
+def num_shared(family: TaskDistribution) -> int:
+    """How many of the family's test tasks are training tasks too; 0 if it does not list them."""
+    train, test = (_all_tasks(family, split) for split in SPLITS)
+    return 0 if train is None or test is None else int(_among(test, train).sum())
 
 
 def _all_tasks(family: TaskDistribution, split: str) -> Tasks | None:

@@ -54,6 +54,8 @@ def key_values(pairs: Sequence[str], flag: str) -> dict[str, Any]:
         key = key.replace("-", "_")
         if not key.isidentifier() or not equals:
             raise UsageError(f"{flag} takes KEY=VALUE, got {pair!r}")
+        if key in options:
+            raise UsageError(f"{flag} {key} is given twice")
         try:
             options[key] = yaml.safe_load(value)
         except yaml.YAMLError:

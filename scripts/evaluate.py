@@ -21,6 +21,7 @@ from metarl.fewshot import FewShotRun
 from metarl.fewshot.result import RESULT, measure, write_result
 from metarl.scripts.arguments import key_values, parse
 from metarl.scripts.families import open_with_family
+from metarl.seen_tasks import num_shared
 
 TASKS = 40
 TEST_EPISODES = 600
@@ -115,8 +116,18 @@ def _evaluate_agent(run: AgentRun, distribution: TaskDistribution, parsed: Argum
     if parsed.json is not None:
         write_atomically(parsed.json, text)
     print_table(title, _agent_table(result), result.note)
+    for remark in _remarks(run, distribution, parsed, result):
+        print(f"metarl: {remark}", file=sys.stderr)
+
+
+def _remarks(run: AgentRun, family: TaskDistribution, parsed: Arguments, result: Evaluation) -> Iterator[str]:
+    """What a reader of the table has to know."""
+    if not run.finished:
+        yield f"{run.path} is not finished: this is the agent after {run.checkpoint.iteration} iterations"
+    if parsed.split == "test" and (shared := num_shared(family)):
+        yield f"{shared} of the {len(family.all_tasks('test'))} test tasks of {family.id} are training tasks of it too"
     if result.faults:
-        print(f"{result.faults} faults, each of which ended an episode early", file=sys.stderr)
+        yield f"{result.faults} faults, each of which ended an episode early"
 
 
 def _test_learner(run: FewShotRun, parsed: Arguments) -> None:

@@ -2,7 +2,7 @@
 
 from metarl.contract import environment, family, run
 from metarl.contract.examination import Examination
-from metarl.distribution import TaskDistribution
+from metarl.registry import Family, make
 from metarl.tasks import check_count
 
 
@@ -21,14 +21,16 @@ class ContractError(AssertionError):
 
 
 def check_distribution(
-    distribution: TaskDistribution,
+    distribution: Family,
     *,
     backend: str = "auto",
     num_tasks: int = 3,
     envs_per_task: int = 2,
     seed: int = 0,
 ) -> None:
-    """Checks on the CPU that `distribution` keeps the contract of `TaskDistribution` and `TaskVectorEnv`.
+    """Checks on the CPU that a distribution keeps the contract of `TaskDistribution` and `TaskVectorEnv`.
+
+    It is given as id, `module:name`, class, function or instance.
 
     It samples tasks, makes `num_tasks * envs_per_task` environments and a single one, and steps them with random
     actions for a little longer than an episode. It collects all faults and raises them as one `ContractError`. If the
@@ -39,6 +41,8 @@ def check_distribution(
     """
     check_count("number of tasks", num_tasks)
     check_count("environments per task", envs_per_task)
+    if isinstance(distribution, str) or callable(distribution):
+        distribution = make(distribution)
     exam = Examination(distribution, backend, num_tasks, envs_per_task, seed)
     try:
         exam.apply(family.CHECKS)

@@ -1,6 +1,7 @@
 """What the checks share: the distribution under examination, its environments, and a recorded run."""
 
 import contextlib
+import random
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -54,10 +55,14 @@ class Examination:
     failures: list[str] = field(default_factory=list)
     crash: Exception | None = None
     opened: list[TaskVectorEnv] = field(default_factory=list)
+    repeats: bool = True
+    """False once the same run has been found to differ from itself."""
 
     def apply(self, checks: Iterable[Check]) -> None:
         """Runs each of `checks` and collects the faults that it finds."""
         for check in checks:
+            if not self.repeats:
+                return
             self.attempt(check.__name__.replace("_", " "), partial(self._gather, check))
 
     def _gather(self, check: Check) -> None:
@@ -181,8 +186,19 @@ def refusal(action: Callable[[], object]) -> str | None:
     return "no error"
 
 
+def global_random_states() -> dict[str, Any]:
+    numpy_state = np.random.get_state(legacy=True)  # noqa: NPY002 - it is this state that must not change
+    return {
+        "torch": torch.get_rng_state().tolist(),
+        "NumPy": [np.asarray(part).tolist() for part in numpy_state],
+        "Python": random.getstate(),
+    }
+
+
 def in_a_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).strip()}".splitlines()[0]
+    """The error with its first note, which says where an environment of others raised it."""
+    note = next((f" ({note.splitlines()[0]})" for note in getattr(error, "__notes__", ())), "")
+    return f"{type(error).__name__}: {str(error).strip()}".splitlines()[0] + note
 
 
 def _copy(value: Any) -> Any:

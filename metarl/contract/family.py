@@ -1,15 +1,12 @@
 """Rules about a distribution without its environments: attributes, spaces and sampled tasks."""
 
-import random
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any
 
 import gymnasium as gym
-import numpy as np
 import torch
 
-from metarl.contract.examination import Examination, refusal
+from metarl.contract.examination import Examination, global_random_states, refusal
 from metarl.distribution import TaskDistribution
 from metarl.errors import UsageError
 from metarl.spaces import check_action_space, check_observation_space
@@ -50,9 +47,9 @@ def sampling(exam: Examination) -> Iterator[str]:
     def sample(split: str, seed: int) -> Tasks:
         return exam.distribution.sample(SAMPLE_SIZE, split=split, seed=seed)
 
-    before = _global_random_states()
+    before = global_random_states()
     train, test = sample("train", exam.seed), sample("test", exam.seed)
-    for library, state in _global_random_states().items():
+    for library, state in global_random_states().items():
         if state != before[library]:
             yield f"sampling: expected it to leave {library}'s global random state alone, found it changed"
     for split, tasks in (("train", train), ("test", test)):
@@ -68,15 +65,6 @@ def sampling(exam: Examination) -> Iterator[str]:
         yield f"sampling: expected a UsageError for 0 tasks, found {found}"
     if found := refusal(lambda: sample("no-such-split", 0)):
         yield f"sampling: expected a UsageError for the split 'no-such-split', found {found}"
-
-
-def _global_random_states() -> dict[str, Any]:
-    numpy_state = np.random.get_state(legacy=True)  # noqa: NPY002 - it is this state that must not change
-    return {
-        "torch": torch.get_rng_state().tolist(),
-        "NumPy": [np.asarray(part).tolist() for part in numpy_state],
-        "Python": random.getstate(),
-    }
 
 
 def _varied(tasks: Tasks) -> bool:

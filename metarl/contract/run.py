@@ -11,8 +11,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from metarl.actions import ActionFormat
-from metarl.contract.examination import REPLAYED_STEPS, Examination, arrays, difference, parts, refusal
-from metarl.spaces import UNBOUNDED, Observations, is_picture
+from metarl.contract.examination import (
+    REPLAYED_STEPS,
+    Examination,
+    arrays,
+    difference,
+    global_random_states,
+    parts,
+    refusal,
+)
+from metarl.spaces import UNBOUNDED, Observations, entries, is_picture, named
 from metarl.tasks import Tasks
 
 TOLERANCE = 1e-4
@@ -69,6 +77,25 @@ def _array(name: str, value: Any, shape: tuple[int, ...], dtype: torch.dtype) ->
         yield f"{expected}, found {value.dtype} {list(value.shape)} on {value.device}"
     elif not bool(value.isfinite().all()):
         yield f"{name}: expected finite numbers, found {float(value[~value.isfinite()][0])}"
+
+
+def declared_range(exam: Examination) -> Iterator[str]:
+    """Vectors have to lie in the box that the family declares, but for rounding."""
+    found: dict[str, str] = {}
+    batches = [exam.recording.observations, *(step[4]["final_obs"] for step in exam.recording.steps)]
+    for name, space in entries(exam.distribution.observation_space).items():
+        if is_picture(space):
+            continue
+        values = torch.stack([named(batch)[name] for batch in batches]).double()
+        low, high = (torch.as_tensor(bound).double() for bound in (space.low, space.high))
+        slack = TOLERANCE * (1 + low.abs().nan_to_num(posinf=0) + high.abs().nan_to_num(posinf=0))
+        outside = (values < low - slack) | (values > high + slack)
+        if bool(outside.any()):
+            number = int(outside.nonzero()[0][-1])
+            culprit = float(values[outside][0])
+            box = f"[{float(low[number]):g}, {float(high[number]):g}]"
+            found[name] = f"observations: expected number {number} in the declared {box}, found {culprit:g}"
+    yield from found.values()
 
 
 def faults(exam: Examination) -> Iterator[str]:
@@ -141,9 +168,14 @@ def saved_state(exam: Examination) -> Iterator[str]:
 
 
 def determinism(exam: Examination) -> Iterator[str]:
+    """Without it, no other comparison of two runs says anything."""
     exam.env.set_tasks(exam.tasks)
+    before = global_random_states()
     if found := difference(exam.recorded, exam.replay()):
-        yield f"determinism: expected the same seed, tasks and actions to give the same run, found {found}"
+        exam.repeats = False
+        changed = [library for library, state in global_random_states().items() if state != before[library]]
+        hint = f" (the global random state of {' and '.join(changed)} has changed)" if changed else ""
+        yield f"determinism: expected the same seed, tasks and actions to give the same run, found {found}{hint}"
 
 
 def tasks_persist(exam: Examination) -> Iterator[str]:
@@ -280,12 +312,13 @@ def tasks_matter(exam: Examination) -> Iterator[str]:
 
 CHECKS = (
     returned_arrays,
+    declared_range,
     faults,
     arrays_stay,
     ends_of_episodes,
     autoreset,
-    saved_state,
     determinism,
+    saved_state,
     tasks_persist,
     single_environment,
     wrong_actions,

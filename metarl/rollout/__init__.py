@@ -3,7 +3,7 @@
 from metarl.rollout.collect import collect
 from metarl.rollout.policy import FunctionPolicy, Policy, PolicyStep, Transition
 from metarl.rollout.returns import discounted_returns, gae, standardize
-from metarl.rollout.trajectories import Trajectories, used_fraction
+from metarl.rollout.trajectories import Trajectories, success_metrics, used_fraction
 
 __all__ = [
     "FunctionPolicy",
@@ -15,5 +15,6 @@ __all__ = [
     "discounted_returns",
     "gae",
     "standardize",
+    "success_metrics",
     "used_fraction",
 ]

@@ -128,6 +128,12 @@ def _up_to_last(marks: Bool[Tensor, "T ..."]) -> Bool[Tensor, "T ..."]:
     return marks.flip(0).cumsum(0).flip(0) > 0
 
 
+def success_metrics(trajectories: Trajectories, episode: int = 0) -> dict[str, float]:
+    """The share of environments whose `episode` succeeded, as the metric `success_mean`; empty without success."""
+    success = trajectories.episode_success(episode)
+    return {} if success is None else {"success_mean": float(success.float().mean())}
+
+
 def used_fraction(*masks: Bool[Tensor, "T M N"]) -> float:
     """The share of collected steps that an update uses, from masks of the used steps: the metric `used_fraction`."""
     return sum(int(mask.sum()) for mask in masks) / sum(mask.numel() for mask in masks)

@@ -6,7 +6,7 @@ import torch
 import metarl
 from metarl.distribution import TaskDistribution
 from metarl.envs.native.point_navigation import PointNavigation
-from metarl.seen_tasks import check_unseen, seen_tasks
+from metarl.seen_tasks import check_unseen, num_shared, seen_tasks
 from metarl.tasks import Tasks
 
 
@@ -77,7 +77,8 @@ def test_the_family_of_the_training_is_never_refused(agent: metarl.Agent):
 
 @pytest.mark.parametrize("id", ["HalfCheetahDir-v0", "AntDir-v0", "MT1-push-v3", "ML1-push-v3", "PointNavigation-v0"])
 def test_the_built_in_families_pass_as_they_are(id: str):
-    check_unseen(metarl.make(id), metarl.make(id).sample(60, split="test", seed=1), id)
+    family = metarl.make(id)
+    check_unseen(metarl.make(id), family.sample(60, split="test", seed=1), family)
 
 
 def test_goals_of_the_next_seed_leak():
@@ -92,3 +93,20 @@ def test_an_agent_of_no_run_is_not_examined():
     agent = metarl.registry.agent_class("random")(metarl.AgentConfig(2, 1), metarl.EnvSpec.of(family))
     assert agent.trained_on is None
     metarl.evaluate(agent, family, num_tasks=1)
+
+
+def test_tasks_that_only_the_training_family_shares_between_its_splits_leak_into_another_family():
+    """Trained on a list without splits, tested on another family that holds the same tasks out."""
+
+    def family(parameters):
+        return metarl.GymnasiumDistribution(
+            "Pendulum", "Pendulum-v1", parameters={"g": parameters}, apply=lambda env, task: None, vectorization="sync"
+        )
+
+    with pytest.warns(UserWarning, match="training tasks too"):
+        shared = family([5.0, 10.0])
+    other = family({"train": [1.0], "test": [5.0, 10.0]})
+    check_unseen(shared, shared.all_tasks("test"), shared)
+    assert num_shared(shared) == 2
+    with pytest.raises(metarl.UsageError, match="2 of 2 test tasks"):
+        check_unseen(shared, other.all_tasks("test"), other)
