@@ -16,6 +16,7 @@ from metarl.errors import UsageError
 from metarl.faults import check_finite
 from metarl.nn.baseline import Baseline, baseline_metrics, episode_time, fit_baseline
 from metarl.nn.policy import PolicyBatch, PolicyGradient, PolicyNetwork, StackedPolicy
+from metarl.nn.wide import WideVectors, map_values, without_constant_columns
 from metarl.optimizer_state import load_optimizer_tensors, optimizer_tensors
 from metarl.parallel import Ranks
 from metarl.randomness import derive_seed, make_generator
@@ -29,7 +30,7 @@ from metarl.rollout import (
     success_metrics,
     used_fraction,
 )
-from metarl.spaces import map_tensors
+from metarl.spaces import Observations
 from metarl.vector_env import TaskVectorEnv
 
 ADAPTED = "a parameter after an inner gradient step"
@@ -138,18 +139,18 @@ class MAML(Agent):
         self.optimizer = torch.optim.Adam(self.parameters.values(), lr=config.outer_lr)
 
     def improve(self, env: TaskVectorEnv, *, seed: int) -> dict[str, int | float]:
-        objective, stages, baselines = self._rollouts(env, seed)
+        objective, stages = self._rollouts(env, seed)
         update = self._trust_region_update if self.config.outer == "trpo" else self._clipped_update
         losses = update(objective)
-        for trajectories in stages:  # after the update, which must improve the policy that acted
-            self.network.scale.update(trajectories.observations, self.ranks)
+        for stage in stages:  # after the update, which must improve the policy that acted
+            self.network.scale.update(stage.observations, self.ranks)
         return {
-            "env_steps": sum(trajectories.num_transitions for trajectories in stages),
-            "return_mean": float(stages[-1].episode_returns().mean()),
-            "return_before_adaptation": float(stages[0].episode_returns().mean()),
-            "used_fraction": used_fraction(*(trajectories.in_complete_episodes for trajectories in stages)),
-            **success_metrics(stages[-1]),
-            **baseline_metrics(*baselines),
+            "env_steps": sum(stage.used.numel() for stage in stages),
+            "return_mean": float(stages[-1].returns.mean()),
+            "return_before_adaptation": float(stages[0].returns.mean()),
+            "used_fraction": used_fraction(*(stage.used for stage in stages)),
+            **stages[-1].success,
+            **baseline_metrics(*(stage.baseline for stage in stages)),
             **losses,
         }
 
@@ -200,22 +201,22 @@ class MAML(Agent):
         """All tensors of the agent except the optimizer's."""
         return self.parameters | {f"scale.{name}": value for name, value in self.network.scale.state_dict().items()}
 
-    def _rollouts(self, env: TaskVectorEnv, seed: int) -> tuple[MetaObjective, list[Trajectories], list[Baseline]]:
+    def _rollouts(self, env: TaskVectorEnv, seed: int) -> tuple[MetaObjective, list["_Stage"]]:
         """Collects episodes before adaptation and after each inner step.
 
-        Returns the objective that they define, the episodes, and the baseline of each stage.
+        Returns the objective that they define, and what else the iteration needs of them.
         """
         config = self.config
         generator = make_generator("maml", "improve", seed, device=self.device)
         parameters = stack(self._initial(), env.num_tasks)
         steps: list[InnerStep] = []
-        stages: list[Trajectories] = []
-        baselines: list[Baseline] = []
+        stages: list[_Stage] = []
         for step in range(config.inner_steps + 1):
             actor = StackedPolicy(self.network, parameters, generator)
-            stages.append(collect(env, actor, env.horizon, seed=derive_seed(seed, step)))
-            batch, baseline = self._batch(stages[-1], stages[-1].in_complete_episodes)
-            baselines.append(baseline)
+            trajectories = collect(env, actor, env.horizon, seed=derive_seed(seed, step))
+            batch, stage = self._batch(trajectories, trajectories.in_complete_episodes)
+            stages.append(stage)
+            del trajectories  # wide observations are kept in the batch alone, without constant columns
             if step < config.inner_steps:
                 steps.append(InnerStep(self._gradient(self.network, batch), parameters, self._step_size(step)))
                 parameters = steps[-1].after
@@ -227,36 +228,37 @@ class MAML(Agent):
             first_order=config.first_order,
             clip=None if config.outer == "trpo" else config.clip,
             inner_kl_penalty=config.inner_kl_penalty if config.outer == "promp" else 0.0,
-            exploration_weights=self._standardized(stages[-1].episode_returns().mean(1))
-            if config.exploration
-            else None,
+            exploration_weights=self._standardized(stages[-1].returns.mean(1)) if config.exploration else None,
             ranks=self.ranks,
         )
-        return objective, stages, baselines
+        return objective, stages
 
     def _gradient(self, network: PolicyNetwork, batch: PolicyBatch) -> PolicyGradient:
         return PolicyGradient(network, batch, likelihood_ratio=self.config.outer == "promp")
 
-    def _batch(self, trajectories: Trajectories, valid: Bool[Tensor, "T M N"]) -> tuple[PolicyBatch, Baseline]:
+    def _batch(self, trajectories: Trajectories, valid: Bool[Tensor, "T M N"]) -> tuple[PolicyBatch, "_Stage"]:
         """The `valid` steps, which are complete episodes, with advantages over a baseline fitted to them."""
-        advantages, baseline = self._advantages(trajectories, valid)
+        observations = without_constant_columns(trajectories.observations)
+        advantages, baseline = self._advantages(trajectories, observations, valid)
         assert trajectories.log_probs is not None
         batch = PolicyBatch(
-            observations=map_tensors(_by_task, trajectories.observations),
+            observations=map_values(_by_task, observations),
             actions=_by_task(trajectories.actions),
             weights=_by_task(advantages / valid.sum((0, 2), keepdim=True).clamp(min=1)),
             valid=_by_task(valid),
             log_probs=_by_task(trajectories.log_probs),
         )
-        return batch, baseline
+        return batch, _Stage(
+            observations, trajectories.episode_returns(), valid, baseline, success_metrics(trajectories)
+        )
 
     def _advantages(
-        self, trajectories: Trajectories, valid: Bool[Tensor, "T M N"]
+        self, trajectories: Trajectories, observations: Observations | WideVectors, valid: Bool[Tensor, "T M N"]
     ) -> tuple[Float[Tensor, "T M N"], Baseline]:
         rewards, ended = trajectories.rewards, trajectories.ended
         returns = discounted_returns(rewards, ended, self.config.discount)
         time = episode_time(trajectories.episode_starts)
-        baseline = fit_baseline(trajectories.observations, time, returns, valid)
+        baseline = fit_baseline(observations, time, returns, valid)
         values = baseline.values
         advantages = gae(
             rewards,
@@ -332,6 +334,21 @@ class MAML(Agent):
         sizes = [value.numel() for value in self.parameters.values()]
         parts = zip(self.parameters.items(), vector.split(sizes), strict=True)
         return {name: part.reshape(value.shape) for (name, value), part in parts}
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """What the rest of an iteration needs of the episodes before adaptation or after an inner step."""
+
+    observations: Observations | WideVectors
+    """`[T, M, N, ...]`"""
+    returns: Float[Tensor, "M N"]
+    """Undiscounted, of each environment's first episode."""
+    used: Bool[Tensor, "T M N"]
+    """The steps that the update uses."""
+    baseline: Baseline
+    success: dict[str, float]
+    """`success_metrics` of the same episodes."""
 
 
 def _by_task(values: Tensor) -> Tensor:

@@ -1,5 +1,7 @@
 """The objective of MAML-RL's outer update: the performance of adapted policies, as a function of initial parameters."""
 
+import copy
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -9,9 +11,10 @@ from torch import Tensor
 
 from metarl.adaptation import Parameters, adapt, stack
 from metarl.nn.heads import Phi
+from metarl.nn.mlp import restricted
 from metarl.nn.policy import PolicyBatch, PolicyGradient, PolicyLinearization, PolicyNetwork
+from metarl.nn.wide import Basis, map_values
 from metarl.parallel import Ranks
-from metarl.spaces import map_tensors
 
 
 class InnerStep:
@@ -31,12 +34,13 @@ class InnerStep:
         self.gradient = gradient
         self.before = parameters
         self.step_size = step_size
-        self._local, slope = gradient.linearize(parameters)
+        self.local, slope = gradient.linearize(parameters)
+        """The policy's derivatives at `before`."""
         self.after = _minus(parameters, slope, step_size)
 
     def jacobian_product(self, vector: Parameters) -> Parameters:
         """J v `[M, ...]`, which is also Jᵀ v because J is symmetric."""
-        return _minus(vector, self.gradient.hessian_product(self._local, vector), self.step_size)
+        return _minus(vector, self.gradient.hessian_product(self.local, vector), self.step_size)
 
     def estimated_from(self, fraction: float) -> "InnerStep":
         """The same step, with the Jacobian estimated from the first `fraction` of each task's samples."""
@@ -48,6 +52,12 @@ class InnerStep:
         estimate = InnerStep(gradient, self.before, self.step_size)
         estimate.after = self.after
         return estimate
+
+    def restricted(self, basis: Basis) -> "InnerStep":
+        """The same step, whose Jacobian is that of the parameters `restricted` to a basis."""
+        copied = copy.copy(self)
+        copied.local = self.local.restricted(basis)
+        return copied
 
 
 @dataclass(frozen=True)
@@ -139,6 +149,9 @@ class LocalModel:
     below 1 it is an estimate from that share of each task's samples, at that share of the cost. The gradient always
     uses all samples.
 
+    If observations are `WideVectors`, products are taken in a `Basis` that holds those of all batches. In other
+    directions of the first layer's weights, there is no gradient and no curvature, and J is the identity.
+
     >>> from metarl.adaptation import stack
     >>> from metarl.agents.meta_objective import InnerStep, LocalModel, MetaObjective
     >>> from metarl.nn.policy import PolicyBatch, PolicyGradient, PolicyNetwork
@@ -159,16 +172,18 @@ class LocalModel:
         self.phi: Phi = self._fisher.phi
         """φ of the adapted policies at the query samples."""
         self.loss = -float(objective.ranks.mean(objective.query.weights.sum(1).mean()))
-        self.gradient = self._pull_back(slope)
+        self._restrict()
+        self.gradient = self._pull_back(self._narrow(slope))
         self._valid = objective.query.valid
         if fraction < 1:
             query = _head_of(objective.query, fraction)
-            self.steps = [step.estimated_from(fraction) for step in self.steps]
+            self.steps = [] if objective.first_order else [step.estimated_from(fraction) for step in objective.steps]
             self._fisher, self._valid = PolicyLinearization(objective.network, adapted, query.observations), query.valid
+            self._restrict()
 
     def curvature_product(self, vector: Parameters) -> Parameters:
         """H v, where H is the Hessian of the mean KL of the adapted policies."""
-        stacked = stack(vector, self.objective.num_tasks)
+        stacked = stack(self._narrow(vector), self.objective.num_tasks)
         for step in self.steps:
             stacked = step.jacobian_product(stacked)
         return self._pull_back(self._fisher.fisher_product(stacked, self._valid))
@@ -176,7 +191,26 @@ class LocalModel:
     def _pull_back(self, stacked: Parameters) -> Parameters:
         for step in reversed(self.steps):
             stacked = step.jacobian_product(stacked)
-        return {name: self.objective.ranks.mean(value.mean(0)) for name, value in stacked.items()}
+        mean = {name: value.mean(0) for name, value in stacked.items()}
+        if self._basis is not None:  # each rank has its own
+            mean["weight0"] = self._basis.spread(mean["weight0"])
+        return {name: self.objective.ranks.mean(value) for name, value in mean.items()}
+
+    def _narrow(self, parameters: Parameters) -> Parameters:
+        return parameters if self._basis is None else restricted(parameters, self._basis)
+
+    def _restrict(self) -> None:
+        """From here on, products are taken in a basis, if there is one."""
+        self._basis = _joint_basis([*(step.local for step in self.steps), self._fisher])
+        if self._basis is not None:
+            self.steps = [step.restricted(self._basis) for step in self.steps]
+            self._fisher = self._fisher.restricted(self._basis)
+
+
+def _joint_basis(linearizations: Sequence[PolicyLinearization]) -> Basis | None:
+    """A basis that holds the observations of all, if all have one."""
+    bases = [each.basis for each in linearizations if each.basis is not None]
+    return functools.reduce(Basis.joined, bases) if len(bases) == len(linearizations) else None
 
 
 def _minus(parameters: Parameters, change: Parameters, factor: float) -> Parameters:
@@ -189,7 +223,7 @@ def _head_of(batch: PolicyBatch, fraction: float) -> PolicyBatch:
     valid = batch.valid[:, :count]
     scale = batch.valid.sum(1, keepdim=True) / valid.sum(1, keepdim=True).clamp(min=1)
     return PolicyBatch(
-        observations=map_tensors(lambda values: values[:, :count], batch.observations),
+        observations=map_values(lambda values: values[:, :count], batch.observations),
         actions=batch.actions[:, :count],
         weights=batch.weights[:, :count] * scale,
         valid=valid,

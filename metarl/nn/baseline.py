@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
+from metarl.nn.wide import WideVectors
 from metarl.randomness import make_generator
 from metarl.spaces import Observations
 
@@ -76,7 +77,7 @@ def episode_time(episode_starts: Bool[Tensor, "T ..."]) -> Int[Tensor, "T ..."]:
 
 
 def fit_baseline(
-    observations: Observations,
+    observations: Observations | WideVectors,
     time: Int[Tensor, "T M N"],
     returns: Float[Tensor, "T M N"],
     valid: Bool[Tensor, "T M N"],
@@ -85,8 +86,9 @@ def fit_baseline(
 ) -> Baseline:
     """Fits `returns` by least squares on the `valid` steps of each task, (XᵀX + ridge) w = Xᵀy in float64.
 
-    `observations` are `[T, M, N, D]`, pictures `[T, M, N, H, W, C]` or a dictionary of these, `time` the steps of the
-    episode before each step. Each task is fitted by itself with the first of these sets that its samples bear:
+    `observations` are `[T, M, N, D]` (also as `WideVectors`), pictures `[T, M, N, H, W, C]` or a dictionary of these,
+    `time` the steps of the episode before each step. Each task is fitted by itself with the first of these sets that
+    its samples bear:
 
     1. [o, o², t/100, (t/100)², (t/100)³, 1], the paper's, with observations clipped to ±10; not for pictures;
     2. [s, t/100, (t/100)², (t/100)³, 1], where s is o if that has at most 32 numbers, and otherwise 32 fixed random
@@ -226,30 +228,35 @@ def _fit(inputs: Float[Tensor, "T M N d"], samples: _Samples, ridge: float) -> _
     )
 
 
-def _feature_sets(observations: Observations, room: int) -> Iterator[Float[Tensor, "T M N d"]]:
+def _feature_sets(observations: Observations | WideVectors, room: int) -> Iterator[Float[Tensor, "T M N d"]]:
     """What fits may use of the observations, richest first: sets that leave place for time among `room` features."""
     entries = list(observations.values()) if isinstance(observations, dict) else [observations]
-    widths = [entry[0, 0, 0].numel() for entry in entries]
-    if all(entry.dtype != torch.uint8 for entry in entries) and 2 * sum(widths) + TIME_FEATURES <= room:
-        o = torch.cat([_as_numbers(entry) for entry in entries], -1)
-        yield torch.cat([o, o.square()], -1)
+    widths = [entry.shape[3:].numel() for entry in entries]
+    if 2 * sum(widths) + TIME_FEATURES <= room:
+        vectors = [entry for entry in entries if isinstance(entry, Tensor) and entry.dtype != torch.uint8]
+        if len(vectors) == len(entries):
+            o = torch.cat([_as_numbers(vector) for vector in vectors], -1)
+            yield torch.cat([o, o.square()], -1)
     size = max(SKETCH // len(entries), 1)
     if sum(min(width, size) for width in widths) + TIME_FEATURES <= room:
         yield torch.cat([_sketch(entry, size) for entry in entries], -1)
-    yield torch.zeros(*entries[0].shape[:3], 0, device=entries[0].device)
+    values = entries[0].values if isinstance(entries[0], WideVectors) else entries[0]
+    yield torch.zeros(*values.shape[:3], 0, device=values.device)
 
 
-def _sketch(observations: Tensor, size: int) -> Float[Tensor, "T M N d"]:
+def _sketch(observations: Tensor | WideVectors, size: int) -> Float[Tensor, "T M N d"]:
     """At most `size` numbers per observation: random projections, the same for all observations of one width."""
-    shape = observations.shape[:3]
-    rows = observations.flatten(0, 2).flatten(1)
-    width = rows.shape[1]
-    if width <= size:
-        return _as_numbers(rows).unflatten(0, shape)
+    width = observations.shape[3:].numel()
+    if isinstance(observations, Tensor) and width <= size:
+        return _as_numbers(observations.flatten(3))
     projection = torch.randn(width, size, generator=make_generator("baseline", width)) / width**0.5
+    if isinstance(observations, WideVectors):
+        shift = _as_numbers(observations.constants) @ projection
+        return _as_numbers(observations.values) @ projection[observations.varying] + shift
+    rows = observations.flatten(0, 2).flatten(1)
     projection = projection.to(rows.device)
     chunks = rows.split(max(CHUNK // width, 1))
-    return torch.cat([_as_numbers(chunk) @ projection for chunk in chunks]).unflatten(0, shape)
+    return torch.cat([_as_numbers(chunk) @ projection for chunk in chunks]).unflatten(0, observations.shape[:3])
 
 
 def _as_numbers(observations: Tensor) -> Tensor:

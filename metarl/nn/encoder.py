@@ -148,7 +148,6 @@ class PictureLinearization(Linearization):
         super().__init__(parameters, windows, len(encoder.layers), num_tanh=len(encoder.layers))
 
     def _narrowed(self, inputs: FirstWindows) -> FirstWindows:
-        self._columns = None
         return inputs
 
     def _affine(self, parameters: Parameters, layer: int, out: Tensor | None = None) -> Tensor:

@@ -5,18 +5,18 @@ matrix products per layer (Pearlmutter 1994, "Fast exact multiplication by the H
 from one stored forward pass, for all tasks at once and several times faster than differentiating twice with autograd.
 """
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
+
+from metarl.nn.wide import Basis, WideVectors, without_constant_columns
 
 Parameters = dict[str, Tensor]
 """Name → tensor; `[...]` for one network, `[M, ...]` for a stack of M."""
-
-MANY_COLUMNS = 256
-"""Inputs from which on it pays to look for columns of zeros."""
 
 
 class MLP:
@@ -43,8 +43,11 @@ class MLP:
             parameters[f"bias{layer}"] = torch.zeros(fan_out, device=generator.device)
         return parameters
 
-    def __call__(self, parameters: Parameters, inputs: Float[Tensor, "M n D"]) -> Float[Tensor, "M n O"]:
+    def __call__(self, parameters: Parameters, inputs: Float[Tensor, "M n D"] | WideVectors) -> Float[Tensor, "M n O"]:
         """The outputs of network m for `inputs[m]`, differentiable by autograd."""
+        if isinstance(inputs, WideVectors):
+            basis = inputs.basis()
+            parameters, inputs = restricted(parameters, basis), inputs.within(basis)
         hidden = inputs
         for layer in range(self.num_layers):
             hidden = affine(parameters, layer, hidden)
@@ -52,7 +55,7 @@ class MLP:
                 hidden = hidden.tanh()
         return hidden
 
-    def linearize(self, parameters: Parameters, inputs: Float[Tensor, "M n D"]) -> "Linearization":
+    def linearize(self, parameters: Parameters, inputs: Float[Tensor, "M n D"] | WideVectors) -> "Linearization":
         """The network and its derivatives at stacked `parameters`."""
         return Linearization(parameters, inputs, self.num_layers, num_tanh=self.num_layers - 1)
 
@@ -66,8 +69,8 @@ class Linearization:
     given), δ_l the derivative of the loss with respect to a_l. Every method returns plain tensors: autograd is not
     involved.
 
-    Wide inputs, such as one-hot codes, are often zero in most columns at all samples. Such columns change no output and
-    have no gradient, so products leave them out.
+    Wide inputs, such as one-hot codes, are often constant in most columns. Products of the first layer then go through
+    a `Basis` that holds the inputs.
 
     >>> from metarl.adaptation import stack
     >>> from metarl.nn.mlp import MLP
@@ -81,6 +84,9 @@ class Linearization:
     def __init__(self, parameters: Parameters, inputs: Any, num_layers: int, num_tanh: int):
         self.num_layers, self.num_tanh = num_layers, num_tanh
         self.parameters = {name: value.detach() for name, value in parameters.items()}
+        self._wide: WideVectors | None = None
+        self.basis: Basis | None = None
+        """What holds the inputs of the first layer, if they are wide and mostly constant."""
         self.inputs = [self._narrowed(inputs)]
         self.hidden: list[Tensor] = []
         for layer in range(num_layers):
@@ -162,23 +168,36 @@ class Linearization:
         self.input_cotangent = r_delta if to_inputs else None
         return product
 
+    def restricted(self, basis: Basis) -> "Linearization":
+        """The same for the network that reads coordinates in a basis, which must hold the inputs.
+
+        It takes directions and returns gradients of `restricted` parameters. Shares what `vjp` stored for `hvp`.
+        """
+        assert self._wide is not None
+        copied = copy.copy(self)
+        copied.parameters = restricted(self.parameters, basis)
+        copied.inputs = [self._wide.within(basis), *self.inputs[1:]]
+        copied._wide, copied.basis, copied._buffers = None, None, {}
+        return copied
+
     def _affine(self, parameters: Parameters, layer: int, out: Tensor | None = None) -> Tensor:
         """W x + b with W and b from `parameters` and x the stored inputs of `layer`."""
-        if layer == 0 and self._columns is not None:
-            parameters = parameters | {"weight0": weight(parameters, 0)[..., self._columns]}
+        if layer == 0 and self.basis is not None:
+            parameters = restricted(parameters, self.basis)
         return affine(parameters, layer, self.inputs[layer], out)
 
     def _outer(self, deltas: Tensor, layer: int) -> Float[Tensor, "M out in"]:
         """Σ δ xᵀ over the samples, x being the stored inputs of `layer`."""
         product = deltas.mT @ self.inputs[layer]
-        if layer > 0 or self._columns is None:
-            return product
-        return torch.zeros_like(weight(self.parameters, 0)).index_copy_(2, self._columns, product)
+        return product if layer > 0 or self.basis is None else self.basis.spread(product)
 
     def _narrowed(self, inputs: Any) -> Any:
-        """The inputs of the first layer without the columns that products leave out."""
-        self._columns = _used_columns(inputs)
-        return inputs if self._columns is None else inputs[..., self._columns]
+        """The inputs of the first layer, in a small basis if there is one."""
+        inputs = without_constant_columns(inputs)
+        if not isinstance(inputs, WideVectors):
+            return inputs
+        self._wide, self.basis = inputs, inputs.basis()
+        return inputs.within(self.basis)
 
     def _gather(self, layer: int, hidden: Tensor) -> Tensor:
         """G: the inputs of layer `layer + 1`, from the outputs of `layer`."""
@@ -195,18 +214,9 @@ class Linearization:
         return self._buffers[name, layer]
 
 
-def _used_columns(inputs: Float[Tensor, "M n D"]) -> Int[Tensor, "k"] | None:
-    """The columns that are not zero at all samples, if they are fewer than half of many.
-
-    None on a GPU, which would have to be waited for.
-    """
-    if inputs.device.type != "cpu" or inputs.shape[-1] < MANY_COLUMNS:
-        return None
-    for rows in (inputs[:, :16], inputs):  # a few rows tell dense inputs
-        columns = rows.any(1).any(0).nonzero()[:, 0]
-        if 2 * len(columns) > inputs.shape[-1]:
-            return None
-    return columns
+def restricted(parameters: Parameters, basis: Basis) -> Parameters:
+    """The parameters of the network that reads the coordinates of its inputs in `basis`."""
+    return parameters | {"weight0": basis.take(parameters["weight0"])}
 
 
 def weight(parameters: Parameters, layer: int) -> Float[Tensor, "M out in"]:

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor, nn
 
+from metarl.nn.wide import Vectors, WideVectors
 from metarl.parallel import Ranks
 from metarl.spaces import Observations, is_picture, named
 
@@ -33,18 +34,19 @@ class RunningScale:
         self.mean_square = torch.zeros(size, device=device)
         self.count = torch.zeros((), dtype=torch.float64, device=device)
 
-    def __call__(self, values: Float[Tensor, "... D"]) -> Float[Tensor, "... D"]:
+    def __call__(self, values: Vectors) -> Vectors:
         if self.mean_square.device.type == "cpu" and not (self.mean_square > 1).any():
             return values  # no copy; a GPU would have to be waited for
         return values / self.mean_square.to(values.dtype).clamp(min=1).sqrt()
 
-    def update(self, values: Float[Tensor, "... D"], ranks: Ranks | None = None) -> None:
+    def update(self, values: Float[Tensor, "... D"] | WideVectors, ranks: Ranks | None = None) -> None:
         """Adds all rows of `values`, from all `ranks`, which have the same number of rows each."""
-        ranks, rows = ranks or Ranks(), values.flatten(0, -2)
-        number = len(rows) * ranks.world_size
+        ranks = ranks or Ranks()
+        new = values.mean_square() if isinstance(values, WideVectors) else values.flatten(0, -2).square().mean(0)
+        number = values.shape[:-1].numel() * ranks.world_size
         self.count = self.count + number
-        share = (number / self.count).to(values.dtype)
-        self.mean_square = self.mean_square + share * (ranks.mean(rows.square().mean(0)) - self.mean_square)
+        share = (number / self.count).to(new.dtype)
+        self.mean_square = self.mean_square + share * (ranks.mean(new) - self.mean_square)
 
     def state_dict(self) -> dict[str, Tensor]:
         """All that `update` changes."""

@@ -15,6 +15,7 @@ from metarl.nn.entries import EncodedLinearization, EncodedMLP
 from metarl.nn.heads import Head, Phi, head_for
 from metarl.nn.mlp import MLP, Linearization, Parameters
 from metarl.nn.normalization import EntryScales, RunningScale
+from metarl.nn.wide import Basis, WideVectors, without_constant_columns
 from metarl.parallel import Ranks
 from metarl.rollout import Policy, PolicyStep
 from metarl.spaces import Observations, check_observation_space, entries, is_vector
@@ -79,9 +80,13 @@ class PolicyNetwork:
             parameters["log_std"] = scale
         return parameters
 
-    def __call__(self, parameters: Parameters, observations: Observations) -> Phi:
+    def __call__(self, parameters: Parameters, observations: Observations | WideVectors) -> Phi:
         """φ of π(· | o) for each observation `[M, n, ...]`, differentiable by autograd."""
-        return self.phi(parameters, self.mlp(parameters, self.scale(observations)))
+        return self.phi(parameters, self.mlp(parameters, self.inputs(observations)))
+
+    def inputs(self, observations: Observations | WideVectors) -> Any:
+        """What the MLP reads: observations scaled, and as `WideVectors` if that pays."""
+        return self.scale(without_constant_columns(observations))
 
     def frozen(self) -> "PolicyNetwork":
         """The same network with a copy of the scale: updates of this network's scale do not change it."""
@@ -133,8 +138,8 @@ class PolicyBatch:
     tensor([5.])
     """
 
-    observations: Observations
-    """`[M, n, ...]`"""
+    observations: Observations | WideVectors
+    """`[M, n, ...]`; wide ones as `WideVectors`, so that constant columns are looked for once."""
     actions: Shaped[Tensor, "M n ..."]
     weights: Float[Tensor, "M n"]
     """The advantage of each sample divided by the number of valid samples of its task; 0 for samples not valid."""
@@ -158,9 +163,9 @@ class PolicyLinearization:
     >>> product = PolicyLinearization(network, theta, torch.zeros(3, 5, 2)).fisher_product(theta, valid)
     """
 
-    def __init__(self, network: PolicyNetwork, parameters: Parameters, observations: Observations):
+    def __init__(self, network: PolicyNetwork, parameters: Parameters, observations: Observations | WideVectors):
         self.network = network
-        self.mlp = network.mlp.linearize(parameters, network.scale(observations))
+        self.mlp = network.mlp.linearize(parameters, network.inputs(observations))
         self.phi = network.phi(self.mlp.parameters, self.mlp.output)
 
     def jvp(self, direction: Parameters) -> Phi:
@@ -181,6 +186,18 @@ class PolicyLinearization:
         share = share / share.sum(1, keepdim=True).clamp(min=1)
         product = self.network.head.fisher(self.phi, self.jvp(direction))
         return self.vjp(tuple(value * share for value in product))
+
+    @property
+    def basis(self) -> Basis | None:
+        """What holds the scaled observations, if they are `WideVectors`."""
+        return self.mlp.basis if isinstance(self.mlp, Linearization) else None
+
+    def restricted(self, basis: Basis) -> "PolicyLinearization":
+        """`metarl.nn.mlp.Linearization.restricted` of the MLP, if observations are `WideVectors`."""
+        assert isinstance(self.mlp, Linearization)
+        copied = copy.copy(self)
+        copied.mlp = self.mlp.restricted(basis)
+        return copied
 
     def _with_scale(self, gradient: Parameters, cotangent: Phi) -> Parameters:
         return gradient if len(cotangent) == 1 else gradient | {"log_std": cotangent[1].sum(1)}
@@ -224,12 +241,12 @@ class PolicyGradient:
         """H v `[M, ...]` at `local`, which `linearize` returned."""
         head, batch = self.network.head, self.batch
         r_phi = local.jvp(direction)
-        score = head.score(local.phi, batch.actions)
         weight = -self._sample_weights(local)[..., None]
         r_score = head.score_derivative(local.phi, batch.actions, r_phi)
         if not self.likelihood_ratio:
             return local.hvp(direction, tuple(weight * r for r in r_score))
         # The weight itself moves with log π: R{w ρ s} = w ρ (R{log π} s + R{s}).
+        score = head.score(local.phi, batch.actions)
         r_log_prob = sum((s * r).sum(-1, keepdim=True) for s, r in zip(score, r_phi, strict=True))
         pairs = zip(score, r_score, strict=True)
         return local.hvp(direction, tuple(weight * (r_log_prob * s + r) for s, r in pairs))

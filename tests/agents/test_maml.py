@@ -126,13 +126,20 @@ def test_options_out_of_range_are_refused(options):
         MAMLConfig(**options)
 
 
-def test_every_complete_episode_is_learned_from_and_no_other():
+def test_every_complete_episode_is_learned_from_and_no_other(monkeypatch):
+    collected = []
+
+    def collect(*args, **kwargs):
+        collected.append(metarl.collect(*args, **kwargs))
+        return collected[-1]
+
+    monkeypatch.setattr("metarl.agents.maml.collect", collect)
     distribution = metarl.make("CartPoleParams-v0", horizon=60)
     agent = make_agent(distribution, num_tasks=3, envs_per_task=4)
     env = distribution.make_env(3, 4)
     env.set_tasks(distribution.sample(3, seed=0))
-    objective, stages, _ = agent._rollouts(env, 0)
-    for batch, trajectories in zip((objective.steps[0].gradient.batch, objective.query), stages, strict=True):
+    objective, _ = agent._rollouts(env, 0)
+    for batch, trajectories in zip((objective.steps[0].gradient.batch, objective.query), collected, strict=True):
         valid = batch.valid.unflatten(1, (4, 60))
         for m in range(3):
             for n in range(4):

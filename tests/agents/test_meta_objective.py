@@ -1,5 +1,6 @@
 """MAML-RL's gradient and curvature against finite differences and autograd, in float64."""
 
+import dataclasses
 import threading
 
 import gymnasium as gym
@@ -9,15 +10,18 @@ import torch
 
 from metarl.adaptation import stack
 from metarl.agents.meta_objective import InnerStep, LocalModel, MetaObjective
+from metarl.nn import wide
 from metarl.nn.policy import PolicyBatch, PolicyGradient, PolicyNetwork
+from metarl.nn.wide import without_constant_columns
 from metarl.parallel import Ranks
 
-M, N, D = 3, 16, 3
+M, N, D, WIDE = 3, 16, 3, 300
 SPACES = {"box": gym.spaces.Box(-1, 1, (2,)), "discrete": gym.spaces.Discrete(3)}
 
 
-def make_batch(network, parameters, generator):
-    observations = torch.randn(M, N, D, generator=generator, dtype=torch.float64)
+def make_batch(network, parameters, generator, observations=None):
+    if observations is None:
+        observations = torch.randn(M, N, D, generator=generator, dtype=torch.float64)
     phi = network(parameters, observations)
     actions = network.head.sample(phi, generator)
     valid = torch.rand(M, N, generator=generator) < 0.9
@@ -92,6 +96,66 @@ def test_the_curvature_is_the_hessian_of_the_mean_kl(options):
     expected = (slope(flat + eps * vector) - slope(flat - eps * vector)) / (2 * eps)
     product = LocalModel(objective).curvature_product(unflatten(vector, theta))
     torch.testing.assert_close(torch.cat([product[n].flatten() for n in theta]), expected, rtol=1e-4, atol=1e-7)
+
+
+def make_wide_objective():
+    """Two inner steps. Each stage sees other columns vary, and other constants."""
+    generator = torch.Generator().manual_seed(3)
+    network = PolicyNetwork(gym.spaces.Box(-np.inf, np.inf, (WIDE,)), SPACES["box"], (5, 4))
+    network.scale.update(torch.linspace(0.0, 3.0, WIDE)[None])
+    theta = {
+        n: 0.3 * torch.randn(v.shape, generator=generator, dtype=torch.float64)
+        for n, v in network.initialize(generator).items()
+    }
+
+    def batch(parameters, stage):
+        observations = torch.zeros(M, N, WIDE, dtype=torch.float64)
+        observations[..., 200:205], observations[..., 205 + stage] = 2.0, 1.0 + stage
+        varying = slice(100 + 4 * stage, 109 + 4 * stage)
+        observations[..., varying] = torch.randn(M, N, 9, generator=generator, dtype=torch.float64)
+        return make_batch(network, parameters, generator, without_constant_columns(observations))
+
+    current, steps = stack(theta, M), []
+    for stage in range(2):
+        steps.append(InnerStep(PolicyGradient(network, batch(current, stage)), current, 0.5))
+        current = steps[-1].after
+    return MetaObjective(network, steps, batch(current, 2)), theta
+
+
+def dense(objective):
+    """The same objective, with observations that have all their columns."""
+
+    def everywhere(batch):
+        short = batch.observations
+        full = short.constants.repeat(M, N, 1).index_copy_(-1, short.varying, short.values)
+        return dataclasses.replace(batch, observations=full)
+
+    steps = [
+        InnerStep(PolicyGradient(step.gradient.network, everywhere(step.gradient.batch)), step.before, step.step_size)
+        for step in objective.steps
+    ]
+    return dataclasses.replace(objective, steps=steps, query=everywhere(objective.query))
+
+
+@pytest.mark.parametrize("fraction", [1.0, 0.5])
+@pytest.mark.parametrize("first_order", [False, True])
+def test_wide_observations_give_the_same_model_as_dense_ones(first_order, fraction, monkeypatch):
+    objective, theta = make_wide_objective()
+    objective = dataclasses.replace(objective, first_order=first_order)
+    model = LocalModel(objective, fraction)
+    generator = torch.Generator().manual_seed(1)
+    vector = {n: torch.randn(v.shape, generator=generator, dtype=torch.float64) for n, v in theta.items()}
+    product, (loss, phi) = model.curvature_product(vector), objective.loss(theta)
+    assert objective.steps[0].local.basis.varying.tolist() == list(range(100, 109)), "the objective is left as it was"
+    monkeypatch.setattr(wide, "MANY_COLUMNS", 10**9)
+    whole = LocalModel(dense(objective), fraction)
+    assert whole.steps == [] or whole.steps[0].local.basis is None
+    expected, (whole_loss, whole_phi) = whole.curvature_product(vector), dense(objective).loss(theta)
+    torch.testing.assert_close(loss, whole_loss)
+    torch.testing.assert_close(phi, whole_phi)
+    for name in theta:
+        torch.testing.assert_close(model.gradient[name], whole.gradient[name], rtol=1e-6, atol=1e-9)
+        torch.testing.assert_close(product[name], expected[name], rtol=1e-6, atol=1e-9)
 
 
 def test_first_order_takes_the_jacobian_as_the_identity():

@@ -20,6 +20,7 @@ def case(request):
     generator = torch.Generator().manual_seed(5)
     inputs = torch.randn(TASKS, SAMPLES, request.param[0], generator=generator, dtype=torch.float64)
     inputs[..., 5:280] = 0  # of wide inputs, most columns
+    inputs[..., 7:12] = torch.arange(5, dtype=torch.float64)[: max(request.param[0] - 7, 0)]  # and some are constant
     cotangent = torch.randn(TASKS, SAMPLES, request.param[-1], generator=generator, dtype=torch.float64)
     return mlp, stacked(mlp, 1), stacked(mlp, 2), inputs, cotangent
 
@@ -89,9 +90,12 @@ def test_initialization_is_xavier_uniform():
     assert not parameters["bias0"].any()
 
 
-def test_columns_of_zeros_are_left_out_and_no_others():
+def test_constant_columns_are_left_out_and_no_others():
     mlp = MLP((300, 4, 2))
     inputs = torch.zeros(TASKS, SAMPLES, 300, dtype=torch.float64)
     inputs[0, 0, 7] = inputs[2, 3, 299] = 1.0
     assert mlp.linearize(stacked(mlp, 1), inputs).inputs[0].shape == (TASKS, SAMPLES, 2)
-    assert mlp.linearize(stacked(mlp, 1), torch.ones_like(inputs)).inputs[0].shape == (TASKS, SAMPLES, 300)
+    inputs[..., 100:120] = 2.0
+    assert mlp.linearize(stacked(mlp, 1), inputs).inputs[0].shape == (TASKS, SAMPLES, 3), "one for all constants"
+    dense = torch.rand(inputs.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    assert mlp.linearize(stacked(mlp, 1), dense).inputs[0] is dense
