@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from metarl.distribution import TaskDistribution
-from metarl.evaluation import check_spaces
 from metarl.experiment import AgentRun, Run
 from metarl.experiment.experiment import Parts
 from metarl.experiment.run_folder import open_run, read_entries
@@ -28,7 +27,7 @@ def open_with_family(
     if not isinstance(run, AgentRun):
         return run, None
     family = run.distribution if parts else run.other_family(env, options)
-    check_spaces(run.agent, family)
+    run.agent.spec.check(family)
     own = family is run.distribution
     _say(f"not what {path} was trained on", run.experiment.changes(splits=("test",) if own else ()))
     _say(f"unlike the training of {path}", [] if own else run.differences(family))

@@ -19,8 +19,10 @@ class Arguments:
     """Run folder."""
     env: Annotated[str | None, tyro.conf.arg(metavar="MODULE:NAME")] = None
     """The family of the training, if it was an instance, which the run folder cannot name."""
+    max_faults: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    """Faults tolerated in one iteration from here on, for a run that faults have stopped."""
 
 
 def main(arguments: Sequence[str]) -> None:
     parsed = parse(Arguments, arguments, "metarl resume")
-    print(resume(parsed.run, env=parsed.env))
+    print(resume(parsed.run, env=parsed.env, max_faults=parsed.max_faults))

@@ -73,7 +73,7 @@ class TrainConfig:
     """Iterations between checkpoints."""
     max_faults: int | None = field(default=None, metadata=LATER)
     """Faults tolerated in one iteration; 1 % of its steps, and at least 10, if not given."""
-    output: Path | None = None
+    output: Path | str | None = None
     """The run folder; runs/AGENT-ENV-seedSEED if not given."""
 
     def resolve(self) -> "AgentExperiment":
@@ -259,8 +259,8 @@ class AgentTraining(Training):
         bound = max(FEWEST_FAULTS, round(FAULT_SHARE * env_steps)) if self.max_faults is None else self.max_faults
         if faults > bound:
             raise EnvironmentFault(
-                f"{faults} faults in {env_steps} steps, of which --max-faults tolerates {bound}; "
-                f"the first of the last rollout: {self.env.fault_report or 'unknown'}"
+                f"{faults} faults in {env_steps} steps, of which --max-faults tolerates {bound} (metarl resume takes "
+                f"another bound); the first of the last rollout: {self.env.fault_report or 'unknown'}"
             )
 
     def share(self, iteration: int, env_steps: int) -> float:

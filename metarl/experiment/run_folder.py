@@ -37,10 +37,11 @@ _EXPERIMENTS = {
 """Kind of run → class of experiment."""
 
 
-def check_output(output: Path | None) -> None:
+def check_output(output: Path | str | None) -> None:
     """Raises `UsageError` if `output` exists and is not empty: nothing is ever overwritten."""
     if output is None:
         return
+    output = Path(output)
     if (output / "config.yaml").exists():
         raise UsageError(f"output folder {output} already holds a run: choose another, or metarl resume {output}")
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
@@ -54,7 +55,7 @@ def create_run_folder(experiment: Experiment) -> Path:
     text = _config_text(experiment)
     try:
         if output is not None:
-            path = output
+            path = Path(output)
             path.mkdir(parents=True, exist_ok=True)
         else:
             name = experiment.folder_name.replace("/", "-").replace(":", "-")

@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Unpack
 
 from metarl.errors import UsageError
+from metarl.experiment.agent_run import AgentTraining
 from metarl.experiment.buffers import restore_buffers
 from metarl.experiment.engine import run_training
 from metarl.experiment.experiment import Experiment, Parts, RunConfig
 from metarl.experiment.metrics import read_metrics
+from metarl.experiment.options import check_max_faults
 from metarl.experiment.run_folder import check_output, create_run_folder, open_run
 from metarl.importing import check_not_importing
 
@@ -39,10 +41,11 @@ def train(config: RunConfig | Experiment, *, progress: bool = True) -> Path:
     return path
 
 
-def resume(run: Path | str, *, progress: bool = True, **parts: Unpack[Parts]) -> Path:
+def resume(run: Path | str, *, progress: bool = True, max_faults: int | None = None, **parts: Unpack[Parts]) -> Path:
     """Continues a run from its last checkpoint, as if it had never stopped; returns the run folder.
 
-    `parts` are those of `load_run`. A complete run is left unchanged. Raises `UsageError` for a folder that
+    `max_faults` takes the place of the run's own bound, for a run that faults have stopped. `parts` are those of
+    `load_run`. A complete run is left unchanged. Raises `UsageError` for a folder that
     `load_run` refuses, and if the family differs from the one that the run was started with.
 
     >>> config = metarl.TrainConfig(agent="random", env="PointNavigation-v0", iterations=1)
@@ -59,7 +62,12 @@ def resume(run: Path | str, *, progress: bool = True, **parts: Unpack[Parts]) ->
     changes = experiment.changes()
     if changes:
         raise UsageError(f"{path} cannot go on with something else than it began with: {', '.join(changes)}")
+    check_max_faults(max_faults)
     with experiment.training(opened.trained) as training:
+        if max_faults is not None:
+            if not isinstance(training, AgentTraining):
+                raise UsageError(f"{path} is a few-shot run: it has no environments with faults")
+            training.max_faults = max_faults
         # If files are damaged, these two raise before anything is changed.
         read_metrics(path, checkpoint.iteration, training.row_every)
         restore_buffers(path, training.buffers(), checkpoint.buffers)

@@ -86,7 +86,7 @@ class FewShotConfig:
     """Seed of all randomness of the run."""
     checkpoint_every: int = 1000
     """Training steps between checkpoints."""
-    output: Path | None = None
+    output: Path | str | None = None
     """The run folder; runs/LEARNER-DATA-seedSEED if not given."""
 
     def resolve(self, data: DataSet | None = None) -> "FewShotExperiment":

@@ -242,7 +242,7 @@ def test_an_agent_trains_on_beside_bad_numbers_and_counts_them(agent, options, t
 def test_too_many_faults_stop_the_run_before_they_are_learned_from(agent, tmp_path):
     env_options = {"every": 4, "first": 600}
     with pytest.raises(
-        EnvironmentFault, match=r"--max-faults tolerates 10; .* step \d of an episode .* \(goal="
+        EnvironmentFault, match=r"--max-faults tolerates 10 .* step \d of an episode .* \(goal="
     ) as caught:
         trained(tmp_path, agent, SMALL, env_options, iterations=50)
     assert "\n" not in str(caught.value)
@@ -258,6 +258,23 @@ def test_too_many_faults_stop_the_run_before_they_are_learned_from(agent, tmp_pa
 def test_the_bound_on_faults_can_be_chosen(agent, tmp_path):
     with pytest.raises(EnvironmentFault, match=r"1 faults in .* tolerates 0"):
         trained(tmp_path, agent, SMALL, {"every": 100}, iterations=3, max_faults=0)
+
+
+def test_a_run_that_faults_have_stopped_goes_on_with_another_bound(tmp_path):
+    from metarl import registry
+
+    with pytest.MonkeyPatch.context() as patch:
+        metarl.list_distributions()
+        patch.setitem(registry._distributions, "Planted-v0", Planted)
+        config = metarl.TrainConfig(
+            "random", "Planted-v0", {"every": 20}, SMALL, iterations=2, max_faults=0, output=str(tmp_path / "run")
+        )
+        with pytest.raises(EnvironmentFault, match="metarl resume takes another bound"):
+            metarl.train(config, progress=False)
+        with pytest.raises(EnvironmentFault, match="tolerates 0"):
+            metarl.resume(tmp_path / "run", progress=False)
+        run = metarl.resume(tmp_path / "run", progress=False, max_faults=20)
+        assert metarl.load_run(run).finished
 
 
 @pytest.mark.parametrize("agent", ["maml", "rl2"])
