@@ -9,6 +9,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 
+from metarl.envs.gymnasium_answers import other_space
 from metarl.errors import UsageError
 from metarl.spaces import UNBOUNDED
 
@@ -55,6 +56,12 @@ class ActionCodec:
     def dtype(self) -> type[np.generic]:
         """float32, or int64 if all of an action is discrete."""
         return np.float32 if self._single is None or isinstance(self._single, _Numbers) else np.int64
+
+    def mismatch(self, space: gym.Space) -> str | None:
+        """What keeps actions in `space` from being those made here, bounds included; None if nothing does."""
+        with np.errstate(over="ignore"):  # bounds at the largest float
+            same = space == self._original
+        return None if same else other_space("action", space, self._original)
 
     def decode(self, actions: np.ndarray) -> list[Any]:
         """Actions `[n, *shape]` as a list of `n` actions for environments. It shares no memory with `actions`."""

@@ -18,6 +18,7 @@ from metarl.envs.gymnasium_make import Maker, Source, Wrap, time_limit
 from metarl.envs.gymnasium_observations import ObservationCodec, Rows
 from metarl.envs.gymnasium_pool import LocalPool, WorkerPool
 from metarl.envs.gymnasium_state import StateAccess, known_state
+from metarl.envs.gymnasium_traits import name_of, readable
 from metarl.envs.gymnasium_worker import Apply, Recipe
 from metarl.errors import UsageError
 from metarl.spaces import Observations, map_tensors
@@ -44,11 +45,12 @@ class GymnasiumDistribution(TaskDistribution):
     `ObservationCodec` and `ActionCodec` say what becomes of the environment's spaces: vectors, pictures, dictionaries
     of these; actions of any kind. `horizon` is the time limit of the id or of a wrapper if there is one, else 1000
     steps, with a warning. What environments return is checked, and a number that is not finite is a fault, as
-    `metarl.TaskVectorEnv` defines it.
+    `metarl.TaskVectorEnv` defines it. All environments must have the same spaces, except for bounds of observations.
 
     `vectorization="async"` spreads the environments over `workers` processes (one a CPU by default), `"sync"` runs them
     here: better if a step takes microseconds. The numbers do not depend on either. With `has_success`, the `info` of a
-    step tells success under `"success"` or `"is_success"`, or under `success_key`; a step without the key has none.
+    step tells success under `"success"` or `"is_success"`, or under `success_key`, as True or False, 1 or 0; a step
+    without the key has none. Without `has_success`, success that is told is not read, with a warning.
     `reset_options` go to every reset. `state` is a pair of functions that read and write the state of an environment
     for `get_state` and `set_state`; those of Gymnasium's classic-control and MuJoCo environments are known. With
     `spaces`, its observation and action space, and `horizon`, no environment is built before `make_env`.
@@ -91,18 +93,23 @@ class GymnasiumDistribution(TaskDistribution):
         for name, value in (("horizon", horizon), ("number of workers", workers)):
             if value is not None:
                 check_count(name, value)
-        if callable(wrappers) or not all(callable(wrap) for wrap in wrappers):
+        if not isinstance(wrappers, Sequence) or not all(callable(wrap) for wrap in wrappers):
             raise UsageError(f"wrappers must be a list of functions from environment to environment, got {wrappers!r}")
+        if not callable(apply):
+            raise UsageError(f"{id}: apply must be a function of an environment and a task, got {apply!r}")
+        if success_key is not None and not isinstance(success_key, str):
+            raise UsageError(f"{id}: success_key must be the name of an entry of info, got {success_key!r}")
         self.id = id
         self.vectorization = vectorization
         self.workers = workers
         self.has_success = has_success or success_key is not None
         self.task_space = TaskParameters.of(parameters, sample=sample)
-        self._success_keys = () if not self.has_success else SUCCESS_KEYS if success_key is None else (success_key,)
-        self._reset_options = dict(reset_options or {})
-        self._maker = Maker(id, env, dict(env_kwargs or {}), tuple(wrappers)).resolved()
+        self._success_keys = SUCCESS_KEYS if success_key is None else (success_key,)
+        self._reset_options = _by_name(id, "reset_options", reset_options)
+        self._maker = Maker(id, env, _by_name(id, "env_kwargs", env_kwargs), tuple(wrappers)).resolved()
         self._apply = functools.partial(_apply_values, apply, dict(self.task_space))
-        self._state = state
+        self._state = _pair(id, "state", "functions, one that reads and one that writes", callable, state)
+        spaces = _pair(id, "spaces", "gymnasium spaces, of observations and of actions", _is_space, spaces)
         if spaces is None or horizon is None:
             spaces, horizon = self._probe(horizon)
         self._observations = ObservationCodec(spaces[0], id)
@@ -110,6 +117,16 @@ class GymnasiumDistribution(TaskDistribution):
         self.observation_space = self._observations.space
         self.action_space = self._actions.space
         self.horizon = horizon
+
+    @property
+    def traits(self) -> dict[str, Any]:
+        """What it is put together from, by name: a run folder keeps it, and says if it has changed."""
+        apply = self._apply.args[0]
+        return self._maker.traits | {
+            "apply": name_of(apply),
+            "reset_options": readable(self._reset_options),
+            "success_key": " or ".join(self._success_keys) if self.has_success else None,
+        }
 
     def make_one(self) -> gym.Env:
         """One of the environments with its own spaces and without a task, truncated after `horizon` steps."""
@@ -155,9 +172,30 @@ class GymnasiumDistribution(TaskDistribution):
             self._actions,
             self.horizon,
             self._success_keys,
+            self.has_success,
             self._reset_options,
         )
         return GymnasiumEnv(self, recipe, num_tasks, envs_per_task, device=device, seed=seed, render_mode=render_mode)
+
+
+def _by_name(id: str, argument: str, values: Any) -> dict[str, Any]:
+    """The dictionary that was given, empty for None; raises `UsageError` for what is none, or has other keys."""
+    if values is None:
+        return {}
+    if not (isinstance(values, Mapping) and all(isinstance(name, str) for name in values)):
+        raise UsageError(f"{id}: {argument} must be a dict from names to values, got {values!r}")
+    return dict(values)
+
+
+def _pair(id: str, argument: str, what: str, fits: Callable[[Any], bool], value: Any) -> Any:
+    """The pair that was given, or None; raises `UsageError` unless both of it are fit."""
+    if value is None or (isinstance(value, tuple | list) and len(value) == 2 and all(map(fits, value))):
+        return value
+    raise UsageError(f"{id}: {argument} must be a pair of {what}, got {' '.join(str(value).split())}")
+
+
+def _is_space(value: Any) -> bool:
+    return isinstance(value, gym.Space)
 
 
 def _apply_values(apply: Apply, spaces: Mapping[str, gym.Space], env: gym.Env, row: Mapping[str, Any]) -> None:
@@ -191,7 +229,7 @@ class GymnasiumEnv(TaskVectorEnv):
         self._on_cpu = device.type == "cpu"
         self._options: dict[str, Any] = {}
         self._has_state = recipe.state is not None
-        self._warned = not recipe.success_keys
+        self._warned = False
         self._pool: LocalPool | WorkerPool
         if distribution.vectorization == "async":
             workers = distribution.workers or num_cpus()
@@ -205,11 +243,21 @@ class GymnasiumEnv(TaskVectorEnv):
     def success_seen(self) -> bool:
         return not self.distribution.has_success or bool(self._buffers.success_seen.any())
 
+    def own_faults(self) -> list[str]:
+        found = []
+        if not self.distribution.has_success and self._buffers.success_seen.any():
+            found.append(
+                "has_success: expected True, because info tells success under 'success' or 'is_success', found False: "
+                "say has_success=True"
+            )
+        seeding = self._ask(lambda: self._pool.call("seeding_faults", self._options))
+        return list(dict.fromkeys([*found, *(fault for chunk in seeding for fault in chunk)]))
+
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observations, dict[str, Any]]:
         """Starts an episode in every environment, whose `reset` gets `options`; see `TaskVectorEnv.reset`."""
-        self._options = dict(options or {})
+        self._options = _by_name(self.distribution.id, "options of a reset", options)
         return super().reset(seed=seed)
 
     def get_state(self) -> dict[str, Tensor]:
@@ -269,8 +317,8 @@ class GymnasiumEnv(TaskVectorEnv):
         }
         if self.distribution.has_success:
             info["success"] = own(out.success)
-            if not self._warned:
-                self._warn_of_no_success()
+        if not self._warned:
+            self._warn_of_success()
         return self._tensors(out.observations), own(out.rewards), own(out.terminated), own(out.truncated), info
 
     def _tensors(self, rows: Rows) -> Observations:
@@ -281,9 +329,18 @@ class GymnasiumEnv(TaskVectorEnv):
         copy = torch.from_numpy(shared.copy())
         return copy if self._on_cpu else copy.to(self.device)
 
-    def _warn_of_no_success(self) -> None:
-        """Warns once if an episode has ended in an environment that never told whether it succeeded."""
+    def _warn_of_success(self) -> None:
+        """Warns once if success is told and not read, or not told by the end of an episode."""
         out, seen = self._buffers, self._buffers.success_seen
+        if not self.distribution.has_success:
+            self._warned = bool(seen.any())
+            if self._warned:
+                warnings.warn(
+                    f"{self.distribution.id}: info tells success under 'success' or 'is_success', which is not read: "
+                    "say has_success=True",
+                    stacklevel=4,
+                )
+            return
         silent = (out.terminated | out.truncated) & ~out.faults & ~seen
         self._warned = bool(silent.any() or seen.all())
         if silent.any():

@@ -12,7 +12,8 @@ import cloudpickle
 import gymnasium as gym
 from gymnasium.envs.registration import EnvSpec, find_highest_version, get_env_id, parse_env_id
 
-from metarl.envs.gymnasium_answers import layers
+from metarl.envs.gymnasium_answers import describe, layers
+from metarl.envs.gymnasium_traits import name_of, readable
 from metarl.errors import UsageError
 
 Source: TypeAlias = str | EnvSpec | Callable[..., gym.Env]
@@ -43,16 +44,41 @@ class Maker:
             kwargs["render_mode"] = self.render_mode
         env = self._register(kwargs) if isinstance(self.source, str | EnvSpec) else self._call(self.source, kwargs)
         for wrap in self.wrappers:
-            env = wrap(env)
-            if not isinstance(env, gym.Env):
-                raise UsageError(f"{self.id}: a function of wrappers= returned {env!r}, which is no gymnasium.Env")
+            env = self._wrap(env, wrap)
+        for name in ("observation_space", "action_space"):
+            space = getattr(env, name, None)
+            if not isinstance(space, gym.Space):
+                what = "no space" if space is None else f"{describe(space)}, which is no gymnasium.Space,"
+                raise UsageError(f"{self.id}: {type(env.unwrapped).__name__} has {what} as its {name}")
         return env
+
+    @property
+    def traits(self) -> dict[str, Any]:
+        """Names of what makes the environments, for people: `environment`, `env_kwargs`, `wrappers`."""
+        spec = self.source if isinstance(self.source, EnvSpec) else None
+        outer = [] if spec is None else [wrapper.name for wrapper in spec.additional_wrappers]
+        return {
+            "environment": name_of(self.source),
+            "env_kwargs": readable({**({} if spec is None else spec.kwargs), **self.kwargs}),
+            "wrappers": outer + [name_of(wrap) for wrap in self.wrappers],
+        }
 
     def rendering(self, render_mode: str | None) -> "Maker":
         return dataclasses.replace(self, render_mode=render_mode)
 
     def resolved(self) -> "Maker":
-        """This maker with the specification in the place of an id. Raises `UsageError` for an unknown id."""
+        """This maker with the specification in the place of an id.
+
+        Raises `UsageError` for an unknown id, and for what makes no environments, such as an environment.
+        """
+        if isinstance(self.source, gym.Env | gym.vector.VectorEnv):
+            raise UsageError(
+                f"{self.id}: pass a class or a function that makes an environment, not an environment "
+                f"({type(self.source).__name__}): each of a batch is made anew"
+            )
+        if not (isinstance(self.source, str | EnvSpec) or callable(self.source)):
+            wanted = "an id, an EnvSpec, or a class or function that makes an environment"
+            raise UsageError(f"{self.id}: pass {wanted}, not {describe(self.source)}")
         if not isinstance(self.source, str):
             return self
         try:
@@ -70,6 +96,19 @@ class Maker:
             if "unexpected keyword argument 'render_mode'" in line:
                 line = "this environment cannot be rendered: its constructor takes no render_mode"
             raise UsageError(f"{self.id}: {line}") from error
+
+    def _wrap(self, env: gym.Env, wrap: Wrap) -> gym.Env:
+        try:
+            wrapped = wrap(env)
+        except Exception as error:  # wrappers refuse with whatever comes to their authors' minds
+            name = name_of(wrap)
+            hint = f"; if it wants arguments, pass lambda env: {name}(env, …)" if isinstance(wrap, type) else ""
+            found = f"raised {type(error).__name__}: {in_a_line(error)}{hint}"
+            raise UsageError(f"{self.id}: the wrapper {name} {found}") from error
+        if not isinstance(wrapped, gym.Env):
+            found = f"wrappers= returned {wrapped!r}, which is no gymnasium.Env"
+            raise UsageError(f"{self.id}: the function {name_of(wrap)} of {found}")
+        return wrapped
 
     def _call(self, factory: Callable[..., gym.Env], kwargs: dict[str, Any]) -> gym.Env:
         name = getattr(factory, "__qualname__", repr(factory))

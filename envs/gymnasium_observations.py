@@ -10,8 +10,9 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 
-from metarl.envs.gymnasium_answers import WrongAnswer, describe
+from metarl.envs.gymnasium_answers import WrongAnswer, describe, other_space
 from metarl.errors import UsageError
+from metarl.spaces import same_spaces
 
 Rows: TypeAlias = np.ndarray | dict[str, np.ndarray]
 """Observations of many environments, `[B, ...]`: an array, or one for each entry of a dictionary."""
@@ -64,6 +65,10 @@ class ObservationCodec:
             self._parts = list(zip([0, *ends[:-1]], ends, strict=True))
             bounds = [np.concatenate([getattr(leaf.box, end) for leaf in self._leaves]) for end in ("low", "high")]
             self.space = Box(*bounds, dtype=np.float32)
+
+    def mismatch(self, space: gym.Space) -> str | None:
+        """What keeps the observations of `space` from being written here, whatever its bounds; None if nothing does."""
+        return None if same_spaces(space, self._original) else other_space("observation", space, self._original)
 
     def write(self, observation: Any, rows: Rows, index: int) -> None:
         """Puts one observation into row `index`; raises `WrongAnswer` if it is not of the original space."""

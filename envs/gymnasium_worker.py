@@ -24,10 +24,12 @@ from metarl.envs.gymnasium_answers import (
     is_bad,
     layers,
     require_keyword,
+    tells_success,
 )
 from metarl.envs.gymnasium_buffers import Buffers
 from metarl.envs.gymnasium_make import Maker, Registry, in_a_line
 from metarl.envs.gymnasium_observations import ObservationCodec
+from metarl.envs.gymnasium_seeding import seeding_faults
 from metarl.envs.gymnasium_signals import DONE, MESSAGE, STEP, get, put
 from metarl.envs.gymnasium_state import Arrays, StateAccess, read_rng, write_rng
 from metarl.errors import EnvironmentFault, RenderingUnavailable, UsageError
@@ -48,6 +50,7 @@ class Recipe:
     actions: ActionCodec
     horizon: int
     success_keys: tuple[str, ...] = ()
+    has_success: bool = False
     reset_options: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -90,9 +93,10 @@ class Chunk:
         self._elapsed = [0] * buffers.num_envs
         self._started = False
         self._envs: list[gym.Env] = []
+        self._identities: set[int] = set()
         try:
             for i in range(buffers.num_envs):
-                self._envs.append(recipe.make())
+                self._add(recipe.make())
                 self._require(i, "seed")
                 if recipe.reset_options:
                     self._require(i, "options")
@@ -125,7 +129,7 @@ class Chunk:
 
     def step(self) -> None:
         """Steps every environment with its row of the actions, and starts new episodes where they have ended."""
-        out, keys = self._out, self._recipe.success_keys
+        out = self._out
         elapsed, horizon = self._elapsed, self._recipe.horizon
         bad, ended, i = [], [], 0
         try:
@@ -140,8 +144,7 @@ class Chunk:
                 out.rewards[i] = reward
                 out.terminated[i] = terminated
                 out.truncated[i] = truncated
-                if keys:
-                    self._note_success(i, info)
+                self._note_success(i, info)
                 self._write(observation, out.final_observations, i)
                 if terminated or truncated:
                     ended.append(i)
@@ -175,6 +178,10 @@ class Chunk:
                 )
             frames.append(frame)
         return frames
+
+    def seeding_faults(self, options: Mapping[str, Any]) -> list[str]:
+        """What is wrong with the seeding of the first environment, of which it starts episodes."""
+        return seeding_faults(self._envs[0], lambda seed: self._start_episode(0, options, seed=seed))
 
     def read_state(self) -> list[Arrays]:
         """One dictionary an environment: its own state, the time in its episode, its random stream, and what it last
@@ -225,10 +232,28 @@ class Chunk:
         self._recipe.observations.write(observation, rows, i)
 
     def _note_success(self, i: int, info: Mapping[str, Any]) -> None:
-        success = find_success(info, self._recipe.success_keys)
-        self._out.success[i] = bool(success)
-        if success is not None:
-            self._out.success_seen[i] = True
+        """Writes whether environment `i` has succeeded; of a family without success, only whether it would tell."""
+        keys, seen = self._recipe.success_keys, self._out.success_seen
+        if self._recipe.has_success:
+            success = find_success(info, keys)
+            self._out.success[i] = bool(success)
+            if success is not None:
+                seen[i] = True
+        elif info and not seen[i]:
+            seen[i] = tells_success(info, keys)
+
+    def _add(self, env: gym.Env) -> None:
+        """Takes in an environment. Raises `UsageError` for one that is here already, or has not the family's spaces."""
+        recipe, name = self._recipe, type(env.unwrapped).__name__
+        if id(env.unwrapped) in self._identities:
+            raise UsageError(
+                f"{recipe.id}: its factory returned the same environment twice ({name}): make a new one in each call"
+            )
+        self._identities.add(id(env.unwrapped))
+        self._envs.append(env)
+        wrong = recipe.observations.mismatch(env.observation_space) or recipe.actions.mismatch(env.action_space)
+        if wrong:
+            raise UsageError(f"{recipe.id}: {name} has {wrong} ({self._place(len(self._envs) - 1)})")
 
     def _raise_at(self, i: int, error: Exception, method: str) -> NoReturn:
         """Raises `error` with the place where it was met; a wrong answer becomes a `UsageError`."""

@@ -67,6 +67,11 @@ class TaskDistribution(abc.ABC):
     origin: Origin | None = None
     """What `metarl.make` made it of; None for an instance made otherwise."""
 
+    @property
+    def traits(self) -> Mapping[str, Any]:
+        """What else makes it the family that it is: plain values by name, which a run folder keeps and compares."""
+        return {}
+
     def sample(self, num_tasks: int, *, split: str = "train", seed: int) -> Tasks:
         """Draws `num_tasks` tasks of `split`: a pure function of the distribution and the arguments.
 

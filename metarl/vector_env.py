@@ -122,6 +122,13 @@ class TaskVectorEnv(gym.vector.VectorEnv, abc.ABC):
         """Whether the environments tell if they succeed, as far as is known."""
         return True
 
+    def own_faults(self) -> list[str]:
+        """Breaches of the contract that only the environments themselves can see, a line each.
+
+        `check_distribution` asks for them after it has run the environments, and resets them afterwards.
+        """
+        return []
+
     @property
     def tasks(self) -> Tasks:
         """The `M` tasks that the environments run."""

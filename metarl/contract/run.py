@@ -108,6 +108,11 @@ def faults(exam: Examination) -> Iterator[str]:
         yield f"step: expected no faults under random actions, found {count}, the first {first.partition(': ')[2]}"
 
 
+def own_faults(exam: Examination) -> Iterator[str]:
+    """What the environments know of themselves, such as a success that nobody reads."""
+    yield from exam.env.own_faults()
+
+
 def arrays_stay(exam: Examination) -> Iterator[str]:
     """An environment that writes into returned arrays corrupts recorded trajectories."""
     for t, (step, original) in enumerate(zip(exam.recording.steps, exam.recording.originals, strict=True)):
@@ -325,4 +330,5 @@ CHECKS = (
     actions_out_of_bounds,
     tasks_immutable,
     tasks_matter,
+    own_faults,
 )

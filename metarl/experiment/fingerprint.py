@@ -1,8 +1,9 @@
 """The fingerprint of a family of tasks in a run folder: a readable mapping by which a changed family is noticed.
 
 It holds the id, structure and bounds of the spaces, the horizon, the task parameters, whether success is defined, and a
-few tasks of each split. No environment is built. Values are compared with a tolerance, because the last bits of a
-sample differ between machines.
+few tasks of each split, beside the family's own `traits`, such as the class of its environments and their wrappers.
+Code itself is not seen: a class or function that keeps its name and does something else is the same here. No
+environment is built. Sampled tasks are compared with a tolerance, because their last bits differ between machines.
 """
 
 import warnings
@@ -24,7 +25,7 @@ LISTED_BOUNDS = 8
 
 def family_traits(family: TaskDistribution) -> dict[str, Any]:
     """The fingerprint without sampled tasks, which some families take seconds to draw."""
-    return {
+    traits = {
         "id": family.id,
         "observation_space": structure(family.observation_space),
         "observation_bounds": bounds(family.observation_space),
@@ -36,6 +37,7 @@ def family_traits(family: TaskDistribution) -> dict[str, Any]:
         },
         "success": bool(family.has_success),
     }
+    return traits | {name: value for name, value in family.traits.items() if name not in traits}
 
 
 def fingerprint(family: TaskDistribution, splits: Sequence[str] = SPLITS) -> dict[str, Any]:

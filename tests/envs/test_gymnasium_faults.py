@@ -105,7 +105,10 @@ def test_a_restored_state_remembers_what_a_fault_repeats():
         env.unwrapped.place, env.unwrapped.time = state["place"], int(state["time"])
 
     access = (lambda env: {"place": env.unwrapped.place, "time": env.unwrapped.time}, write)
-    env = opened(family(lambda: gym.wrappers.DtypeObservation(Noisy(), np.float64), state=access, vectorization="sync"))
+    wrapped = family(
+        lambda: gym.wrappers.DtypeObservation(Noisy(), np.float64), state=access, vectorization="sync", has_success=True
+    )
+    env = opened(wrapped)
     last = env.step(torch.zeros(1, 1))[0]
     state = env.get_state()
     env.step(torch.zeros(1, 1))
@@ -184,7 +187,9 @@ def test_numbers_and_flags_may_be_numpys_or_torchs(reward, flag):
     [
         (GOOD, r"reset returned an array of float32 \[3\] instead of \(observation, info\)"),
         (np.ones(2), r"reset returned an array of float64 \[2\] instead"),
-        ((GOOD, GOOD), "reset returned a tuple of 2 instead"),
+        ((GOOD, GOOD, {}), "reset returned a tuple of 3 instead"),
+        ((GOOD, GOOD), r"reset returned an array of float32 \[3\] as info, which has to be a dict"),
+        ((GOOD, None), "reset returned None as info, which has to be a dict: return observation, {}"),
         ((GOOD[:2], {}), r"reset returned an array of float32 \[2\] as observation"),
     ],
 )
@@ -240,7 +245,8 @@ def test_the_culprit_among_many_is_named(options):
         ({"is_success": np.float32(0.0)}, {"has_success": True}, False),
         ({"solved": np.bool_(True)}, {"success_key": "solved"}, True),
         ({"success": 1.0, "solved": False}, {"success_key": "solved"}, False),
-        ({"success": np.nan}, {"has_success": True}, False),
+        ({"success": 1}, {"has_success": True}, True),
+        ({"success": torch.tensor(True)}, {"has_success": True}, True),
     ],
 )
 def test_success_is_found_under_its_name(info, options, expected):
@@ -250,12 +256,47 @@ def test_success_is_found_under_its_name(info, options, expected):
     assert env.success_seen
 
 
-def test_a_success_that_is_no_number_is_refused():
-    env = opened(
-        family(answering((GOOD, 1.0, False, False, {"success": "yes"})), vectorization="sync", has_success=True)
-    )
-    with pytest.raises(UsageError, match=r"step returned 'yes' as info\['success'\]"):
+@pytest.mark.parametrize(
+    ("success", "words"),
+    [
+        ("yes", "'yes'"),
+        (np.nan, "nan"),
+        (0.3, "0.3"),
+        (np.float32(0.3), r"np.float32\(0.3\)"),
+        (2, "2"),
+        (-1, "-1"),
+        (None, "None"),
+        (np.ones(1), r"an array of float64 \[1\]"),
+    ],
+)
+def test_a_success_that_is_neither_true_nor_false_is_refused(success, words):
+    wrong = answering((GOOD, 1.0, False, False, {"success": success}))
+    env = opened(family(wrong, vectorization="sync", has_success=True))
+    with pytest.raises(UsageError, match=rf"Wrong.step returned {words} as info\['success'\], which has to be True or"):
         take(env)
+    assert "success" not in take(opened(family(wrong, vectorization="sync")))[4], "not read, and no warning"
+
+
+@pytest.mark.parametrize("options", VECTORIZATIONS, ids=WAYS)
+@pytest.mark.parametrize("key", ["success", "is_success"])
+def test_success_that_nobody_reads_is_warned_of_once_and_fails_the_contract(key, options):
+    from metarl.contract import check_distribution
+
+    class Silent(Right):
+        def step(self, action):
+            return GOOD, 1.0, False, False, {key: False}
+
+    distribution = family(Silent, **options)
+    env = opened(distribution, 2)
+    with pytest.warns(UserWarning, match=r"Faulty-v0: info tells success .* not read: say has_success=True"):
+        take(env)
+    take(env)
+    env.close()
+    with (
+        pytest.warns(UserWarning, match="say has_success"),
+        pytest.raises(AssertionError, match="say has_success=True"),
+    ):
+        check_distribution(distribution)
 
 
 def test_success_that_nobody_tells_is_warned_of_once_and_fails_the_contract():

@@ -98,7 +98,54 @@ class SharedState(Sound):
         return super().step(action)
 
 
+class ConstantSeed(Sound):
+    def reset(self, *, seed=None, options=None):
+        return super().reset(seed=0)
+
+
+class OwnConstantGenerator(Sound):
+    def reset(self, *, seed=None, options=None):
+        self.np_random = np.random.default_rng(0)
+        return super().reset()
+
+
+class ConstantSeedByDefault(Sound):
+    def reset(self, *, seed=None, options=None):
+        return super().reset(seed=42 if seed is None else seed)
+
+
+class FirstSeedAgain(Sound):
+    seed = None
+
+    def reset(self, *, seed=None, options=None):
+        self.seed = self.seed if seed is None else seed
+        return super().reset(seed=self.seed)
+
+
+class DerivedSeeds(Sound):
+    """Nothing is wrong: other numbers for every seed, and for every episode."""
+
+    def reset(self, *, seed=None, options=None):
+        return super().reset(seed=int(self.np_random.integers(2**31)) if seed is None else 1000 + 3 * seed)
+
+
+class OwnGenerator(Sound):
+    """Nothing is wrong here either."""
+
+    rng = np.random.default_rng(0)
+
+    def reset(self, *, seed=None, options=None):
+        if seed is not None:
+            self.rng = np.random.default_rng(seed)
+        self.place = self.rng.random(2)
+        return self.seen(), {}
+
+
 PLANTED = {
+    ConstantSeed: "ConstantSeed.reset: expected .* found that it seeds its generator with 0 instead of 7",
+    OwnConstantGenerator: "found that it seeds its generator with a constant instead of 7",
+    ConstantSeedByDefault: "expected a reset without a seed to go on .* with 42 again: all episodes are alike",
+    FirstSeedAgain: "with 7 again: all episodes are alike",
     NaNReward: "expected no faults under random actions, found",
     InfiniteObservation: "expected no faults under random actions, found",
     BareObservation: r"run: expected no crash, found .*BareObservation.step .*",
@@ -125,8 +172,9 @@ def family(env, **options):
     )
 
 
-def test_the_sound_one_passes():
-    check_distribution(family(Sound))
+@pytest.mark.parametrize("env", [Sound, DerivedSeeds, OwnGenerator], ids=lambda env: env.__name__)
+def test_the_sound_ones_pass(env):
+    check_distribution(family(env))
 
 
 @pytest.mark.parametrize("env", PLANTED, ids=lambda env: env.__name__)
@@ -143,6 +191,7 @@ def test_an_apply_that_does_nothing_is_found():
         apply=lambda env, task: None,
         horizon=12,
         vectorization="sync",
+        has_success=True,
     )
     with pytest.raises(ContractError, match="expected other tasks to give other runs"):
         check_distribution(wrong)
