@@ -42,7 +42,7 @@ class WideVectors:
     def dtype(self) -> torch.dtype:
         return self.values.dtype
 
-    def map(self, function: Callable[[Tensor], Tensor]) -> "WideVectors":
+    def map(self, function: Callable[..., Any]) -> "WideVectors":
         """The vectors with `function` of their batch dimensions, such as a permutation or a slice of them."""
         return replace(self, values=function(self.values))
 
@@ -115,7 +115,7 @@ class Basis:
         return Basis(varies.nonzero()[:, 0], self.constants.masked_fill(varies, 0))
 
 
-def map_values(function: Callable[[Tensor], Tensor], observations: Observations | WideVectors) -> Any:
+def map_values(function: Callable[..., Any], observations: Observations | WideVectors) -> Any:
     """`metarl.spaces.map_tensors` for observations that may be `WideVectors`."""
     if isinstance(observations, WideVectors):
         return observations.map(function)
