@@ -21,7 +21,7 @@ def test_the_python_blocks_of_a_page_run_one_after_another(page, tmp_path):
     (tmp_path / "guide.py").write_text("\n".join(blocks))
     # In an interpreter of its own, for the guide registers its family.
     command = [sys.executable, "-W", "error", "guide.py"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 

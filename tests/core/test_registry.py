@@ -68,7 +68,7 @@ def run_beside(folder, code):
     """Runs `code` in a new interpreter that has `folder`'s packages installed."""
     start = f"import sys; sys.path.insert(0, {str(folder)!r})\n"
     command = [sys.executable, "-W", "error", "-c", start + textwrap.dedent(code)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, capture_output=True, text=True, timeout=900)
 
 
 def test_a_package_registers_its_families_and_agents(tmp_path):

@@ -284,7 +284,7 @@ def test_a_script_needs_no_main_guard_and_sees_its_traceback(tmp_path):
         "try: env.set_tasks(d.task(g=-1).repeat_interleave(2))\n"
         "except Trouble as error: print('caught', error)\n"
     )
-    done = subprocess.run([sys.executable, "-W", "error", script], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-W", "error", script], capture_output=True, text=True, timeout=900)
     assert done.stdout.split("\n") == ["started", "(2, 4)", "caught negative", ""]
     assert "in apply" in done.stderr  # the worker's traceback
     assert "Trouble: negative" in done.stderr

@@ -92,7 +92,7 @@ def test_a_script_registers_its_own_classes(tmp_path):
         "    env.reset()\n"
         "    print(env.step(torch.zeros(1, dtype=torch.int64))[0].tolist())\n"
     )
-    done = subprocess.run([sys.executable, "-W", "error", script], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-W", "error", script], capture_output=True, text=True, timeout=900)
     assert (done.stdout.split("\n"), done.stderr) == (["[[2.0]]", "[[4.0]]", ""], "")
 
 

@@ -46,7 +46,7 @@ def test_a_stopped_run_resumes_exactly(tmp_path: Path, number: signal.Signals):
     process = start(*ARGUMENTS, "--output", str(run), "--pause", "0.05", **output)
     wait_for_iteration(run, 6)
     process.send_signal(number)
-    stdout, stderr = process.communicate(timeout=60)
+    stdout, stderr = process.communicate(timeout=900)
     reached = metarl.load_run(run).checkpoint.iteration
     if number == signal.SIGKILL:
         assert process.returncode == -signal.SIGKILL
@@ -73,7 +73,7 @@ def test_a_stopped_run_with_a_buffer_resumes_exactly(tmp_path: Path, number: sig
     process = start("train", "hoarder", *OPTIONS, "--output", str(run), "--pause", "0.05", **output)
     wait_for_iteration(run, 10)
     process.send_signal(number)
-    process.communicate(timeout=60)
+    process.communicate(timeout=900)
     assert 4 <= metarl.load_run(run).checkpoint.iteration <= 29
     metarl.resume(run, progress=False)
     whole = metarl.train(config(tmp_path / "whole", agent="hoarder", iterations=30), progress=False)
@@ -88,7 +88,7 @@ def test_a_terminal_gets_a_live_display(tmp_path: Path):
     shown = b""
     while chunk := _read(ours):
         shown += chunk
-    stdout, _ = process.communicate(timeout=60)
+    stdout, _ = process.communicate(timeout=900)
     os.close(ours)
     assert process.returncode == 0
     assert stdout == f"{tmp_path / 'run'}\n"

@@ -154,7 +154,7 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path: Path):
     while process.poll() is None and not (metrics.exists() and metrics.stat().st_size > 200):
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=900)
     assert process.returncode == 130, errors
     assert "which is saved; go on with: metarl resume" in errors
     assert not (tmp_path / "stopped" / "evaluation.json").exists()
