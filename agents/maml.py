@@ -31,6 +31,7 @@ from metarl.rollout import (
     used_fraction,
 )
 from metarl.spaces import Observations
+from metarl.threads import more_threads
 from metarl.vector_env import TaskVectorEnv
 
 ADAPTED = "a parameter after an inner gradient step"
@@ -141,7 +142,8 @@ class MAML(Agent):
     def improve(self, env: TaskVectorEnv, *, seed: int) -> dict[str, int | float]:
         objective, stages = self._rollouts(env, seed)
         update = self._trust_region_update if self.config.outer == "trpo" else self._clipped_update
-        losses = update(objective)
+        with more_threads(objective.query.weights.numel() * max(self.config.hidden, default=1)):
+            losses = update(objective)
         for stage in stages:  # after the update, which must improve the policy that acted
             self.network.scale.update(stage.observations, self.ranks)
         return {

@@ -19,6 +19,7 @@ from metarl.rollout import Policy
 from metarl.seen_tasks import check_unseen
 from metarl.statistics import interquartile_mean, stratified_bootstrap_interval
 from metarl.tasks import Tasks, check_count
+from metarl.threads import torch_threads
 from metarl.vector_env import TaskVectorEnv
 
 FEWEST_TASKS = 5
@@ -202,9 +203,10 @@ def evaluate(
     )
     stages = agent.stages(episodes)
     try:
-        env.set_tasks(tasks)
-        scores = _measure_stages(agent, env, measure, stages, seed)
-        faults = env.fault_count
+        with torch_threads():
+            env.set_tasks(tasks)
+            scores = _measure_stages(agent, env, measure, stages, seed)
+            faults = env.fault_count
     finally:
         env.close()
     return _stacked(scores, stages, tasks, protocol, faults)

@@ -53,6 +53,8 @@ class Arguments(Generic[LearnerOptions, DataOptions, ObjectiveOptions]):
     """Device to compute on: cpu, cuda or cuda:N."""
     seed: int = FewShotConfig.seed
     """Seed of all randomness of the run."""
+    threads: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    """Threads that torch computes with; one, and more where they pay, if not given."""
     checkpoint_every: int = FewShotConfig.checkpoint_every
     """Training steps between checkpoints."""
     output: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None

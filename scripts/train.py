@@ -37,6 +37,8 @@ class Arguments(Generic[Config]):
     """Backend that steps the environments; `metarl envs` lists them."""
     seed: int = TrainConfig.seed
     """Seed of all randomness of the run."""
+    threads: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    """Threads that torch computes with; one, and more where they pay, if not given."""
     checkpoint_every: int = TrainConfig.checkpoint_every
     """Iterations between checkpoints."""
     max_faults: Annotated[int | None, tyro.conf.arg(metavar="N")] = None

@@ -73,6 +73,8 @@ class TrainConfig:
     """Iterations between checkpoints."""
     max_faults: int | None = field(default=None, metadata=LATER)
     """Faults tolerated in one iteration; 1 % of its steps, and at least 10, if not given."""
+    threads: int | None = field(default=None, metadata=LATER)
+    """Threads that torch computes with; one, and more where they pay, if not given."""
     output: Path | str | None = None
     """The run folder; runs/AGENT-ENV-seedSEED if not given."""
 
@@ -113,6 +115,8 @@ class AgentExperiment(Experiment):
                 check_count(name, getattr(config, name))
         check_count("checkpoint_every", config.checkpoint_every)
         check_max_faults(config.max_faults)
+        if config.threads is not None:
+            check_count("threads", config.threads)
         check_seed(config.seed)
         self.distribution = make(config.env, **config.env_options)
         self.device = resolve_device(config.device)
@@ -242,6 +246,7 @@ class AgentTraining(Training):
         self.title = experiment.title
         self.checkpoint_every = experiment.config.checkpoint_every
         self.max_faults = experiment.config.max_faults
+        self.threads = experiment.config.threads
         seed = derive_seed("task source", experiment.config.seed)
         self.source = agent.task_source(experiment.distribution, seed=seed)
 

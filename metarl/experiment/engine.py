@@ -20,6 +20,7 @@ from metarl.experiment.metrics import MetricsLog, Row, Window, read_metrics
 from metarl.experiment.progress import Progress
 from metarl.faults import USUAL_CAUSES, all_finite
 from metarl.replay import ReplayBuffer
+from metarl.threads import torch_threads
 
 
 class Training(abc.ABC):
@@ -34,6 +35,8 @@ class Training(abc.ABC):
     """Who is trained on what, for people."""
     checkpoint_every: int
     """Iterations between checkpoints."""
+    threads: int | None = None
+    """Threads that torch computes with; None: one, and more where they pay."""
     row_every: int = 1
     """Iterations that one row of metrics averages."""
 
@@ -76,13 +79,14 @@ def run_training(path: Path, training: Training, start: Checkpoint | None, show:
     loop = _Loop(path, training, start or Checkpoint(0, 0, 0.0, *training.state()))
     if start is None:
         loop.save_start()
-    loop.run(show)
-    with Interrupts():
-        try:
-            training.conclude(path, read_metrics(path, every=training.row_every), show)
-        except KeyboardInterrupt:
-            say_how_to_go_on(path, "after the training; what was learned is saved")
-            raise
+    with torch_threads(training.threads):
+        loop.run(show)
+        with Interrupts():
+            try:
+                training.conclude(path, read_metrics(path, every=training.row_every), show)
+            except KeyboardInterrupt:
+                say_how_to_go_on(path, "after the training; what was learned is saved")
+                raise
 
 
 class _Loop:

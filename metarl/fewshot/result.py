@@ -11,6 +11,7 @@ from metarl.fewshot.data import DataSet
 from metarl.fewshot.episodes import EpisodeShape
 from metarl.fewshot.evaluation import evaluate
 from metarl.fewshot.learner import Learner
+from metarl.threads import torch_threads
 
 RESULT = "evaluation.json"
 """The file's name in the run folder."""
@@ -32,7 +33,7 @@ def measure(
     """
     results: list[dict[str, Any]] = []
     total = episodes * len(shapes)
-    with Progress("test", enabled=show) as bar:
+    with torch_threads(), Progress("test", enabled=show) as bar:
 
         def report(done: int) -> None:
             done += len(results) * episodes

@@ -24,7 +24,7 @@ from metarl.experiment.checkpoints import Checkpoint
 from metarl.experiment.engine import Training
 from metarl.experiment.experiment import Experiment, Parts, Run, Trained, check_parts, require_part
 from metarl.experiment.metrics import Row
-from metarl.experiment.options import build, check_seed, plain, read_config
+from metarl.experiment.options import LATER, build, check_seed, plain, read_config
 from metarl.experiment.run_folder import load_run
 from metarl.fewshot.command_line import changed_flags
 from metarl.fewshot.data import DataConfig, DataSet, data_config, open_data
@@ -86,6 +86,8 @@ class FewShotConfig:
     """Seed of all randomness of the run."""
     checkpoint_every: int = 1000
     """Training steps between checkpoints."""
+    threads: int | None = field(default=None, metadata=LATER)
+    """Threads that torch computes with; one, and more where they pay, if not given."""
     output: Path | str | None = None
     """The run folder; runs/LEARNER-DATA-seedSEED if not given."""
 
@@ -126,6 +128,8 @@ class FewShotExperiment(Experiment):
             for count in getattr(config, name):
                 check_count(name, count)
         check_seed(config.seed)
+        if config.threads is not None:
+            check_count("threads", config.threads)
         self.spec = spec
         self.device = resolve_device(config.device)
         self.learner_class = learner_class(config.learner)
@@ -281,6 +285,7 @@ class FewShotTraining(Training):
         self.experiment, self.learner, self.data = experiment, learner, experiment.data
         self.title = experiment.title
         self.checkpoint_every = experiment.config.checkpoint_every
+        self.threads = experiment.config.threads
         self.row_every = -(-learner.config.iterations // ROWS)
         episodes = [("train", learner.training_shape), *(("test", shape) for shape in experiment.test_shapes())]
         for split, shape in episodes:

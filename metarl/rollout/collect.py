@@ -13,6 +13,7 @@ from metarl.rollout.storage import RolloutStorage
 from metarl.rollout.trajectories import Trajectories
 from metarl.spaces import Observations, map_tensors
 from metarl.tasks import check_count
+from metarl.threads import torch_threads
 from metarl.vector_env import TaskVectorEnv
 
 ROOM = 512
@@ -50,7 +51,18 @@ def collect(
     >>> trajectories.episode_returns().shape
     torch.Size([2, 3])
     """
-    actor = _as_policy(policy)
+    with torch_threads():
+        return _collect(env, _as_policy(policy), num_steps, episodes, episodes_per_trial, seed)
+
+
+def _collect(
+    env: TaskVectorEnv,
+    actor: Policy,
+    num_steps: int | None,
+    episodes: int | None,
+    episodes_per_trial: int | None,
+    seed: int | None,
+) -> Trajectories:
     limit = _limit(env, num_steps, episodes)
     if episodes_per_trial is not None:
         check_count("episodes_per_trial", episodes_per_trial)
