@@ -255,8 +255,11 @@ def _sketch(observations: Tensor | WideVectors, size: int) -> Float[Tensor, "T M
         return _as_numbers(observations.values) @ projection[observations.varying] + shift
     rows = observations.flatten(0, 2).flatten(1)
     projection = projection.to(rows.device)
-    chunks = rows.split(max(CHUNK // width, 1))
-    return torch.cat([_as_numbers(chunk) @ projection for chunk in chunks]).unflatten(0, observations.shape[:3])
+    sketch = projection.new_empty(len(rows), size)  # small results kept one by one would split the memory of chunks
+    step = max(CHUNK // width, 1)
+    for start in range(0, len(rows), step):
+        sketch[start : start + step] = _as_numbers(rows[start : start + step]) @ projection
+    return sketch.unflatten(0, observations.shape[:3])
 
 
 def _as_numbers(observations: Tensor) -> Tensor:
