@@ -64,14 +64,20 @@ def key_values(pairs: Sequence[str], flag: str) -> dict[str, Any]:
 
 
 def _check_flags(cls: Any, arguments: Sequence[str]) -> None:
-    """Finds unknown flags before tyro does. For a misspelt flag, tyro would first report the missing one."""
-    known = list(_flags(cls))
+    """Finds unknown flags, and those given twice, before tyro does.
+
+    For a misspelt flag, tyro would first report the missing one; of a flag given twice, it would drop the first.
+    """
+    known, given = list(_flags(cls)), set()
     for argument in arguments:
         flag = argument.split("=")[0].replace("_", "-")
         if re.match(r"--[a-z]", flag) and flag not in [*known, "--help"]:
             near = [longer for longer in known if longer.endswith(flag[1:])] or near_matches(flag, known)
             hint = f"did you mean {' or '.join(near)}?" if near else "see --help for those there are"
             raise UsageError(f"unknown option {flag}; {hint}")
+        if flag in known and flag in given:
+            raise UsageError(f"{flag} is given twice: give all its values at once")
+        given.add(flag)
 
 
 def _flags(cls: Any, prefix: str = "") -> Iterator[str]:

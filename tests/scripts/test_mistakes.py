@@ -90,6 +90,12 @@ RUN_MISTAKES = {
         ("adapt", "bandit", "--task", '{"probabilities": [0, 0, 0, 0, 1]}', "--video", "a.mp4"),
         "cannot be rendered",
     ),
+    "an option given twice": (
+        ("evaluate", "point", "--env-options", "horizon=5", "--env-options", "horizon=6"),
+        "--env-options is given twice: give all its values at once",
+    ),
+    "a value given twice": (("evaluate", "point", "--env-options", "horizon=5", "horizon=6"), "horizon is given twice"),
+    "a number given twice": (("evaluate", "point", "--tasks", "3", "--tasks=4"), "--tasks is given twice"),
     "zero test tasks": (("evaluate", "point", "--tasks", "0"), "number of tasks"),
     "a split": (("evaluate", "point", "--split", "validation"), "'test'"),
     "a protocol": (("evaluate", "point", "--protocol", "metaworld"), "has no protocol 'metaworld'"),
