@@ -5,7 +5,6 @@ idle machine, and beside other work it costs most of the speed: OpenMP's threads
 operation, busily, also while one of them is not scheduled.
 """
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -15,8 +14,8 @@ from metarl.tasks import check_count
 
 LARGE = 1_000_000
 """Numbers in one operand from which more threads pay."""
-_scopes: list[bool] = []
-"""The scopes that are open, innermost last: whether the number of threads was chosen by the user."""
+_scopes: list[tuple[int, bool]] = []
+"""The scopes that are open, outermost first: the threads before it, and whether the user chose those inside."""
 
 
 @contextmanager
@@ -33,32 +32,38 @@ def torch_threads(count: int | None = None) -> Iterator[None]:
     if count is not None:
         check_count("threads", count)
     before = torch.get_num_threads()
-    if count is not None or not _scopes:
-        torch.set_num_threads(count or 1)
-    _scopes.append(count is not None)
+    threads = count or (before if _scopes else 1)
+    _scopes.append((before, count is not None))
     try:
-        yield
+        with _threads(threads):
+            yield
     finally:
         _scopes.pop()
-        torch.set_num_threads(before)
 
 
 @contextmanager
 def more_threads(numbers: int) -> Iterator[None]:
-    """Inside, torch uses all CPUs of this process if operands are `LARGE`, unless the user has chosen the threads.
+    """Inside, if operands are `LARGE`, torch computes with as many threads as it has outside of all scopes.
 
-    `numbers` is the size of a typical operand.
+    That is its own number, or what the user set by `OMP_NUM_THREADS` or `torch.set_num_threads`. If the user chose the
+    number of a scope, it stays. `numbers` is the size of a typical operand.
 
     >>> from metarl.threads import more_threads, torch_threads
     >>> with torch_threads(), more_threads(1000):
     ...     torch.get_num_threads()
     1
     """
-    if any(_scopes) or numbers < LARGE:
+    if numbers < LARGE or not _scopes or any(chosen for _, chosen in _scopes):
         yield
-        return
+    else:
+        with _threads(_scopes[0][0]):
+            yield
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
     before = torch.get_num_threads()
-    torch.set_num_threads(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    torch.set_num_threads(count)
     try:
         yield
     finally:

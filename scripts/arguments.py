@@ -68,7 +68,8 @@ def _check_flags(cls: Any, arguments: Sequence[str]) -> None:
 
     For a misspelt flag, tyro would first report the missing one; of a flag given twice, it would drop the first.
     """
-    known, given = list(_flags(cls)), set()
+    known = list(_flags(cls))
+    given: set[str] = set()
     for argument in arguments:
         flag = argument.split("=")[0].replace("_", "-")
         if re.match(r"--[a-z]", flag) and flag not in [*known, "--help"]:

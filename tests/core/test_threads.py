@@ -1,6 +1,5 @@
 """Torch's threads: one inside metarl's own work, as the user has set them everywhere else."""
 
-import os
 import subprocess
 import sys
 
@@ -71,16 +70,24 @@ def test_training_computes_with_one_thread_or_as_many_as_asked_for(threads, expe
     assert torch.get_num_threads() == 3
 
 
-def test_more_threads_are_used_unless_the_user_has_chosen():
-    cpus = len(os.sched_getaffinity(0))
+def test_more_threads_are_those_of_the_script_unless_the_user_has_chosen():
     with torch_threads():
         with more_threads(10**7):
-            assert torch.get_num_threads() == cpus
+            assert torch.get_num_threads() == 3
         with more_threads(1000):
             assert torch.get_num_threads() == 1
         assert torch.get_num_threads() == 1
-    with torch_threads(cpus + 1), more_threads(10**7):
-        assert torch.get_num_threads() == cpus + 1
+    with torch_threads(2), more_threads(10**7):
+        assert torch.get_num_threads() == 2
+    with more_threads(10**7):
+        assert torch.get_num_threads() == 3
+
+
+def test_a_script_that_allows_one_thread_gets_no_more():
+    """`OMP_NUM_THREADS=1` gives torch this number, too."""
+    torch.set_num_threads(1)
+    with torch_threads(), more_threads(10**7):
+        assert torch.get_num_threads() == 1
 
 
 def test_no_threads_are_refused(tmp_path):
