@@ -24,7 +24,7 @@ LAST = 10
 """The last 1/LAST of the rows count as the end of training."""
 _NAMES = {"agent": ("agent", "env"), "few-shot": ("learner", "data")}
 """Kind of run → the entries that name who is trained on what."""
-_NO_SETTINGS = {"format", "kind", "seed", "versions", "device", "checkpoint_every", "max_faults"}
+_NO_SETTINGS = {"format", "kind", "seed", "versions", "device", "checkpoint_every", "max_faults", "threads"}
 _NO_SETTINGS |= {"spec", "fingerprint", "unnamed"}
 
 

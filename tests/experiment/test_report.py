@@ -7,6 +7,7 @@ from pathlib import Path
 import imageio.v3 as imageio
 import numpy as np
 import pytest
+import yaml
 from run_helpers import config
 
 import metarl
@@ -42,6 +43,18 @@ def test_runs_that_differ_in_their_seeds_are_one_kind(runs: dict[str, Path]):
     }
     (few,) = places["sinusoid"]
     assert (few.label, len(few.runs)) == ("maml", 2)
+
+
+def test_how_a_run_was_carried_out_is_no_setting(runs: dict[str, Path], tmp_path: Path):
+    """Run folders of 0.2 have neither `max_faults` nor `threads`."""
+    paths = [runs["seed1"]]
+    for name, change in (("old", None), ("other", {"max_faults": 5, "threads": 2})):
+        paths.append(shutil.copytree(runs["seed1"], tmp_path / name))
+        entries = yaml.safe_load((paths[-1] / "config.yaml").read_text())
+        kept = {key: value for key, value in entries.items() if key not in ("max_faults", "threads")}
+        (paths[-1] / "config.yaml").write_text(yaml.safe_dump(kept | (change or {})))
+    ((kind,),) = kinds_by_place([RunRecord.open(path) for path in paths]).values()
+    assert len(kind.runs) == 3
 
 
 def test_a_row_says_what_the_runs_say(runs: dict[str, Path]):
