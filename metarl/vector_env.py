@@ -7,7 +7,7 @@ import gymnasium as gym
 import torch
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
-from jaxtyping import Bool, Shaped
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 from metarl.actions import ActionFormat
@@ -227,10 +227,10 @@ class TaskVectorEnv(gym.vector.VectorEnv, abc.ABC):
             going_on = fault & ~(terminated | truncated)
             first = self._restart(going_on) if self.restarts_faults else self._before
             observations = choose_rows(going_on, first, observations)
-            rewards = rewards.masked_fill(fault, 0.0)
-            terminated, truncated = terminated & ~fault, truncated | fault
-            info["final_obs"] = choose_rows(fault, self._before, info["final_obs"])
-            info["_final_obs"] = terminated | truncated
+            final_obs, rewards, terminated, truncated = end_by_fault(
+                fault, self._before, info["final_obs"], rewards, terminated, truncated
+            )
+            info |= step_info(final_obs, terminated | truncated)
         self._before = observations
         return observations, rewards, terminated, truncated, info
 
@@ -247,6 +247,23 @@ class TaskVectorEnv(gym.vector.VectorEnv, abc.ABC):
 def step_info(final_obs: Observations, ended: Bool[Tensor, "B"], **more: Tensor) -> dict[str, Any]:
     """The `info` of a step, as `TaskVectorEnv` defines it."""
     return {"final_obs": final_obs, "_final_obs": ended, **more}
+
+
+def end_by_fault(
+    fault: Bool[Tensor, "B"],
+    before: Observations,
+    final_obs: Observations,
+    rewards: Float[Tensor, "B"],
+    terminated: Bool[Tensor, "B"],
+    truncated: Bool[Tensor, "B"],
+) -> tuple[Observations, Tensor, Tensor, Tensor]:
+    """The last four as they are where there is no `fault`, and otherwise `before`, 0, False and True."""
+    return (
+        choose_rows(fault, before, final_obs),
+        rewards.masked_fill(fault, 0.0),
+        terminated & ~fault,
+        truncated | fault,
+    )
 
 
 def choose_rows(mask: Bool[Tensor, "B"], chosen: Observations, other: Observations) -> Observations:

@@ -13,7 +13,7 @@ from metarl.faults import find_faults
 from metarl.randomness import EnvStreams
 from metarl.spaces import Observations, map_tensors
 from metarl.tasks import Tasks
-from metarl.vector_env import StepResult, TaskVectorEnv, choose_rows, step_info
+from metarl.vector_env import StepResult, TaskVectorEnv, choose_rows, end_by_fault, step_info
 
 State = dict[str, Tensor]
 
@@ -126,8 +126,9 @@ class NativeEnv(TaskVectorEnv):
         success = family.success(state, task)
         fault = find_faults(reward, final_obs)
         if fault is not None:
-            reward, terminated, truncated = reward.masked_fill(fault, 0.0), terminated & ~fault, truncated | fault
-            final_obs = choose_rows(fault, self._observations, final_obs)
+            final_obs, reward, terminated, truncated = end_by_fault(
+                fault, self._observations, final_obs, reward, terminated, truncated
+            )
             success = None if success is None else success & ~fault
         ended = terminated | truncated
         fresh = family.initial_state(self._streams, task)

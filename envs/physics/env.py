@@ -14,7 +14,7 @@ from metarl.envs.physics.engine import Physics
 from metarl.envs.physics.selection import Selection
 from metarl.errors import UsageError
 from metarl.faults import find_faults
-from metarl.vector_env import StepResult, TaskFamily, TaskVectorEnv, step_info
+from metarl.vector_env import StepResult, TaskFamily, TaskVectorEnv, end_by_fault, step_info
 
 
 @dataclass(frozen=True)
@@ -139,12 +139,12 @@ class PhysicsEnv(TaskVectorEnv):
             reward = step.reward.float()
             bad = find_faults(reward, step.observations)
             fault = step.fault if bad is None else step.fault | bad
-            final_obs = torch.where(fault[:, None], self._observations, step.observations)
-            reward = reward.masked_fill(fault, 0.0)
             info = {name: value.masked_fill(fault, 0) for name, value in step.info.items()}
-            terminated = step.terminated & ~fault
             self._elapsed_steps = self._elapsed_steps + 1
-            truncated = (self._elapsed_steps >= self.distribution.horizon) | fault
+            out_of_time = self._elapsed_steps >= self.distribution.horizon
+            final_obs, reward, terminated, truncated = end_by_fault(
+                fault, self._observations, step.observations, reward, step.terminated, out_of_time
+            )
             ended = terminated | truncated
             self._observations = self._start_next(ended, final_obs)
             return self._observations, reward, terminated, truncated, step_info(final_obs, ended, fault=fault, **info)
