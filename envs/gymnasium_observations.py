@@ -12,15 +12,13 @@ from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 
 from metarl.envs.gymnasium_answers import WrongAnswer, describe, other_space
 from metarl.errors import UsageError
-from metarl.spaces import same_spaces
+from metarl.spaces import EXACT_WHOLE_NUMBERS, same_spaces
 
 Rows: TypeAlias = np.ndarray | dict[str, np.ndarray]
 """Observations of many environments, `[B, ...]`: an array, or one for each entry of a dictionary."""
 
 MOST_CHOICES = 2**16
 """Choices of a discrete observation that a vector can still hold, one number each."""
-EXACT = 2**24
-"""Whole numbers up to this one are exact in float32."""
 CHANNELS = (1, 3, 4)
 SMALLEST_GREY = 8
 """Sides of a grey picture: smaller arrays of bytes are boards, or stacks of vectors."""
@@ -142,11 +140,11 @@ class _Numbers(_Leaf):
         if value.dtype == np.float32:
             row[:] = value.reshape(-1)
             return
-        if not self._warned and value.dtype.kind in "iu" and value.size and _magnitude(value) > EXACT:
+        if not self._warned and value.dtype.kind in "iu" and value.size and _magnitude(value) > EXACT_WHOLE_NUMBERS:
             self._warned = True
             warnings.warn(
                 f"{self._id}: {self._words} holds the whole number {_magnitude(value)}: as float32 it may become one "
-                f"of its neighbours, as all beyond {EXACT} do",
+                f"of its neighbours, as all beyond {EXACT_WHOLE_NUMBERS} do",
                 stacklevel=3,
             )
         with np.errstate(over="ignore"):
