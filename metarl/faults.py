@@ -9,7 +9,7 @@ from torch import Tensor
 from metarl.errors import NumericalFault
 from metarl.spaces import Observations
 
-USUAL_CAUSES = "Usual causes are rewards or observations of a very large scale and too large a step size"
+USUAL_CAUSES = "Usual causes are inputs or rewards of a very large scale and too large a step size"
 
 
 def find_faults(rewards: Float[Tensor, "B"], observations: Observations) -> Bool[Tensor, "B"] | None:
