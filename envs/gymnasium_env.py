@@ -1,7 +1,6 @@
 """Any Gymnasium environment as a family of tasks."""
 
 import functools
-import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -11,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from metarl.devices import num_cpus
 from metarl.distribution import TaskDistribution
 from metarl.envs.gymnasium_actions import ActionCodec
 from metarl.envs.gymnasium_answers import WrongAnswer, require_keyword
@@ -361,11 +361,6 @@ class GymnasiumEnv(TaskVectorEnv):
             self._pool.terminate()
             self.close()
             raise
-
-
-def num_cpus() -> int:
-    """The CPUs that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _stack(rows: list[np.ndarray]) -> np.ndarray:

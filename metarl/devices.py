@@ -1,5 +1,6 @@
-"""Torch devices by name, with a clear error for a missing one, and constants that are copied to a device once."""
+"""Devices of torch by name, the CPUs of this process, and constants that are copied to a device once."""
 
+import os
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,11 @@ def resolve_device(device: torch.device | str) -> torch.device:
     elif resolved.type != "cpu":
         raise UsageError(f"device {str(device)!r} is not supported: metarl runs on 'cpu' and 'cuda'")
     return resolved
+
+
+def num_cpus() -> int:
+    """The CPUs that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Constant:

@@ -13,8 +13,9 @@ import torch
 
 import metarl
 from metarl.agents.random import RandomPolicy
+from metarl.devices import num_cpus
 from metarl.distribution import TaskDistribution
-from metarl.envs.gymnasium_env import GymnasiumDistribution, num_cpus
+from metarl.envs.gymnasium_env import GymnasiumDistribution
 from metarl.envs.locomotion.family import LocomotionDistribution
 from metarl.envs.locomotion.robots import GymnasiumRobot
 from metarl.envs.metaworld.family import MetaWorld

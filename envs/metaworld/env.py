@@ -1,6 +1,5 @@
 """Meta-World's tasks in batches: groups of worlds by scene, one batch to the agent."""
 
-import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -9,6 +8,7 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
+from metarl.devices import num_cpus
 from metarl.envs.metaworld.episode_starts import EpisodeStart, episode_starts
 from metarl.envs.metaworld.family_options import FamilyOptions
 from metarl.envs.metaworld.group import OUTCOMES, SceneGroup
@@ -56,7 +56,7 @@ class MetaWorldEnv(PhysicsEnv):
         self._groups: list[SceneGroup] = []
         self._frame = torch.zeros(self.num_envs, 18, device=device)
         self._one_hot = torch.zeros(self.num_envs, 0, device=device)
-        self._threads = len(os.sched_getaffinity(0)) if backend == "mujoco" else 1  # Warp launches from one thread
+        self._threads = num_cpus() if backend == "mujoco" else 1  # Warp launches from one thread
         self._simulators = ThreadPoolExecutor(self._threads, initializer=torch.set_num_threads, initargs=(1,))
         self._streams: list[torch.cuda.Stream] = []
 

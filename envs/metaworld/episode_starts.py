@@ -1,7 +1,6 @@
 """How episodes start (settled hand, placed objects, what rewards remember): a function of the task alone."""
 
 import functools
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
+from metarl.devices import num_cpus
 from metarl.envs.metaworld.definition import SETTLING_STEPS, Start, TaskDefinition
 from metarl.envs.metaworld.scenes import TaskScene, task_scene
 from metarl.envs.metaworld.tasks import definition
@@ -105,7 +105,7 @@ def _settle(task: TaskDefinition, vectors: Float64[Tensor, "R V"]) -> EpisodeSta
 
 
 def _simulate(model: mujoco.MjModel, worlds: list[mujoco.MjData], steps: int) -> None:
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as threads:
+    with ThreadPoolExecutor(num_cpus()) as threads:
         list(threads.map(lambda world: mujoco.mj_step(model, world, steps * FRAMES), worlds))
 
 

@@ -1,7 +1,6 @@
 """The CPU engine: `mujoco.rollout`'s C++ thread pool, in float64."""
 
 import copy
-import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from metarl.devices import num_cpus
 from metarl.envs.physics.engine import Physics, SensorTime
 from metarl.envs.physics.runge_kutta import PositionIntegrator, runge_kutta_frame
 from metarl.envs.physics.scene import Scene
@@ -89,7 +89,7 @@ class ThreadPhysics(Physics):
         threads: int | None = None,
     ):
         super().__init__(scene, num_worlds, frames=frames, sensor_time=sensor_time)
-        threads = len(os.sched_getaffinity(0)) if threads is None else threads
+        threads = num_cpus() if threads is None else threads
         check_count("number of threads", threads)
         model = scene.model
         self.device = torch.device("cpu")
