@@ -145,6 +145,7 @@ class PhysicsEnv(TaskVectorEnv):
             final_obs, reward, terminated, truncated = end_by_fault(
                 fault, self._observations, step.observations, reward, step.terminated, out_of_time
             )
+            assert isinstance(final_obs, Tensor)
             ended = terminated | truncated
             self._observations = self._start_next(ended, final_obs)
             return self._observations, reward, terminated, truncated, step_info(final_obs, ended, fault=fault, **info)
