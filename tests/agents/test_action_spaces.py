@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from combination_lock import SPACES, STEPS, CombinationLock, mixed_lock
+from practice import assert_goes_on_exactly, train
 
 import metarl
 from metarl.agents.maml import MAML, MAMLConfig
@@ -31,15 +32,6 @@ def make_agent(name, family, seed=0):
     return RandomAgent(RandomConfig(num_tasks=8), spec, seed=seed)
 
 
-def train(agent, family, iterations, first=0):
-    env = family.make_env(agent.config.num_tasks, agent.config.envs_per_task)
-    history = []
-    for i in range(first, first + iterations):
-        env.set_tasks(family.sample(agent.config.num_tasks, seed=i))
-        history.append(agent.improve(env, seed=i))
-    return history
-
-
 def measured(agent, family):
     """The mean return over the same test tasks, which pay 1 in the mean, after one batch of episodes."""
     evaluation = metarl.evaluate(agent, family, num_tasks=50, episodes=agent.config.envs_per_task)
@@ -61,14 +53,7 @@ def test_agents_find_the_action_that_pays(kind, name):
 @pytest.mark.parametrize("kind", SPACES)
 def test_going_on_from_a_saved_state_is_exact(kind, name):
     family = CombinationLock(SPACES[kind])
-    straight, half, resumed = (make_agent(name, family, seed=seed) for seed in (0, 0, 99))
-    train(straight, family, 2)
-    train(half, family, 1)
-    resumed.load_state(*half.state())
-    train(resumed, family, 1, first=1)
-    expected, actual = straight.state()[0], resumed.state()[0]
-    assert expected.keys() == actual.keys()
-    assert all(torch.equal(expected[name], actual[name]) for name in expected)
+    assert_goes_on_exactly(lambda seed: make_agent(name, family, seed=seed), family, before=1)
 
 
 @pytest.mark.parametrize("kind", SPACES)

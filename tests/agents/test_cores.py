@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from practice import train
 
 import metarl
 from metarl.agents.recurrent import RecurrentPolicy
@@ -14,13 +15,6 @@ CORES = ("gru", "lstm", "snail")
 def make_agent(distribution, **options):
     config = RL2Config(**({"num_tasks": 6, "hidden": 16} | options))
     return RL2(config, metarl.EnvSpec.of(distribution), seed=0)
-
-
-def train(agent, distribution, iterations):
-    env = distribution.make_env(agent.config.num_tasks, agent.config.envs_per_task)
-    for i in range(iterations):
-        env.set_tasks(distribution.sample(agent.config.num_tasks, seed=i))
-        agent.improve(env, seed=i)
 
 
 @pytest.mark.parametrize("core", CORES)

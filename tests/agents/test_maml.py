@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from practice import assert_goes_on_exactly, train
 
 import metarl
 from metarl.adaptation import adapt, stack
@@ -13,15 +14,6 @@ from metarl.randomness import derive_seed, make_generator
 def make_agent(distribution, seed=0, **options):
     config = MAMLConfig(**({"num_tasks": 4, "envs_per_task": 5, "hidden": (16,)} | options))
     return MAML(config, metarl.EnvSpec.of(distribution), seed=seed)
-
-
-def train(agent, distribution, iterations, first=0):
-    env = distribution.make_env(agent.config.num_tasks, agent.config.envs_per_task)
-    history = []
-    for i in range(first, first + iterations):
-        env.set_tasks(distribution.sample(agent.config.num_tasks, seed=i))
-        history.append(agent.improve(env, seed=i))
-    return history
 
 
 def test_it_learns_to_navigate_to_unseen_goals():
@@ -69,16 +61,7 @@ def test_discrete_actions_and_other_families(id):
 @pytest.mark.parametrize("outer", ["trpo", "promp"])
 def test_going_on_from_a_saved_state_is_exact(outer):
     distribution = metarl.make("PointNavigation-v0", horizon=10)
-    straight = make_agent(distribution, outer=outer)
-    train(straight, distribution, 4)
-    half = make_agent(distribution, outer=outer)
-    train(half, distribution, 2)
-    resumed = make_agent(distribution, seed=99, outer=outer)
-    resumed.load_state(*half.state())
-    train(resumed, distribution, 2, first=2)
-    expected, actual = straight.state()[0], resumed.state()[0]
-    assert expected.keys() == actual.keys()
-    assert all(torch.equal(expected[name], actual[name]) for name in expected)
+    assert_goes_on_exactly(lambda seed: make_agent(distribution, seed, outer=outer), distribution, before=2, after=2)
 
 
 def test_a_state_of_another_shape_is_refused():

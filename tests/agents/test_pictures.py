@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from pictures import Quarters, SeenOrTold
+from practice import assert_goes_on_exactly, train
 
 import metarl
 from metarl.agents.maml import MAML, MAMLConfig
@@ -43,15 +44,6 @@ def make_maml(family, seed=0, **options):
 def make_rl2(family, seed=0, **options):
     config = RL2Config(**({"num_tasks": 6, "hidden": 16, "episodes_per_trial": 2} | options))
     return RL2(config, metarl.EnvSpec.of(family), seed=seed)
-
-
-def train(agent, family, iterations, first=0):
-    env = family.make_env(agent.config.num_tasks, agent.config.envs_per_task)
-    history = []
-    for i in range(first, first + iterations):
-        env.set_tasks(family.sample(agent.config.num_tasks, seed=i))
-        history.append(agent.improve(env, seed=i))
-    return history
 
 
 @pytest.mark.parametrize("family", [*FAMILIES, Glimpses])
@@ -98,23 +90,14 @@ def test_the_update_sees_what_the_policy_acted_on(family, core):
 @pytest.mark.parametrize("options", [{}, {"outer": "promp"}, {"inner_steps": 2, "curvature_fraction": 0.5}], ids=str)
 @pytest.mark.parametrize("family", [*FAMILIES, Glimpses])
 def test_maml_goes_on_exactly_from_a_saved_state(family, options):
-    check_resume(make_maml, family(size=6, horizon=4), **options)
+    made = family(size=6, horizon=4)
+    assert_goes_on_exactly(lambda seed: make_maml(made, seed, **options), made, before=2)
 
 
 @pytest.mark.parametrize("family", [*FAMILIES, Glimpses])
 def test_rl2_goes_on_exactly_from_a_saved_state(family):
-    check_resume(make_rl2, family(size=6, horizon=4))
-
-
-def check_resume(make, family, **options):
-    straight, half, resumed = (make(family, seed=seed, **options) for seed in (0, 0, 99))
-    train(straight, family, 3)
-    train(half, family, 2)
-    resumed.load_state(*half.state())
-    train(resumed, family, 1, first=2)
-    expected, actual = straight.state()[0], resumed.state()[0]
-    assert expected.keys() == actual.keys()
-    assert all(torch.equal(expected[name], actual[name]) for name in expected)
+    made = family(size=6, horizon=4)
+    assert_goes_on_exactly(lambda seed: make_rl2(made, seed), made, before=2)
 
 
 @pytest.mark.parametrize("make", [make_maml, make_rl2])

@@ -5,6 +5,7 @@ import itertools
 
 import pytest
 import torch
+from practice import assert_goes_on_exactly, train
 
 import metarl
 from metarl.agents.recurrent import RecurrentPolicy
@@ -15,14 +16,6 @@ from metarl.randomness import make_generator
 def make_agent(distribution, seed=0, **options):
     config = RL2Config(**({"num_tasks": 6, "hidden": 16} | options))
     return RL2(config, metarl.EnvSpec.of(distribution), seed=seed)
-
-
-def train(agent, distribution, iterations, first=0):
-    env = distribution.make_env(agent.config.num_tasks, agent.config.envs_per_task)
-    for i in range(first, first + iterations):
-        env.set_tasks(distribution.sample(agent.config.num_tasks, seed=i))
-        metrics = agent.improve(env, seed=i)
-    return metrics
 
 
 def test_it_learns_to_explore_bandits():
@@ -233,14 +226,7 @@ def test_rescaling_the_value_keeps_its_predictions():
 @pytest.mark.parametrize("id", ["PointNavigation-v0", "Bandit-v0"])
 def test_going_on_from_a_saved_state_is_exact(id):
     distribution = metarl.make(id, **({"horizon": 10} if id == "PointNavigation-v0" else {}))
-    straight, half, resumed = (make_agent(distribution, seed=seed) for seed in (0, 0, 99))
-    train(straight, distribution, 3)
-    train(half, distribution, 2)
-    resumed.load_state(*half.state())
-    train(resumed, distribution, 1, first=2)
-    expected, actual = straight.state()[0], resumed.state()[0]
-    assert expected.keys() == actual.keys()
-    assert all(torch.equal(expected[name], actual[name]) for name in expected)
+    assert_goes_on_exactly(lambda seed: make_agent(distribution, seed=seed), distribution, before=2)
 
 
 def test_default_batches_follow_the_horizon():

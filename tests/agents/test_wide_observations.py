@@ -2,20 +2,12 @@
 
 import numpy as np
 import pytest
+from practice import train
 from wide_toy import WideToy
 
 import metarl
 from metarl.agents.maml import MAML, MAMLConfig
 from metarl.agents.rl2 import RL2, RL2Config
-
-
-def train(agent, family, iterations):
-    env = family.make_env(agent.config.num_tasks, agent.config.envs_per_task)
-    history = []
-    for i in range(iterations):
-        env.set_tasks(family.sample(agent.config.num_tasks, seed=i))
-        history.append(agent.improve(env, seed=i))
-    return history
 
 
 def maml(family, **options):
