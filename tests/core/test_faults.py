@@ -101,11 +101,13 @@ def plant_own(env, plan):
     env.plan = plan
 
 
+SLOW = {"metaworld", "warp"}
 FAMILIES = {
     "torch": (lambda: PointNavigation(horizon=7), plant_native, "auto"),
     "own": (lambda: Simulated(horizon=7), plant_own, "auto"),
     "locomotion": (lambda: metarl.make("HopperRandParams-v0", horizon=7), plant_physics, "mujoco"),
     "metaworld": (lambda: metarl.make("ML1-reach-v3", horizon=7), plant_physics, "mujoco"),
+    "warp": (lambda: metarl.make("HopperRandParams-v0", horizon=7), plant_physics, "warp"),
 }
 
 
@@ -128,7 +130,7 @@ def recorded(kind, plan, steps=60, num_tasks=3, envs_per_task=4):
     return trajectories, count, report
 
 
-@pytest.mark.parametrize("kind", [k if k != "metaworld" else pytest.param(k, marks=pytest.mark.slow) for k in FAMILIES])
+@pytest.mark.parametrize("kind", [pytest.param(k, marks=[pytest.mark.slow] * (k in SLOW)) for k in FAMILIES])
 def test_two_hundred_bad_numbers_are_counted_and_disturb_nobody(kind):
     plan = plan_of(200, 60, 8)  # environments 8 … 11 stay sound
     sound, none, _ = recorded(kind, {})
