@@ -129,7 +129,7 @@ def ends_of_episodes(exam: Examination) -> Iterator[str]:
         ended, elapsed = terminated | truncated, elapsed + 1
         if not torch.equal(info["_final_obs"], ended):
             found["mask"] = f"info['_final_obs']: expected terminated | truncated, found another mask at step {t}"
-        final_obs, returned = parts("", info["final_obs"]), parts("", observations)
+        final_obs, returned = named(info["final_obs"]), named(observations)
         if not all(torch.equal(final_obs[name][~ended], returned[name][~ended]) for name in returned):
             rule = "info['final_obs']: expected the returned observation wherever no episode ended"
             found["final_obs"] = f"{rule}, found another at step {t}"
@@ -155,7 +155,7 @@ def autoreset(exam: Examination) -> Iterator[str]:
 
 def _rows(observations: Observations) -> Float[Tensor, "B D"]:
     """The numbers of each observation in one row, whatever its entries."""
-    return torch.cat([value.flatten(1).float() for value in parts("", observations).values()], 1)
+    return torch.cat([value.flatten(1).float() for value in named(observations).values()], 1)
 
 
 def saved_state(exam: Examination) -> Iterator[str]:
