@@ -83,7 +83,7 @@ class Columns:
     def part(self, columns: Tensor) -> "Columns":
         """The chosen columns."""
         present = {f.name: getattr(self, f.name) for f in fields(Columns) if getattr(self, f.name) is not None}
-        chosen = {n: map_tensors(lambda values: values[:, columns], value) for n, value in present.items()}
+        chosen = {n: map_tensors(lambda values: values.index_select(1, columns), value) for n, value in present.items()}
         return replace(self, **chosen)
 
 

@@ -7,6 +7,7 @@ from typing import Any, Literal, Protocol
 
 import gymnasium as gym
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
@@ -32,6 +33,8 @@ from metarl.spaces import (
 
 LOG_STD_RANGE = (-4.0, 1.0)
 CoreName = Literal["gru", "lstm", "snail"]
+VALUES = "values"
+"""The name under which a `RecurrentPolicy` records the normalised values of what it saw."""
 
 
 def make_core(name: CoreName, inputs: int, hidden: int, trial_length: int) -> SequenceCore:
@@ -157,7 +160,14 @@ class RecurrentActorCritic(nn.Module):
             raw = {name.removeprefix("observation."): value for name, value in inputs.items() if name != "before"}
             inputs = torch.cat([self.observation_norm(raw), inputs["before"]], dim=-1)
         features, state = self.core.sequence(dict(self.core_parameters), inputs, None, starts)
-        return self.phi(features), self.critic(features)[..., 0], state
+        return *self.answers(features), state
+
+    def answers(self, features: Float[Tensor, "... H"]) -> tuple[Phi, Float[Tensor, "..."]]:
+        """φ of the action distribution and the normalised value, from the outputs of the core."""
+        layers = self.actor, self.critic  # one product for both
+        weight, bias = torch.cat([layer.weight for layer in layers]), torch.cat([layer.bias for layer in layers])
+        output = F.linear(features, weight, bias)
+        return self._phi(output[..., :-1]), output[..., -1]
 
     def _before(
         self,
@@ -171,9 +181,7 @@ class RecurrentActorCritic(nn.Module):
         before = torch.cat([self.head.features(actions), reward, ended[..., None].float()], dim=-1)
         return before.masked_fill(first[..., None], 0.0)
 
-    def phi(self, features: Float[Tensor, "... H"]) -> Phi:
-        """φ of the action distribution, from the outputs of the core."""
-        output = self.actor(features)
+    def _phi(self, output: Float[Tensor, "... O"]) -> Phi:
         return (output, self.log_std.expand(*[1] * (output.ndim - 1), -1)) if self.head.scale_size else (output,)
 
     def denormalize(self, values: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
@@ -238,10 +246,11 @@ class RecurrentPolicy(Policy):
         memory = self.memory = self.memory or self._blank(network.log_std.new_zeros(math.prod(shape)))
         inputs = network.inputs(observations, memory.action, memory.reward, memory.ended, memory.first)
         features, self._hidden = network.core.step(dict(network.core_parameters), inputs, memory.hidden)
-        phi = network.phi(features[None])
+        phi, values = network.answers(features[None])
         actions = network.head.sample(phi, self.generator)
         log_probs = network.head.log_prob(phi, actions)
-        return PolicyStep(actions[0].unflatten(0, shape), log_probs[0].unflatten(0, shape))
+        chosen, *known = (value[0].unflatten(0, shape) for value in (actions, log_probs, values))
+        return PolicyStep(chosen, known[0], {VALUES: known[1]})
 
     def observe(self, transition: Transition) -> None:
         assert self.memory is not None

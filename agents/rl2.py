@@ -12,7 +12,7 @@ from torch import Tensor
 
 from metarl.agent import Agent, EnvSpec
 from metarl.agents.ppo import PPO, Columns, Inputs, PPOConfig
-from metarl.agents.recurrent import CoreName, RecurrentActorCritic, RecurrentPolicy
+from metarl.agents.recurrent import VALUES, CoreName, RecurrentActorCritic, RecurrentPolicy
 from metarl.errors import UsageError
 from metarl.nn.heads import Phi
 from metarl.optimizer_state import load_optimizer_tensors, optimizer_tensors
@@ -174,8 +174,7 @@ class RL2(Agent):
         last[:-1] = starts[1:]
         inputs = map_tensors(lambda values: values.flatten(1, 2), network.trial_inputs(trajectories))
         middle = starts if bool(starts[1:].any()) else None
-        with torch.no_grad():
-            values = network.denormalize(self._evaluate(inputs, middle)[1])
+        values = network.denormalize(trajectories.extras[VALUES].flatten(1))
         following = torch.cat([values[1:], torch.zeros_like(values[:1])])
         rewards = trajectories.rewards.flatten(1)
         advantages = gae(rewards, values, following, last, last, discount=config.discount, gae_lambda=config.gae_lambda)

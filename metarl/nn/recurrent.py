@@ -1,7 +1,7 @@
 """GRU and LSTM as sequence cores, with PyTorch's equations.
 
-`step` and `peek` are written out here; `sequence` calls torch's own kernels, which loop over the steps in C++ on a CPU
-and in cuDNN on a GPU.
+`step` and `peek` are written out here. `sequence` calls torch's own kernels: cuDNN on a GPU, and a loop over the steps
+in C++ on a CPU, for which the GRU has a faster one (`metarl.nn.gru_kernel`).
 """
 
 import abc
@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from metarl.adaptation import Parameters
+from metarl.nn.gru_kernel import GRUSequence
 from metarl.nn.sequence import State, WeightInit, fan_in_uniform
 
 
@@ -123,6 +124,20 @@ class GRU(RecurrentCore):
     """
 
     gates, memories, kernel = 3, 1, torch.gru
+
+    def sequence(
+        self,
+        parameters: Parameters,
+        inputs: Float[Tensor, "T B I"],
+        state: State | None = None,
+        starts: Bool[Tensor, "T B"] | None = None,
+    ) -> tuple[Float[Tensor, "T B O"], State]:
+        if inputs.device.type != "cpu":
+            return super().sequence(parameters, inputs, state, starts)
+        (hidden,) = state or self.initial(inputs.shape[1], inputs)
+        weights = (parameters[name] for name in ("input", "recurrent", "bias", "recurrent_bias"))
+        outputs = GRUSequence.apply(inputs, hidden, *weights, starts)
+        return outputs, (outputs[-1],)
 
     def _next(self, parameters: Parameters, sums: Float[Tensor, "*n G"], *state: Float[Tensor, "..."]) -> State:
         (hidden,) = state
