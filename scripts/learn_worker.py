@@ -80,15 +80,23 @@ class Stopwatch:
             spent[SCORING] -= spent[PHYSICS]
         return spent
 
-    @contextmanager
-    def part(self, name: str) -> Iterator[None]:
+    def enter(self, name: str) -> None:
+        """Opens a part."""
         self._note()
         self._open.append(name)
+
+    def leave(self) -> None:
+        """Closes the part that was opened last."""
+        self._note()
+        self._open.pop()
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        self.enter(name)
         try:
             yield
         finally:
-            self._note()
-            self._open.pop()
+            self.leave()
 
     @contextmanager
     def physics(self) -> Iterator[None]:
@@ -189,17 +197,20 @@ class Measurements:
         torch.set_num_threads = self._note_threads
 
     def iterate(self, iteration: int) -> Mapping[str, int | float]:
+        self._watch.enter(REST)  # first, so that none of what follows counts as a log
         done = iteration - 1
-        if done and done % self._count == 0:
-            self._answer()
-            if not sys.stdin.readline():
-                sys.exit()
         if done % self._count == 0:
+            self._watch.leave()
+            if done:
+                self._answer()
+                if not sys.stdin.readline():
+                    sys.exit()
             self._most_threads, self._amount = torch.get_num_threads(), 0.0
             self._watch.restart()
-        with self._watch.part(REST):
-            metrics = self._iterate(iteration)
+            self._watch.enter(REST)
+        metrics = self._iterate(iteration)
         self._amount += metrics.get("env_steps", 0)
+        self._watch.leave()
         return metrics
 
     def _answer(self) -> None:

@@ -39,9 +39,10 @@ class Window:
 
     def add(self, metrics: Mapping[str, int | float], seconds: float) -> None:
         """Adds an iteration, which took `seconds`."""
+        sums, counts = self._sums, self._counts
         for name, value in metrics.items():
-            self._sums[name] = self._sums.get(name, 0) + value
-            self._counts[name] = self._counts.get(name, 0) + 1
+            sums[name] = sums.get(name, 0) + value
+            counts[name] = counts.get(name, 0) + 1
         self._seconds += seconds
 
     def row(self, iteration: int, env_steps: int, wall_seconds: float) -> Row:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import imageio
+import imageio_ffmpeg
 import pytest
 
 import metarl
@@ -202,8 +202,7 @@ def test_adapt_prints_each_stage_and_films_before_and_after(run: Path, tmp_path:
     task.write_text('{"goal": [0.3, 0.1]}')
     assert main(["adapt", str(run), "--task", str(task), "--episodes", "4", "--video", str(video)]) == 0
     from_file = capsys.readouterr().out
-    with imageio.get_reader(video) as reader:
-        assert reader.count_frames() == 2 * 8, "an episode before and one after"
+    assert imageio_ffmpeg.count_frames_and_secs(video)[0] == 2 * 8, "an episode before and one after"
     assert main(["adapt", str(run), "--task", '{"goal": [0.3, 0.1]}', "--episodes", "4"]) == 0
     assert capsys.readouterr().out.splitlines()[1:] == from_file.splitlines()[1:]
     agent, distribution = metarl.load_agent(run), metarl.make("PointNavigation-v0", horizon=8)
