@@ -147,7 +147,7 @@ class RecurrentShapes:
     @classmethod
     def of(cls, family: TaskDistribution, config: Any) -> "RecurrentShapes":
         """Those of an `RL2` agent with `config` on a family with vectors of observations and of actions."""
-        (observations,), (actions,) = family.observation_space.shape, family.action_space.shape  # type: ignore[misc]
+        (observations,), (actions,) = family.observation_space.shape, family.action_space.shape
         return cls(
             steps=config.episodes_per_trial * family.horizon,
             columns=config.num_tasks * config.envs_per_task,

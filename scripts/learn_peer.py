@@ -45,7 +45,7 @@ def faster_vectorization(make: Callable[[], gym.Env], count: int) -> Any:
     for vectorization in (DummyVecEnv, SubprocVecEnv):
         with contextlib.closing(vectorization([make] * count)) as env:
             env.reset()
-            actions = np.zeros((count, *env.action_space.shape), np.float32)  # type: ignore[misc]
+            actions = np.zeros((count, *env.action_space.shape), np.float32)
             start = time.perf_counter()
             for _ in range(TRIED_STEPS):
                 env.step_async(actions)

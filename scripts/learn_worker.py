@@ -26,6 +26,7 @@ import torch
 import metarl
 from metarl.experiment import engine
 from metarl.experiment.run_folder import create_run_folder
+from metarl.fewshot.run import FewShotConfig
 
 RESET, PHYSICS, SCORING, ACTING = "reset", "physics", "observation and reward", "acting"
 RETURNS, UPDATE, LOGGING, REST = "returns", "update", "checkpoint and log", "the rest"
@@ -172,10 +173,10 @@ def _watch_physics(engine_class: type, watch: Stopwatch) -> None:
     setattr(engine_class, "step", timed)  # noqa: B010 - mypy knows no class that may change
 
 
-def _subclasses(cls: type) -> Iterator[type]:
-    for sub in cls.__subclasses__():
-        yield sub
-        yield from _subclasses(sub)
+def _subclasses(cls: Any) -> Iterator[type]:
+    for subclass in cls.__subclasses__():
+        yield subclass
+        yield from _subclasses(subclass)
 
 
 class Measurements:
@@ -194,7 +195,7 @@ class Measurements:
         (watch_agent if request.kind == "agent" else watch_fewshot)(training, self._watch)
         self._most_threads = 1
         self._set_threads = torch.set_num_threads
-        torch.set_num_threads = self._note_threads
+        setattr(torch, "set_num_threads", self._note_threads)  # noqa: B010 - as above
 
     def iterate(self, iteration: int) -> Mapping[str, int | float]:
         self._watch.enter(REST)  # first, so that none of what follows counts as a log
@@ -259,7 +260,7 @@ def experiment_of(request: Request) -> Any:
             threads=request.threads,
             output=output,
         ).resolve()
-    config = metarl.fewshot.FewShotConfig(
+    config = FewShotConfig(
         request.who, request.on, learner_options=dict(request.options), threads=request.threads, output=output
     )
     return config.resolve()
