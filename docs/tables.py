@@ -81,6 +81,59 @@ def speed() -> str:
     return rows(["seconds", *parts[:-1], "iteration"], [*body, *peers])
 
 
+def learn() -> str:
+    """Speed of training, the parts of an iteration, and the bounds of its physics and of its update."""
+    (figures,) = load("benchmarks/learn.json")
+    parts = {
+        "reset": "reset or drawing",
+        "physics": "physics",
+        "observation and reward": "observation, reward",
+        "acting": "acting",
+        "returns": "returns",
+        "update": "update",
+        "checkpoint and log": "checkpoint, log",
+        "the rest": "rest",
+    }
+    body = []
+    for name, row in figures["settings"].items():
+        bounds, spent = row.get("bounds", {}), dict(row["parts"])
+        if "drawing" in spent:
+            spent["reset"] = spent.pop("drawing")
+        shares = [f"{spent[part] / row['seconds']:.1%}" if part in spent else "–" for part in parts]
+        physics = f"{bounds['physics_per_second']:,.0f}" if "physics_per_second" in bounds else "–"
+        products = f"{bounds['update_over_products']:.2f} ×" if "update_over_products" in bounds else "–"
+        speed = f"{row['per_second']:,.0f} {row['unit']}"
+        body.append([f"`{name}`", speed, physics, *shares, products, f"{row['memory_mib']:,.0f}"])
+    titles = ["per second", "`mj_step` alone", *parts.values(), "update, of its products alone", "peak MiB"]
+    return rows([f"{figures['machine']['cpus']} cores", *titles], body)
+
+
+def learn_beside() -> str:
+    """How many times as fast training is as the version before and as peers, and what is left of it beside others."""
+    (figures,) = load("benchmarks/learn.json")
+    (peers,) = load("benchmarks/peers.json")
+    others = {"maml-point": peers["seconds"]}
+    body = []
+    for name, row in figures["settings"].items():
+        cells = ["–"] * 3
+        if "other" in row:
+            faster = row["other"]["times_faster"]
+            cells = [f"{figure:.2f} ×" for figure in (faster["iteration"], faster["update"])]
+            cells.append(f"{row['other']['memory_ratio']:.2f} ×")
+        neighbours = row["neighbours"]["this"]["ratio"] if "neighbours" in row else None
+        together = row["together"]["ratio"] if "together" in row else None
+        beside = ["–" if ratio is None else f"{ratio:.2f}" for ratio in (neighbours, together)]
+        faster_than = [f"{peer} {figure['ratio']:.1f} ×" for peer, figure in row.get("peers", {}).items()]
+        faster_than += [f"{peer} {seconds / row['seconds']:.1f} ×" for peer, seconds in others.get(name, {}).items()]
+        body.append([f"`{name}`", *cells, *beside, ", ".join(faster_than) or "–"])
+    counts = [
+        next((str(row[kind]["count"]) for row in figures["settings"].values() if kind in row), "no")
+        for kind in ("neighbours", "together")
+    ]
+    titles = ["iteration, version before", "update", "memory", f"beside {counts[0]} busy processes, of alone"]
+    return rows(["times as fast as", *titles, f"{counts[1]} trainings at once, of one", "peers"], body)
+
+
 def rollout() -> str:
     """Environment steps per second on CPU threads beside peers, at 256 environments."""
     body = []

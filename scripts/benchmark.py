@@ -20,6 +20,7 @@ BENCHMARKS = {
     "copy": ("metarl.scripts.benchmark_copy", "the copy task: a Neural Turing Machine beside an LSTM"),
     "l2o": ("metarl.scripts.benchmark_l2o", "a learned optimizer on quadratics, beside Adam, RMSprop and SGD"),
     "fewshot": ("metarl.scripts.benchmark_fewshot", "one step of supervised MAML, beside a loop over tasks and peers"),
+    "learn": ("metarl.scripts.benchmark_learn", "iterations of training by parts, beside bounds, neighbours and peers"),
     "maml": ("metarl.scripts.benchmark_maml", "one MAML iteration on point navigation, beside a loop over tasks"),
     "rollout": ("metarl.scripts.benchmark_rollout", "environment steps per second, beside EnvPool and Gymnasium"),
 }

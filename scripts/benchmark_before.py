@@ -1,12 +1,11 @@
 """`metarl benchmark before`: this version compared with another, installed in another environment, in one run."""
 
 import importlib.metadata
-import json
 import os
 import platform
 import statistics
-import subprocess
 import sys
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,6 +16,7 @@ from rich.table import Table
 
 from metarl.errors import UsageError
 from metarl.scripts.benchmark import Output
+from metarl.scripts.workers import Worker
 from metarl.tasks import check_count
 
 WORKER = Path(__file__).with_name("before_worker.py")
@@ -45,40 +45,6 @@ class Arguments(Output):
     """Pairs of runs. The result is the median ratio."""
     threads: int = 1
     """Threads of torch."""
-
-
-class Worker:
-    """A process of one version that runs measurements on request."""
-
-    def __init__(self, python: str, threads: int):
-        environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
-        self._python = python
-        self._process = subprocess.Popen(
-            # -P: modules must not be imported from the folder of the script.
-            [python, "-P", str(WORKER)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=environment,
-            text=True,
-        )
-
-    def ask(self, measure: str, seconds: float) -> dict[str, float]:
-        """Runs one measurement; returns its result."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        try:
-            self._process.stdin.write(json.dumps([measure, seconds]) + "\n")
-            self._process.stdin.flush()
-            answer = self._process.stdout.readline()
-        except BrokenPipeError:
-            answer = ""
-        if not answer:
-            raise UsageError(f"{self._python} cannot measure {measure!r}: see its own message above")
-        return json.loads(answer)
-
-    def close(self) -> None:
-        """Ends the process."""
-        self._process.communicate()
 
 
 def run(arguments: Arguments) -> dict[str, Any]:
@@ -114,19 +80,21 @@ def _measure(arguments: Arguments, measure: str) -> dict[str, Any]:
     pythons = {"this": sys.executable, "other": str(arguments.python)}
     figures: dict[str, list[float]] = {name: [] for name in pythons}
     once = measure.startswith("memory ")
-    workers = {} if once else {name: Worker(python, arguments.threads) for name, python in pythons.items()}
+    workers = {} if once else {name: _worker(arguments, python) for name, python in pythons.items()}
     try:
         for worker in workers.values():
-            worker.ask(measure, 0.1)  # warm-up
+            worker.ask([measure, 0.1])  # warm-up
         for repeat in range(min(arguments.repeats, 3) if once else arguments.repeats):
             for name in list(pythons)[:: 1 if repeat % 2 else -1]:
-                worker = Worker(pythons[name], arguments.threads) if once else workers[name]
-                figures[name].append(worker.ask(measure, arguments.seconds)["figure"])
-                if once:
-                    worker.close()
+                with closing(_worker(arguments, pythons[name])) if once else nullcontext(workers[name]) as worker:
+                    figures[name].append(worker.ask([measure, arguments.seconds])["figure"])
     finally:
         for worker in workers.values():
             worker.close()
     ratios = [this / other for this, other in zip(figures["this"], figures["other"], strict=True)]
     medians = {name: statistics.median(values) for name, values in figures.items()}
     return {**medians, "ratio": statistics.median(ratios), "runs": figures}
+
+
+def _worker(arguments: Arguments, python: str) -> Worker:
+    return Worker(python, WORKER, arguments.threads)

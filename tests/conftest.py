@@ -3,14 +3,14 @@
 import os
 import signal
 
+# As many test processes run as there are cores: more threads would only stand in each other's way. Torch reads it when
+# it is imported, here and in the processes that tests start.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import hypothesis
-import torch
 
 hypothesis.settings.register_profile("metarl", deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile("metarl")
-
-if "PYTEST_XDIST_WORKER" in os.environ:  # as many processes as cores: more threads would only stand in each other's way
-    torch.set_num_threads(1)
 
 # A shell that starts a job in the background lets it ignore Ctrl-C, and children inherit that: here it counts.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -120,6 +120,7 @@ class _Loop:
                     while self.share < 1:
                         self._iterate(interrupts, log, bar)
                         if self.iteration % training.checkpoint_every == 0:
+                            log.flush()
                             self._save()
             except BaseException:
                 self._save()

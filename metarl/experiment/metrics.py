@@ -2,6 +2,7 @@
 
 import json
 import math
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -11,6 +12,10 @@ from metarl.errors import UsageError
 from metarl.experiment.files import write_atomically
 
 Row = dict[str, Any]
+FLUSH_INTERVAL = 1.0
+"""Seconds between two times that rows are handed to the file system, which may take a millisecond."""
+_QUEUED = 1000
+"""TensorBoard's values that may wait for its writing thread, so that training does not wait for it."""
 
 
 class Window:
@@ -34,9 +39,10 @@ class Window:
 
     def add(self, metrics: Mapping[str, int | float], seconds: float) -> None:
         """Adds an iteration, which took `seconds`."""
+        sums, counts = self._sums, self._counts
         for name, value in metrics.items():
-            self._sums[name] = self._sums.get(name, 0) + value
-            self._counts[name] = self._counts.get(name, 0) + 1
+            sums[name] = sums.get(name, 0) + value
+            counts[name] = counts.get(name, 0) + 1
         self._seconds += seconds
 
     def row(self, iteration: int, env_steps: int, wall_seconds: float) -> Row:
@@ -63,6 +69,9 @@ class MetricsLog:
 
     There is one row per `every` iterations. Rows beyond `iteration` are cut off: a killed run may have written them
     after its last checkpoint.
+
+    Rows that follow each other within `FLUSH_INTERVAL` wait in memory. A checkpoint counts on the rows of its
+    iterations: call `flush` before it is saved.
     """
 
     def __init__(self, run: Path, iteration: int, every: int = 1):
@@ -71,7 +80,9 @@ class MetricsLog:
 
         cut_metrics(run, iteration, every)
         self._file = (run / "metrics.jsonl").open("a")
-        self._events = SummaryWriter(str(run), purge_step=iteration + 1 if iteration else None)
+        self._flushed = -math.inf
+        purged = iteration + 1 if iteration else None
+        self._events = SummaryWriter(str(run), purge_step=purged, max_queue=_QUEUED)
 
     def __enter__(self) -> "MetricsLog":
         return self
@@ -82,10 +93,16 @@ class MetricsLog:
 
     def write(self, row: Row) -> None:
         self._file.write(json.dumps({name: _finite(value) for name, value in row.items()}, allow_nan=False) + "\n")
-        self._file.flush()
+        if time.perf_counter() - self._flushed >= FLUSH_INTERVAL:
+            self.flush()
         for name, value in row.items():
             if name != "iteration":
                 self._events.add_scalar(name, value, global_step=row["iteration"])
+
+    def flush(self) -> None:
+        """Hands all rows to the file system."""
+        self._file.flush()
+        self._flushed = time.perf_counter()
 
 
 def cut_metrics(run: Path, iteration: int, every: int = 1) -> None:

@@ -27,7 +27,7 @@ class Progress:
         console = Console(stderr=True)
         self._plain = enabled and not console.is_terminal
         # Redirecting would send the output of other code through rich.
-        self._live = Live(console=console, redirect_stdout=False, redirect_stderr=False, refresh_per_second=8)
+        self._live = Live(console=console, redirect_stdout=False, redirect_stderr=False, refresh_per_second=4)
         self._live_enabled = enabled and console.is_terminal
 
     def __enter__(self) -> "Progress":

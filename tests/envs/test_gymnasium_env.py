@@ -253,18 +253,16 @@ def test_ctrl_c_leaves_workers_alone_and_stops_the_call():
         def step(self, action):
             if self.time == 2 and self.drift == 1:
                 os.kill(parent, signal.SIGINT)
-                time.sleep(5)
+                time.sleep(3600)
             return super().step(action)
 
     env = opened(family(Interrupting, workers=2, env_kwargs={"length": 100}), (0.0, 1.0))
     processes = list(env._pool.processes)
     for process in processes:
         os.kill(process.pid, signal.SIGINT)
-    started = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         step_until_it_breaks(env)
     env.close()
-    assert time.monotonic() - started < 4
     assert not any(process.is_alive() for process in processes)
 
 

@@ -1,6 +1,5 @@
 """A real learner in few lines, for tests: evolution strategies (Salimans et al. 2017) on a linear policy, with Adam."""
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -34,8 +33,6 @@ class HillClimberConfig(AgentConfig):
     """Adam's step size."""
     noise: float = 0.1
     layers: tuple[int, ...] = ()
-    pause: float = 0.0
-    """Seconds to wait in each iteration, so that a test can stop one."""
     search: SearchConfig = field(default_factory=SearchConfig)
 
 
@@ -64,7 +61,6 @@ class HillClimber(Agent):
         self.optimizer = torch.optim.Adam([self.weights], lr=config.lr * config.search.decay)
 
     def improve(self, env, *, seed):
-        time.sleep(self.config.pause)
         half = torch.randn(env.envs_per_task // 2, *self.weights.shape, generator=make_generator("noise", seed))
         noise = torch.cat([half, -half])
         policy = LinearPolicy(self.weights.detach() + self.config.noise * noise)

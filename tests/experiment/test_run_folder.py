@@ -112,7 +112,6 @@ def test_the_config_is_resolved(finished: Path):
         "lr": 0.05,
         "noise": 0.1,
         "layers": [],
-        "pause": 0.0,
         "search": {"decay": 1.0, "horizon": 10},
     }
     assert "output" not in entries, "a run may be moved"

@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -144,19 +143,28 @@ def test_help_shows_the_options_of_the_three_with_their_defaults(capsys: pytest.
     assert "LEARNER is one of anil" in capsys.readouterr().out
 
 
+STOPPED = """
+import os, signal, sys
+from metarl.fewshot.run import FewShotTraining
+from metarl.scripts.cli import main
+iterate = FewShotTraining.iterate
+def interrupted(self, iteration):
+    if iteration == 301:
+        os.kill(os.getpid(), signal.SIGINT)
+    return iterate(self, iteration)
+FewShotTraining.iterate = interrupted
+sys.exit(main(sys.argv[1:]))
+"""
+"""The command line, and Ctrl-C in step 301."""
+
+
 def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(tmp_path: Path):
-    arguments = ["fewshot", "maml", "--data", "sinusoid", "--iterations", "1000", "--episodes", "2"]
+    arguments = ["fewshot", "maml", "--data", "sinusoid", "--iterations", "502", "--episodes", "2"]
     assert main([*arguments, "--output", str(tmp_path / "whole")]) == 0
-    program = "import sys; from metarl.scripts.cli import main; sys.exit(main(sys.argv[1:]))"
-    command = [sys.executable, "-c", program, *arguments, "--output", str(tmp_path / "stopped")]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    metrics = tmp_path / "stopped" / "metrics.jsonl"
-    while process.poll() is None and not (metrics.exists() and metrics.stat().st_size > 200):
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=900)
-    assert process.returncode == 130, errors
-    assert "which is saved; go on with: metarl resume" in errors
+    command = [sys.executable, "-c", STOPPED, *arguments, "--output", str(tmp_path / "stopped")]
+    stopped = subprocess.run(command, stderr=subprocess.PIPE, text=True)
+    assert stopped.returncode == 130, stopped.stderr
+    assert "after step 301, which is saved; go on with: metarl resume" in stopped.stderr
     assert not (tmp_path / "stopped" / "evaluation.json").exists()
     assert main(["resume", str(tmp_path / "stopped")]) == 0
     assert_same_run(tmp_path / "whole", tmp_path / "stopped")
