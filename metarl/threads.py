@@ -14,7 +14,8 @@ import torch
 
 from metarl.tasks import check_count
 
-Item, Result = TypeVar("Item"), TypeVar("Result")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 LARGE = 1_000_000
 """Numbers in one operand from which more threads pay."""
