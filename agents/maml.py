@@ -31,7 +31,6 @@ from metarl.rollout import (
     used_fraction,
 )
 from metarl.spaces import Observations
-from metarl.threads import more_threads
 from metarl.vector_env import TaskVectorEnv
 
 ADAPTED = "a parameter after an inner gradient step"
@@ -142,8 +141,7 @@ class MAML(Agent):
     def improve(self, env: TaskVectorEnv, *, seed: int) -> dict[str, int | float]:
         objective, stages = self._rollouts(env, seed)
         update = self._trust_region_update if self.config.outer == "trpo" else self._clipped_update
-        with more_threads(objective.query.weights.numel() * max(self.config.hidden, default=1)):
-            losses = update(objective)
+        losses = update(objective)
         for stage in stages:  # after the update, which must improve the policy that acted
             self.network.scale.update(stage.observations, self.ranks)
         return {
@@ -299,13 +297,12 @@ class MAML(Agent):
     def _clipped_update(self, objective: MetaObjective) -> dict[str, float]:
         losses = []
         for _ in range(self.config.outer_epochs):
-            loss, _ = objective.loss(self.parameters)
-            gradients = self._gradients(loss)
+            loss, gradients = objective.loss_and_gradient(self.parameters)
             check_finite("the loss or a gradient of the outer update", loss, *gradients.values())
             for name, gradient in gradients.items():
                 self.parameters[name].grad = gradient
             self.optimizer.step()
-            losses.append(float(self.ranks.mean(loss.detach())))
+            losses.append(float(loss))
         return {"surrogate_gain": losses[0] - losses[-1]}
 
     def _gradients(self, loss: Float[Tensor, ""]) -> Parameters:

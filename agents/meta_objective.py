@@ -2,23 +2,28 @@
 
 import copy
 import functools
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from metarl.adaptation import Parameters, adapt, stack
+from metarl.nn.blocks import in_blocks
 from metarl.nn.heads import Phi
 from metarl.nn.mlp import restricted
 from metarl.nn.policy import PolicyBatch, PolicyGradient, PolicyLinearization, PolicyNetwork
-from metarl.nn.wide import Basis, map_values
+from metarl.nn.wide import Basis
 from metarl.parallel import Ranks
+from metarl.threads import in_threads
+
+Result = TypeVar("Result")
 
 
 class InnerStep:
-    """A gradient step of all tasks, and the Jacobian J = I − α ∇²L of its result with respect to its start.
+    """A gradient step of all tasks.
 
     >>> from metarl.adaptation import stack
     >>> from metarl.agents.meta_objective import InnerStep
@@ -30,33 +35,34 @@ class InnerStep:
     >>> adapted = InnerStep(PolicyGradient(network, batch), theta, step_size=0.1).after
     """
 
+    @torch.no_grad()
     def __init__(self, gradient: PolicyGradient, parameters: Parameters, step_size: float):
         self.gradient = gradient
         self.before = parameters
         self.step_size = step_size
-        self.local, slope = gradient.linearize(parameters)
-        """The policy's derivatives at `before`."""
-        self.after = _minus(parameters, slope, step_size)
 
-    def jacobian_product(self, vector: Parameters) -> Parameters:
-        """J v `[M, ...]`, which is also Jᵀ v because J is symmetric."""
-        return _minus(vector, self.gradient.hessian_product(self.local, vector), self.step_size)
+        def after(tasks: slice) -> Parameters:
+            before = _of_tasks(parameters, tasks)
+            return _minus(before, gradient.map(lambda values: values[tasks])(before), step_size)
+
+        blocks = in_blocks(after, *_size(gradient.network, gradient.batch))
+        self.after = {name: torch.cat([block[name] for block in blocks]) for name in parameters}
+
+    def of_tasks(self, tasks: slice) -> "InnerStep":
+        """The same step of some of the tasks."""
+        part = self._with_gradient(self.gradient.map(lambda values: values[tasks]))
+        part.before, part.after = _of_tasks(self.before, tasks), _of_tasks(self.after, tasks)
+        return part
 
     def estimated_from(self, fraction: float) -> "InnerStep":
-        """The same step, with the Jacobian estimated from the first `fraction` of each task's samples."""
-        gradient = PolicyGradient(
-            self.gradient.network,
-            _head_of(self.gradient.batch, fraction),
-            likelihood_ratio=self.gradient.likelihood_ratio,
-        )
-        estimate = InnerStep(gradient, self.before, self.step_size)
-        estimate.after = self.after
-        return estimate
+        """The same step, with its gradient's derivatives estimated from the first `fraction` of each task's samples."""
+        gradient = self.gradient
+        head = _head_of(gradient.batch, fraction)
+        return self._with_gradient(PolicyGradient(gradient.network, head, likelihood_ratio=gradient.likelihood_ratio))
 
-    def restricted(self, basis: Basis) -> "InnerStep":
-        """The same step, whose Jacobian is that of the parameters `restricted` to a basis."""
+    def _with_gradient(self, gradient: PolicyGradient) -> "InnerStep":
         copied = copy.copy(self)
-        copied.local = self.local.restricted(basis)
+        copied.gradient = gradient
         return copied
 
 
@@ -95,6 +101,31 @@ class MetaObjective:
     def num_tasks(self) -> int:
         return len(self.query.weights)
 
+    def of_tasks(self, tasks: slice) -> "MetaObjective":
+        """The objective of some of the tasks, for this process alone."""
+        credit = self.exploration_weights
+        return replace(
+            self,
+            steps=[step.of_tasks(tasks) for step in self.steps],
+            query=self.query.map(lambda values: values[tasks]),
+            exploration_weights=None if credit is None else credit[tasks],
+            ranks=Ranks(),
+        )
+
+    def estimated_from(self, fraction: float) -> "MetaObjective":
+        """The objective of the first `fraction` of each task's samples, at the same adapted parameters."""
+        steps = [step.estimated_from(fraction) for step in self.steps]
+        return replace(self, steps=steps, query=_head_of(self.query, fraction))
+
+    def in_blocks(self, function: Callable[["MetaObjective", slice], Result]) -> list[Result]:
+        """`function` of the objective of each block of tasks, and of the tasks (`metarl.nn.blocks`)."""
+        size = _size(self.network, self.query)
+        return in_blocks(lambda tasks: function(self.of_tasks(tasks), tasks), *size)
+
+    def mean(self, sums: Iterable[Tensor]) -> Tensor:
+        """The mean over the tasks of all ranks, from sums over the tasks of each block."""
+        return self.ranks.mean(torch.stack(list(sums)).sum(0) / self.num_tasks)
+
     def phi(self, parameters: Parameters) -> Phi:
         """The adapted policies' distributions over the query actions, differentiable with respect to θ."""
         adapted = adapt(
@@ -129,12 +160,29 @@ class MetaObjective:
             total = total - (batch.mean(log_ratio.exp()) * self.exploration_weights).mean()
         return total
 
+    def loss_and_gradient(self, parameters: Parameters) -> tuple[Float[Tensor, ""], Parameters]:
+        """The loss over all ranks and its gradient, by autograd."""
+        leaves = list(parameters.values())
+
+        def sums(part: MetaObjective, _: slice) -> list[Tensor]:
+            loss = part.loss(parameters)[0] * part.num_tasks
+            slopes = torch.autograd.grad(loss, leaves, allow_unused=True, materialize_grads=True)
+            return [loss.detach(), *slopes]
+
+        loss, *gradient = [self.mean(values) for values in zip(*self.in_blocks(sums), strict=True)]
+        return loss, dict(zip(parameters, gradient, strict=True))
+
     @torch.no_grad()
     def loss_and_kl(self, parameters: Parameters, old: Phi) -> tuple[float, float]:
         """The loss, and the mean KL(old ‖ new) of the adapted policies over the query samples."""
-        loss, phi = self.loss(parameters)
-        kl = self.query.mean(self.network.head.kl(old, phi)).mean()
-        return float(self.ranks.mean(loss)), float(self.ranks.mean(kl))
+
+        def sums(part: MetaObjective, tasks: slice) -> Float[Tensor, "2"]:
+            loss, phi = part.loss(parameters)
+            kl = self.network.head.kl(tuple(value[tasks] for value in old), phi)
+            return torch.stack([loss * part.num_tasks, part.query.mean(kl).sum()])
+
+        loss, kl = self.mean(self.in_blocks(sums)).tolist()
+        return loss, kl
 
 
 class LocalModel:
@@ -163,54 +211,93 @@ class LocalModel:
     >>> product = LocalModel(MetaObjective(network, [step], query=batch)).curvature_product(theta)
     """
 
+    @torch.no_grad()
     def __init__(self, objective: MetaObjective, fraction: float = 1.0):
         self.objective = objective
-        self.steps = [] if objective.first_order else list(objective.steps)
-        adapted = objective.steps[-1].after
-        outer = PolicyGradient(objective.network, objective.query)
-        self._fisher, slope = outer.linearize(adapted)
-        self.phi: Phi = self._fisher.phi
+
+        def slopes(part: MetaObjective, _: slice) -> tuple[Parameters, Phi]:
+            local = _LocalBlock(part)
+            return local.gradient(), local.phi
+
+        gradients, phis = zip(*objective.in_blocks(slopes), strict=True)
+        self.gradient = self._mean(gradients)
+        self.phi: Phi = tuple(torch.cat(values) for values in zip(*phis, strict=True))
         """φ of the adapted policies at the query samples."""
         self.loss = -float(objective.ranks.mean(objective.query.weights.sum(1).mean()))
-        self._restrict()
-        self.gradient = self._pull_back(self._narrow(slope))
-        self._valid = objective.query.valid
-        if fraction < 1:
-            query = _head_of(objective.query, fraction)
-            self.steps = [] if objective.first_order else [step.estimated_from(fraction) for step in objective.steps]
-            self._fisher, self._valid = PolicyLinearization(objective.network, adapted, query.observations), query.valid
-            self._restrict()
+        estimate = objective.estimated_from(fraction) if fraction < 1 else objective
+        self._numbers = estimate.query.weights.numel() * estimate.network.width
+        self._blocks = estimate.in_blocks(lambda part, _: _LocalBlock(part))
 
+    @torch.no_grad()
     def curvature_product(self, vector: Parameters) -> Parameters:
         """H v, where H is the Hessian of the mean KL of the adapted policies."""
-        stacked = stack(self._narrow(vector), self.objective.num_tasks)
-        for step in self.steps:
-            stacked = step.jacobian_product(stacked)
-        return self._pull_back(self._fisher.fisher_product(stacked, self._valid))
+        return self._mean(in_threads(lambda block: block.curvature_product(vector), self._blocks, self._numbers))
+
+    def _mean(self, sums: Sequence[Parameters]) -> Parameters:
+        return {name: self.objective.mean(each[name] for each in sums) for name in sums[0]}
+
+
+class _LocalBlock:
+    """The derivatives of a `LocalModel`, as sums over a few tasks."""
+
+    def __init__(self, objective: MetaObjective):
+        self.objective = objective
+        adapted = objective.steps[-1].after
+        self._query = PolicyLinearization(objective.network, adapted, objective.query.observations)
+        self.phi = self._query.phi
+        self._jacobians = [] if objective.first_order else [_Jacobian(step) for step in objective.steps]
+        self._basis = _joint_basis([*(jacobian.local for jacobian in self._jacobians), self._query])
+        if self._basis is not None:
+            self._query = self._query.restricted(self._basis)
+            for jacobian in self._jacobians:
+                jacobian.local = jacobian.local.restricted(self._basis)
+
+    def gradient(self) -> Parameters:
+        """Σ_i J_iᵀ ∇L_i(θ'_i)"""
+        outer = PolicyGradient(self.objective.network, self.objective.query)
+        return self._pull_back(outer.slope(self._query, keep=False))
+
+    def curvature_product(self, vector: Parameters) -> Parameters:
+        """Σ_i J_iᵀ F_i J_i v"""
+        stacked = stack(vector if self._basis is None else restricted(vector, self._basis), self.objective.num_tasks)
+        for jacobian in self._jacobians:
+            stacked = jacobian.product(stacked)
+        return self._pull_back(self._query.fisher_product(stacked, self.objective.query.valid))
 
     def _pull_back(self, stacked: Parameters) -> Parameters:
-        for step in reversed(self.steps):
-            stacked = step.jacobian_product(stacked)
-        mean = {name: value.mean(0) for name, value in stacked.items()}
-        if self._basis is not None:  # each rank has its own
-            mean["weight0"] = self._basis.spread(mean["weight0"])
-        return {name: self.objective.ranks.mean(value) for name, value in mean.items()}
-
-    def _narrow(self, parameters: Parameters) -> Parameters:
-        return parameters if self._basis is None else restricted(parameters, self._basis)
-
-    def _restrict(self) -> None:
-        """From here on, products are taken in a basis, if there is one."""
-        self._basis = _joint_basis([*(step.local for step in self.steps), self._fisher])
+        for jacobian in reversed(self._jacobians):
+            stacked = jacobian.product(stacked)
+        sums = {name: value.sum(0) for name, value in stacked.items()}
         if self._basis is not None:
-            self.steps = [step.restricted(self._basis) for step in self.steps]
-            self._fisher = self._fisher.restricted(self._basis)
+            sums["weight0"] = self._basis.spread(sums["weight0"])
+        return sums
+
+
+class _Jacobian:
+    """J = I − α ∇²L of an inner step, with respect to the parameters that it starts from."""
+
+    def __init__(self, step: InnerStep):
+        self._step = step
+        self.local, _ = step.gradient.linearize(step.before)
+
+    def product(self, vector: Parameters) -> Parameters:
+        """J v `[M, ...]`, which is also Jᵀ v because J is symmetric."""
+        return _minus(vector, self._step.gradient.hessian_product(self.local, vector), self._step.step_size)
 
 
 def _joint_basis(linearizations: Sequence[PolicyLinearization]) -> Basis | None:
     """A basis that holds the observations of all, if all have one."""
     bases = [each.basis for each in linearizations if each.basis is not None]
     return functools.reduce(Basis.joined, bases) if len(bases) == len(linearizations) else None
+
+
+def _size(network: PolicyNetwork, batch: PolicyBatch) -> tuple[int, int, torch.device]:
+    """Of the largest intermediate results for a batch, as `task_blocks` takes it."""
+    return len(batch.weights), batch.weights.numel() * network.width, batch.weights.device
+
+
+def _of_tasks(parameters: Parameters, tasks: slice) -> Parameters:
+    return {name: value[tasks] for name, value in parameters.items()}
 
 
 def _minus(parameters: Parameters, change: Parameters, factor: float) -> Parameters:
@@ -220,12 +307,6 @@ def _minus(parameters: Parameters, change: Parameters, factor: float) -> Paramet
 def _head_of(batch: PolicyBatch, fraction: float) -> PolicyBatch:
     """The first `fraction` of each task's samples, with weights scaled so that sums estimate those over all samples."""
     count = max(1, round(batch.weights.shape[1] * fraction))
-    valid = batch.valid[:, :count]
-    scale = batch.valid.sum(1, keepdim=True) / valid.sum(1, keepdim=True).clamp(min=1)
-    return PolicyBatch(
-        observations=map_values(lambda values: values[:, :count], batch.observations),
-        actions=batch.actions[:, :count],
-        weights=batch.weights[:, :count] * scale,
-        valid=valid,
-        log_probs=batch.log_probs[:, :count],
-    )
+    head = batch.map(lambda values: values[:, :count])
+    scale = batch.valid.sum(1, keepdim=True) / head.valid.sum(1, keepdim=True).clamp(min=1)
+    return replace(head, weights=head.weights * scale)

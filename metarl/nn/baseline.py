@@ -5,16 +5,19 @@ the fit reproduces the returns themselves, and no advantage is left to learn fro
 if its samples bear them, and fewer otherwise.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import functools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields
 
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
+from metarl.nn.blocks import task_blocks
 from metarl.nn.wide import WideVectors
 from metarl.randomness import make_generator
 from metarl.spaces import Observations
+from metarl.threads import in_threads
 
 SAMPLES_PER_FEATURE = 10
 """Fewest samples per feature: a fit removes at most a tenth of the variance of noise that changes in every step."""
@@ -27,6 +30,8 @@ SKETCH = 32
 TIME_FEATURES = 4
 CHUNK = 2**20
 """Numbers of wide observations to convert at a time."""
+_Features = Callable[[slice], Float[Tensor, "T m N d"]]
+"""Numbers that a fit may use, for a block of tasks."""
 
 
 @dataclass(frozen=True)
@@ -103,19 +108,23 @@ def fit_baseline(
 
     Steps that are not valid never enter, whatever numbers they hold.
     """
-    samples = _Samples.of(time, returns, valid)
+    room = min(valid[:, 0].numel() // SAMPLES_PER_FEATURE, MAX_FEATURES)
+    numbers = returns.numel() * min(room, 2 * _width(observations) + TIME_FEATURES)
+    blocks = task_blocks(returns.shape[1], numbers, returns.device)
+    samples = in_threads(lambda b: _Samples.of(time[:, b], returns[:, b], valid[:, b]), blocks, numbers)
     best: _Fit | None = None
-    for inputs in _feature_sets(observations, room=min(valid[:, 0].numel() // SAMPLES_PER_FEATURE, MAX_FEATURES)):
-        fit = _fit(inputs, samples, ridge)
+    for features in _feature_sets(observations, room):
+        fit_block = functools.partial(_fit, features, ridge)
+        fit = _Fit.of_all(in_threads(fit_block, list(zip(blocks, samples, strict=True)), numbers))
         best = fit if best is None else best.where_borne(fit)
         if bool(best.borne.all()):
             break
     assert best is not None  # the set without observations is always there
-    deviation = samples.squared_deviation()
+    deviation = torch.cat([block.squared_deviation() for block in samples])
     return Baseline(
         values=best.values.to(returns.dtype).unflatten(1, returns.shape[::2]).transpose(0, 1),
         num_features=best.num_features,
-        held_out_error=best.held_out_error if samples.num_envs > 1 else deviation,
+        held_out_error=best.held_out_error if returns.shape[2] > 1 else deviation,
         squared_deviation=deviation,
     )
 
@@ -188,6 +197,11 @@ class _Fit:
     borne: Bool[Tensor, "M"]
     """Whether the samples bear the features."""
 
+    @staticmethod
+    def of_all(blocks: Sequence["_Fit"]) -> "_Fit":
+        """The fits of all tasks from those of blocks of them."""
+        return _Fit(*(torch.cat([getattr(fit, field.name) for fit in blocks]) for field in fields(_Fit)))
+
     def where_borne(self, other: "_Fit") -> "_Fit":
         """This fit for the tasks that bear it, and `other` for the rest."""
         return _Fit(
@@ -198,8 +212,10 @@ class _Fit:
         )
 
 
-def _fit(inputs: Float[Tensor, "T M N d"], samples: _Samples, ridge: float) -> _Fit:
-    """Least squares on `inputs` and time."""
+def _fit(features: _Features, ridge: float, block: tuple[slice, _Samples]) -> _Fit:
+    """Least squares on `features` and time, for a block of tasks."""
+    tasks, samples = block
+    inputs = features(tasks)
     x = valid_x = torch.cat([_rows(inputs), samples.time], -1)  # float64
     if not samples.all_valid:
         x.masked_fill_(x.isnan() & ~samples.valid, 0)
@@ -228,20 +244,35 @@ def _fit(inputs: Float[Tensor, "T M N d"], samples: _Samples, ridge: float) -> _
     )
 
 
-def _feature_sets(observations: Observations | WideVectors, room: int) -> Iterator[Float[Tensor, "T M N d"]]:
+def _feature_sets(observations: Observations | WideVectors, room: int) -> Iterator[_Features]:
     """What fits may use of the observations, richest first: sets that leave place for time among `room` features."""
-    entries = list(observations.values()) if isinstance(observations, dict) else [observations]
+    entries = _entries(observations)
     widths = [entry.shape[3:].numel() for entry in entries]
     if 2 * sum(widths) + TIME_FEATURES <= room:
         vectors = [entry for entry in entries if isinstance(entry, Tensor) and entry.dtype != torch.uint8]
         if len(vectors) == len(entries):
-            o = torch.cat([_as_numbers(vector) for vector in vectors], -1)
-            yield torch.cat([o, o.square()], -1)
+            yield functools.partial(_with_squares, vectors)
     size = max(SKETCH // len(entries), 1)
     if sum(min(width, size) for width in widths) + TIME_FEATURES <= room:
-        yield torch.cat([_sketch(entry, size) for entry in entries], -1)
+        sketch = torch.cat([_sketch(entry, size) for entry in entries], -1)
+        yield lambda tasks: sketch[:, tasks]
     values = entries[0].values if isinstance(entries[0], WideVectors) else entries[0]
-    yield torch.zeros(*values.shape[:3], 0, device=values.device)
+    nothing = torch.zeros(*values.shape[:3], 0, device=values.device)
+    yield lambda tasks: nothing[:, tasks]
+
+
+def _with_squares(vectors: Sequence[Tensor], tasks: slice) -> Float[Tensor, "T m N d"]:
+    o = torch.cat([_as_numbers(vector[:, tasks]) for vector in vectors], -1)
+    return torch.cat([o, o.square()], -1)
+
+
+def _entries(observations: Observations | WideVectors) -> list[Tensor | WideVectors]:
+    return list(observations.values()) if isinstance(observations, dict) else [observations]
+
+
+def _width(observations: Observations | WideVectors) -> int:
+    """The numbers of one observation."""
+    return sum(entry.shape[3:].numel() for entry in _entries(observations))
 
 
 def _sketch(observations: Tensor | WideVectors, size: int) -> Float[Tensor, "T M N d"]:

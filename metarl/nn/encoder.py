@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from metarl.errors import UsageError
 from metarl.nn.convolution import Convolution, layers_for
-from metarl.nn.mlp import Linearization, Parameters, affine, xavier_uniform
+from metarl.nn.mlp import Linearization, Parameters, affine, tanh_, xavier_uniform
 from metarl.nn.normalization import CHUNK_BYTES, PictureInputs, PictureNorm
 
 STORED_BYTES = 2**27
@@ -49,6 +49,8 @@ class PictureEncoder:
         self.layers = layers_for(height, width, channels)
         last = self.layers[-1]
         self.outputs = last.num_patches * last.filters
+        self.width = max(layer.num_patches * max(layer.patch_size, layer.filters) for layer in self.layers)
+        """The most numbers that one sample takes between two layers."""
 
     def initialize(self, generator: torch.Generator) -> Parameters:
         """Xavier-uniform weights and zero biases, for one network."""
@@ -66,7 +68,7 @@ class PictureEncoder:
             maps = inputs.part(part, parameters["weight0"].dtype).flatten(0, 1)
             for number, layer in enumerate(self.layers):
                 windows = by_task(layer.patches(maps), tasks)
-                maps = as_maps(layer, affine(parameters, number, windows).tanh())
+                maps = as_maps(layer, tanh_(affine(parameters, number, windows)))
             return maps.reshape(tasks, -1, self.outputs)
 
         return _in_chunks(encode, samples, self.chunk(tasks), dim=1)
@@ -150,12 +152,11 @@ class PictureLinearization(Linearization):
     def _narrowed(self, inputs: FirstWindows) -> FirstWindows:
         return inputs
 
-    def _affine(self, parameters: Parameters, layer: int, out: Tensor | None = None) -> Tensor:
+    def _affine(self, parameters: Parameters, layer: int) -> Tensor:
         if layer > 0:
-            return super()._affine(parameters, layer, out)
-        if out is None:
-            weight = parameters["weight0"]
-            out = weight.new_empty(*self.inputs[0].shape[:2], weight.shape[-2])
+            return super()._affine(parameters, layer)
+        weight = parameters["weight0"]
+        out = weight.new_empty(*self.inputs[0].shape[:2], weight.shape[-2])
         for rows, windows in self.inputs[0]:
             out[:, rows] = affine(parameters, 0, windows)
         return out

@@ -37,6 +37,7 @@ class EncodedMLP:
             start = sum(widths[: len(self.columns)])
             self.columns[name] = slice(start, start + width)
         self.trunk = MLP((sum(widths), *sizes))
+        self.width = max([self.trunk.width, *(encoder.width for encoder in self.encoders.values())])
 
     def initialize(self, generator: torch.Generator) -> Parameters:
         """Parameters of one network."""
@@ -84,18 +85,18 @@ class EncodedLinearization:
         self._r_features = self.output.new_zeros(*self.output.shape[:2], width)  # as it stays for vectors
 
     @torch.no_grad()
-    def jvp(self, direction: Parameters) -> Float[Tensor, "M n O"]:
-        """R{output} along `direction`; stores what `hvp` needs."""
+    def jvp(self, direction: Parameters, *, keep: bool = True) -> Float[Tensor, "M n O"]:
+        """R{output} along `direction`. Stores what the next `hvp` needs, unless `keep` is False."""
         for name, encoder in self.encoders.items():
             part = self._r_features[..., self.columns[name]]
-            part.copy_(encoder.jvp(own(name, direction)).reshape(part.shape))
-        return self.trunk.jvp(direction, self._r_features if self.encoders else None)
+            part.copy_(encoder.jvp(own(name, direction), keep=keep).reshape(part.shape))
+        return self.trunk.jvp(direction, self._r_features if self.encoders else None, keep=keep)
 
-    def vjp(self, cotangent: Float[Tensor, "M n O"]) -> Parameters:
-        """The gradient `[M, ...]` of Σ output · `cotangent`; stores what `hvp` needs from the backward pass."""
-        gradient = self.trunk.vjp(cotangent, to_inputs=bool(self.encoders))
+    def vjp(self, cotangent: Float[Tensor, "M n O"], *, keep: bool = True) -> Parameters:
+        """The gradient `[M, ...]` of Σ output · `cotangent`. Stores what `hvp` needs of it, unless `keep` is False."""
+        gradient = self.trunk.vjp(cotangent, to_inputs=bool(self.encoders), keep=keep)
         for name, encoder in self.encoders.items():
-            gradient |= _prefixed(name, encoder.vjp(self._cotangent(name)))
+            gradient |= _prefixed(name, encoder.vjp(self._cotangent(name), keep=keep))
         return gradient
 
     def hvp(self, direction: Parameters, r_cotangent: Float[Tensor, "M n O"]) -> Parameters:

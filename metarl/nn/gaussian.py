@@ -36,12 +36,14 @@ class GaussianHead:
             centre, half_width = (low + high) / 2, (high - low) / 2
             half_width = torch.where(half_width > 0, half_width, 1.0)
         self._centre, self._half_width = Constant(centre), Constant(half_width)
+        self._is_unit = not bool(centre.any()) and bool((half_width == 1).all())
+        """Whether φ's units are those of the actions, as for the box [-1, 1]."""
         self._log_half_width = Constant(half_width.log())
 
     def features(self, actions: Float[Tensor, "..."]) -> Float[Tensor, "... A"]:
         """Actions in the units of φ, which are also the inputs of recurrent policies."""
         flat = actions.reshape(*actions.shape[: actions.ndim - len(self.action_shape)], self.size)
-        return (flat - self._centre.like(flat)) / self._half_width.like(flat)
+        return flat if self._is_unit else (flat - self._centre.like(flat)) / self._half_width.like(flat)
 
     def blank(self, like: Float[Tensor, "B ..."]) -> Float[Tensor, "B ..."]:
         return like.new_zeros(len(like), *self.action_shape)
@@ -49,14 +51,16 @@ class GaussianHead:
     def sample(self, phi: Phi, generator: torch.Generator) -> Float[Tensor, "M n ..."]:
         mean, log_std = phi
         noise = torch.empty_like(mean).normal_(generator=generator)
-        flat = self._centre.like(mean) + self._half_width.like(mean) * torch.addcmul(mean, noise, log_std.exp())
+        flat = torch.addcmul(mean, noise, log_std.exp())
+        if not self._is_unit:
+            flat = self._centre.like(mean) + self._half_width.like(mean) * flat
         return flat.reshape(*flat.shape[:-1], *self.action_shape)
 
     def log_prob(self, phi: Phi, actions: Float[Tensor, "M n ..."]) -> Float[Tensor, "M n"]:
         mean, log_std = phi
         z = (self.features(actions) - mean) * (-log_std).exp()
         volume = self._log_half_width.like(mean) + 0.5 * math.log(2 * math.pi)
-        return (-0.5 * z.square() - log_std - volume).sum(-1)
+        return -0.5 * z.square().sum(-1) - (log_std + volume).sum(-1)
 
     def entropy(self, phi: Phi) -> Float[Tensor, "M n"]:
         mean, log_std = phi
@@ -66,8 +70,8 @@ class GaussianHead:
     def kl(self, old: Phi, new: Phi) -> Float[Tensor, "M n"]:
         """KL(old ‖ new)."""
         (old_mean, old_log_std), (mean, log_std) = old, new
-        squares = (2 * old_log_std).exp() + (old_mean - mean).square()
-        return (log_std - old_log_std + 0.5 * squares * (-2 * log_std).exp() - 0.5).sum(-1)
+        scales = log_std - old_log_std + 0.5 * (2 * (old_log_std - log_std)).exp() - 0.5
+        return scales.sum(-1) + 0.5 * ((old_mean - mean) * (-log_std).exp()).square().sum(-1)
 
     def score(self, phi: Phi, actions: Float[Tensor, "M n ..."]) -> Phi:
         """(z/σ, z² − 1) with z = (a − μ)/σ."""

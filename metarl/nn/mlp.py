@@ -34,6 +34,8 @@ class MLP:
     def __init__(self, sizes: Sequence[int]):
         self.sizes = tuple(sizes)
         self.num_layers = len(self.sizes) - 1
+        self.width = max(self.sizes[1:])
+        """The most numbers that one sample takes between two layers."""
 
     def initialize(self, generator: torch.Generator) -> Parameters:
         """Xavier-uniform weights (Glorot and Bengio 2010) and zero biases, for one network."""
@@ -52,7 +54,7 @@ class MLP:
         for layer in range(self.num_layers):
             hidden = affine(parameters, layer, hidden)
             if layer < self.num_layers - 1:
-                hidden = hidden.tanh()
+                hidden = tanh_(hidden)
         return hidden
 
     def linearize(self, parameters: Parameters, inputs: Float[Tensor, "M n D"] | WideVectors) -> "Linearization":
@@ -92,77 +94,81 @@ class Linearization:
         for layer in range(num_layers):
             activation = self._affine(self.parameters, layer)
             if layer < num_tanh:
-                self.hidden.append(activation.tanh_())
+                self.hidden.append(tanh_(activation))
             if layer < num_layers - 1:
                 self.inputs.append(self._gather(layer, activation))
         self.output: Float[Tensor, "M n O"] = activation
-        self.slopes = [1 - hidden.square() for hidden in self.hidden]  # tanh'
         self.input_cotangent: Tensor | None = None
         """δ (after `vjp`) or R{δ} (after `hvp`) of the inputs, if asked for with `to_inputs`."""
-        self._buffers: dict[tuple[str, int], Tensor] = {}
 
     @torch.no_grad()
-    def jvp(self, direction: Parameters, r_inputs: Float[Tensor, "M n D"] | None = None) -> Float[Tensor, "M n O"]:
-        """R{output} along `direction`; stores R{x_l} and R{h_l} for `hvp`."""
-        self._r_inputs = [r_inputs]
+    def jvp(
+        self, direction: Parameters, r_inputs: Float[Tensor, "M n D"] | None = None, *, keep: bool = True
+    ) -> Float[Tensor, "M n O"]:
+        """R{output} along `direction`. Stores what the next `hvp` needs, unless `keep` is False."""
+        self._r_inputs = [r_inputs] if keep else []
         self._r_hidden: list[Tensor] = []
+        r_input = r_inputs
         for layer in range(self.num_layers):
-            curved = layer < self.num_tanh
-            tangent = self._affine(
-                direction, layer, self._buffer("tangent", layer, self.hidden[layer].shape) if curved else None
-            )
-            if (r_input := self._r_inputs[layer]) is not None:
+            tangent = self._affine(direction, layer)
+            if r_input is not None:
                 tangent.baddbmm_(r_input, weight(self.parameters, layer).mT)
-            if curved:
-                self._r_hidden.append(tangent.mul_(self.slopes[layer]))
+            if layer < self.num_tanh:
+                times_slope_(tangent, self.hidden[layer])
             if layer < self.num_layers - 1:
-                self._r_inputs.append(self._gather(layer, tangent))
+                r_input = self._gather(layer, tangent)
+                if keep:
+                    self._r_inputs.append(r_input)
+            if keep and layer < self.num_tanh:
+                self._r_hidden.append(tangent)
         return tangent
 
     @torch.no_grad()
-    def vjp(self, cotangent: Float[Tensor, "M n O"], *, to_inputs: bool = False) -> Parameters:
-        """The gradient `[M, ...]` of Σ output · `cotangent`; stores what `hvp` needs from the backward pass.
+    def vjp(self, cotangent: Float[Tensor, "M n O"], *, to_inputs: bool = False, keep: bool = True) -> Parameters:
+        """The gradient `[M, ...]` of Σ output · `cotangent`. Stores what `hvp` needs of it, unless `keep` is False.
 
         Overwrites `cotangent` if the last layer has a tanh.
         """
         gradient: Parameters = {}
-        self._deltas: list[Tensor] = []
-        self._bends: list[Tensor] = []
+        if keep:
+            self._deltas: list[Tensor] = []
+            self._bends: list[Tensor] = []
         delta = cotangent
         for layer in reversed(range(self.num_layers)):
             if layer < self.num_tanh:
-                # `delta` is still that of h here. R{tanh'(a)} = −2 h R{h}, so −2 h times it is the factor of R{h}.
-                self._bends.insert(0, (delta * self.hidden[layer]).mul_(-2))
-                delta.mul_(self.slopes[layer])
-            self._deltas.insert(0, delta)
+                if keep:
+                    # `delta` is still that of h here. R{tanh'(a)} = −2 h R{h}, so −2 h δ is the factor of R{h}.
+                    self._bends.insert(0, delta * self.hidden[layer])
+                times_slope_(delta, self.hidden[layer])
+            if keep:
+                self._deltas.insert(0, delta)
             gradient[f"weight{layer}"] = self._outer(delta, layer)
             gradient[f"bias{layer}"] = delta.sum(1)
             if layer > 0 or to_inputs:
-                delta = self._scatter(layer, delta @ weight(self.parameters, layer))
+                delta = self._scatter(layer, torch.bmm(delta, weight(self.parameters, layer)))
         self.input_cotangent = delta if to_inputs else None
         return gradient
 
     @torch.no_grad()
     def hvp(self, direction: Parameters, r_cotangent: Float[Tensor, "M n O"], *, to_inputs: bool = False) -> Parameters:
-        """R{gradient} along `direction`, after `vjp` and `jvp(direction)`; `r_cotangent` is R of `vjp`'s cotangent.
+        """R{gradient} along `direction`, after `vjp` and a `jvp(direction)` for each product.
 
-        Overwrites `r_cotangent` if the last layer has a tanh.
+        `r_cotangent` is R of `vjp`'s cotangent, and overwritten if the last layer has a tanh.
         """
         product: Parameters = {}
         r_delta = r_cotangent
         for layer in reversed(range(self.num_layers)):
             if layer < self.num_tanh:
-                r_delta.mul_(self.slopes[layer]).addcmul_(self._bends[layer], self._r_hidden[layer])
+                times_slope_(r_delta, self.hidden[layer])
+                r_delta.addcmul_(self._bends[layer], self._r_hidden.pop(), value=-2)
             delta = self._deltas[layer]
             change = self._outer(r_delta, layer)
-            if (r_input := self._r_inputs[layer]) is not None:
+            if (r_input := self._r_inputs.pop()) is not None:
                 change.baddbmm_(delta.mT, r_input)
             product[f"weight{layer}"] = change
             product[f"bias{layer}"] = r_delta.sum(1)
             if layer > 0 or to_inputs:
-                back = weight(self.parameters, layer)
-                upstream = self._buffer("upstream", layer, (*delta.shape[:2], back.shape[-1]))
-                torch.bmm(r_delta, back, out=upstream)
+                upstream = torch.bmm(r_delta, weight(self.parameters, layer))
                 upstream.baddbmm_(delta, weight(direction, layer).expand(len(delta), -1, -1))
                 r_delta = self._scatter(layer, upstream)
         self.input_cotangent = r_delta if to_inputs else None
@@ -177,18 +183,18 @@ class Linearization:
         copied = copy.copy(self)
         copied.parameters = restricted(self.parameters, basis)
         copied.inputs = [self._wide.within(basis), *self.inputs[1:]]
-        copied._wide, copied.basis, copied._buffers = None, None, {}
+        copied._wide, copied.basis = None, None
         return copied
 
-    def _affine(self, parameters: Parameters, layer: int, out: Tensor | None = None) -> Tensor:
+    def _affine(self, parameters: Parameters, layer: int) -> Tensor:
         """W x + b with W and b from `parameters` and x the stored inputs of `layer`."""
         if layer == 0 and self.basis is not None:
             parameters = restricted(parameters, self.basis)
-        return affine(parameters, layer, self.inputs[layer], out)
+        return affine(parameters, layer, self.inputs[layer])
 
     def _outer(self, deltas: Tensor, layer: int) -> Float[Tensor, "M out in"]:
         """Σ δ xᵀ over the samples, x being the stored inputs of `layer`."""
-        product = deltas.mT @ self.inputs[layer]
+        product = torch.bmm(deltas.mT, self.inputs[layer])
         return product if layer > 0 or self.basis is None else self.basis.spread(product)
 
     def _narrowed(self, inputs: Any) -> Any:
@@ -207,12 +213,6 @@ class Linearization:
         """Gᵀ: the cotangent of the outputs of layer `layer - 1`, from that of the inputs of `layer`."""
         return cotangent
 
-    def _buffer(self, name: str, layer: int, shape: Sequence[int]) -> Tensor:
-        """Memory that all products of a conjugate-gradient solve reuse: fresh pages cost more than the arithmetic."""
-        if (name, layer) not in self._buffers:
-            self._buffers[name, layer] = self.output.new_empty(shape)
-        return self._buffers[name, layer]
-
 
 def restricted(parameters: Parameters, basis: Basis) -> Parameters:
     """The parameters of the network that reads the coordinates of its inputs in `basis`."""
@@ -224,11 +224,28 @@ def weight(parameters: Parameters, layer: int) -> Float[Tensor, "M out in"]:
     return parameters[f"weight{layer}"]
 
 
-def affine(
-    parameters: Parameters, layer: int, inputs: Float[Tensor, "M n in"], out: Float[Tensor, "M n out"] | None = None
-) -> Float[Tensor, "M n out"]:
+def affine(parameters: Parameters, layer: int, inputs: Float[Tensor, "M n in"]) -> Float[Tensor, "M n out"]:
     """W x + b of one layer of a stack of networks."""
-    return torch.baddbmm(parameters[f"bias{layer}"][:, None], inputs, weight(parameters, layer).mT, out=out)
+    return torch.baddbmm(parameters[f"bias{layer}"][:, None], inputs, weight(parameters, layer).mT)
+
+
+def tanh_(values: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """tanh x, in the memory of `values` unless autograd records.
+
+    On a CPU in float32 it is 2 σ(2x) − 1, which takes a fifth of the time of `torch.tanh`. The error is below 3e-7: as
+    large as the rounding of the sums that the values are.
+    """
+    recorded = torch.is_grad_enabled() and values.requires_grad
+    if values.device.type != "cpu" or values.dtype != torch.float32:
+        return values.tanh() if recorded else values.tanh_()
+    if recorded:
+        return (2 * values).sigmoid() * 2 - 1
+    return values.mul_(2).sigmoid_().mul_(2).sub_(1)
+
+
+def times_slope_(values: Float[Tensor, "..."], hidden: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """`values` times 1 − h², the slope of tanh where its value is h, in place and in one pass."""
+    return torch.ops.aten.tanh_backward.grad_input(values, hidden, grad_input=values)
 
 
 def xavier_uniform(outputs: int, inputs: int, generator: torch.Generator) -> Float[Tensor, "O I"]:

@@ -31,13 +31,17 @@ class RunningScale:
     """
 
     def __init__(self, size: int, device: torch.device | str = "cpu"):
-        self.mean_square = torch.zeros(size, device=device)
         self.count = torch.zeros((), dtype=torch.float64, device=device)
+        self._set(torch.zeros(size, device=device))
 
     def __call__(self, values: Vectors) -> Vectors:
-        if self.mean_square.device.type == "cpu" and not (self.mean_square > 1).any():
-            return values  # no copy; a GPU would have to be waited for
-        return values / self.mean_square.to(values.dtype).clamp(min=1).sqrt()
+        return values if self._divisor is None else values / self._divisor.to(values.dtype)
+
+    def _set(self, mean_square: Float[Tensor, "D"]) -> None:
+        self.mean_square = mean_square
+        self._divisor: Tensor | None = mean_square.clamp(min=1).sqrt()
+        if mean_square.device.type == "cpu" and not (mean_square > 1).any():
+            self._divisor = None  # no copy of the values; a GPU would have to be waited for
 
     def update(self, values: Float[Tensor, "... D"] | WideVectors, ranks: Ranks | None = None) -> None:
         """Adds all rows of `values`, from all `ranks`, which have the same number of rows each."""
@@ -46,7 +50,7 @@ class RunningScale:
         number = values.shape[:-1].numel() * ranks.world_size
         self.count = self.count + number
         share = (number / self.count).to(new.dtype)
-        self.mean_square = self.mean_square + share * (ranks.mean(new) - self.mean_square)
+        self._set(self.mean_square + share * (ranks.mean(new) - self.mean_square))
 
     def state_dict(self) -> dict[str, Tensor]:
         """All that `update` changes."""
@@ -54,7 +58,7 @@ class RunningScale:
 
     def load_state_dict(self, tensors: Mapping[str, Tensor]) -> None:
         """Restores what `state_dict` returned."""
-        self.mean_square = tensors["mean_square"].to(self.mean_square.device)
+        self._set(tensors["mean_square"].to(self.mean_square.device))
         self.count = tensors["count"].to(self.count.device)
 
 

@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -15,7 +15,7 @@ from metarl.nn.entries import EncodedLinearization, EncodedMLP
 from metarl.nn.heads import Head, Phi, head_for
 from metarl.nn.mlp import MLP, Linearization, Parameters
 from metarl.nn.normalization import EntryScales, RunningScale
-from metarl.nn.wide import Basis, WideVectors, without_constant_columns
+from metarl.nn.wide import Basis, WideVectors, map_values, without_constant_columns
 from metarl.parallel import Ranks
 from metarl.rollout import Policy, PolicyStep
 from metarl.spaces import Observations, check_observation_space, entries, is_vector
@@ -23,6 +23,8 @@ from metarl.spaces import Observations, check_observation_space, entries, is_vec
 
 class _Body(Protocol):
     """The network between scaled observations and φ: an `MLP` or an `EncodedMLP`."""
+
+    width: int
 
     def initialize(self, generator: torch.Generator) -> Parameters: ...
     def __call__(self, parameters: Parameters, inputs: Any, /) -> Tensor: ...
@@ -83,6 +85,11 @@ class PolicyNetwork:
     def __call__(self, parameters: Parameters, observations: Observations | WideVectors) -> Phi:
         """φ of π(· | o) for each observation `[M, n, ...]`, differentiable by autograd."""
         return self.phi(parameters, self.mlp(parameters, self.inputs(observations)))
+
+    @property
+    def width(self) -> int:
+        """The most numbers that one sample takes between two layers."""
+        return self.mlp.width
 
     def inputs(self, observations: Observations | WideVectors) -> Any:
         """What the MLP reads: observations scaled, and as `WideVectors` if that pays."""
@@ -151,6 +158,16 @@ class PolicyBatch:
         """The mean over each task's valid samples."""
         return (values * self.valid).sum(1) / self.valid.sum(1).clamp(min=1)
 
+    def map(self, function: Callable[[Tensor], Tensor]) -> "PolicyBatch":
+        """The batch with `function` of the first two dimensions of each field, such as a choice of tasks or samples."""
+        return PolicyBatch(
+            observations=map_values(function, self.observations),
+            actions=function(self.actions),
+            weights=function(self.weights),
+            valid=function(self.valid),
+            log_probs=function(self.log_probs),
+        )
+
 
 class PolicyLinearization:
     """Derivatives of a policy's φ over a batch, at stacked parameters: the building blocks of exact curvature.
@@ -168,24 +185,24 @@ class PolicyLinearization:
         self.mlp = network.mlp.linearize(parameters, network.inputs(observations))
         self.phi = network.phi(self.mlp.parameters, self.mlp.output)
 
-    def jvp(self, direction: Parameters) -> Phi:
-        """R{φ} along `direction`."""
-        return self.network.phi(direction, self.mlp.jvp(direction))
+    def jvp(self, direction: Parameters, *, keep: bool = True) -> Phi:
+        """R{φ} along `direction`. Stores what the next `hvp` needs, unless `keep` is False."""
+        return self.network.phi(direction, self.mlp.jvp(direction, keep=keep))
 
-    def vjp(self, cotangent: Phi) -> Parameters:
-        """The gradient `[M, ...]` of Σ φ · `cotangent`."""
-        return self._with_scale(self.mlp.vjp(cotangent[0]), cotangent)
+    def vjp(self, cotangent: Phi, *, keep: bool = True) -> Parameters:
+        """The gradient `[M, ...]` of Σ φ · `cotangent`. Stores what `hvp` needs of it, unless `keep` is False."""
+        return self._with_scale(self.mlp.vjp(cotangent[0], keep=keep), cotangent)
 
     def hvp(self, direction: Parameters, r_cotangent: Phi) -> Parameters:
-        """R{vjp's gradient} along `direction`, after `vjp(cotangent)` and `jvp(direction)`."""
+        """R{vjp's gradient} along `direction`, after `vjp(cotangent)` and a `jvp(direction)` for each product."""
         return self._with_scale(self.mlp.hvp(direction, r_cotangent[0]), r_cotangent)
 
     def fisher_product(self, direction: Parameters, valid: Bool[Tensor, "M n"]) -> Parameters:
         """F v, where F, the mean Fisher matrix over each task's `valid` samples, is the Hessian of the mean KL."""
         share = valid.to(self.mlp.output.dtype)[..., None]
         share = share / share.sum(1, keepdim=True).clamp(min=1)
-        product = self.network.head.fisher(self.phi, self.jvp(direction))
-        return self.vjp(tuple(value * share for value in product))
+        product = self.network.head.fisher(self.phi, self.jvp(direction, keep=False))
+        return self.vjp(tuple(value * share for value in product), keep=False)
 
     @property
     def basis(self) -> Basis | None:
@@ -225,16 +242,28 @@ class PolicyGradient:
 
     def __call__(self, parameters: Parameters) -> Parameters:
         """The gradient `[M, ...]` at stacked `parameters`; autograd differentiates it by `hessian_product`."""
+        if not torch.is_grad_enabled():
+            return self.linearize(parameters, keep=False)[1]
         names = list(parameters)
         values = _DifferentiableGradient.apply(self, names, *parameters.values())
         return dict(zip(names, values, strict=True))
 
     @torch.no_grad()
-    def linearize(self, parameters: Parameters) -> tuple[PolicyLinearization, Parameters]:
-        """The linearization that `hessian_product` needs, and the gradient."""
+    def linearize(self, parameters: Parameters, *, keep: bool = True) -> tuple[PolicyLinearization, Parameters]:
+        """The linearization and the gradient; stores what `hessian_product` needs, unless `keep` is False."""
         local = PolicyLinearization(self.network, parameters, self.batch.observations)
-        gradient = local.vjp(self._cotangent(local))
-        return local, gradient
+        return local, self.slope(local, keep=keep)
+
+    @torch.no_grad()
+    def slope(self, local: PolicyLinearization, *, keep: bool = True) -> Parameters:
+        """The gradient at `local`; stores there what `hessian_product` needs, unless `keep` is False."""
+        weight = -self._sample_weights(local)[..., None]
+        scores = self.network.head.score(local.phi, self.batch.actions)
+        return local.vjp(tuple(weight * score for score in scores), keep=keep)
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> "PolicyGradient":
+        """The same loss of the samples that `PolicyBatch.map` leaves."""
+        return PolicyGradient(self.network, self.batch.map(function), likelihood_ratio=self.likelihood_ratio)
 
     @torch.no_grad()
     def hessian_product(self, local: PolicyLinearization, direction: Parameters) -> Parameters:
@@ -250,10 +279,6 @@ class PolicyGradient:
         r_log_prob = sum((s * r).sum(-1, keepdim=True) for s, r in zip(score, r_phi, strict=True))
         pairs = zip(score, r_score, strict=True)
         return local.hvp(direction, tuple(weight * (r_log_prob * s + r) for s, r in pairs))
-
-    def _cotangent(self, local: PolicyLinearization) -> Phi:
-        weight = -self._sample_weights(local)[..., None]
-        return tuple(weight * score for score in self.network.head.score(local.phi, self.batch.actions))
 
     def _sample_weights(self, local: PolicyLinearization) -> Float[Tensor, "M n"]:
         if not self.likelihood_ratio:

@@ -10,10 +10,11 @@ import torch
 
 from metarl.adaptation import stack
 from metarl.agents.meta_objective import InnerStep, LocalModel, MetaObjective
-from metarl.nn import wide
+from metarl.nn import blocks, wide
 from metarl.nn.policy import PolicyBatch, PolicyGradient, PolicyNetwork
 from metarl.nn.wide import without_constant_columns
 from metarl.parallel import Ranks
+from metarl.threads import torch_threads
 
 M, N, D, WIDE = 3, 16, 3, 300
 SPACES = {"box": gym.spaces.Box(-1, 1, (2,)), "discrete": gym.spaces.Discrete(3)}
@@ -146,11 +147,14 @@ def test_wide_observations_give_the_same_model_as_dense_ones(first_order, fracti
     generator = torch.Generator().manual_seed(1)
     vector = {n: torch.randn(v.shape, generator=generator, dtype=torch.float64) for n, v in theta.items()}
     product, (loss, phi) = model.curvature_product(vector), objective.loss(theta)
-    assert objective.steps[0].local.basis.varying.tolist() == list(range(100, 109)), "the objective is left as it was"
+    local, _ = objective.steps[0].gradient.linearize(objective.steps[0].before)
+    assert local.basis.varying.tolist() == list(range(100, 109))
     monkeypatch.setattr(wide, "MANY_COLUMNS", 10**9)
-    whole = LocalModel(dense(objective), fraction)
-    assert whole.steps == [] or whole.steps[0].local.basis is None
-    expected, (whole_loss, whole_phi) = whole.curvature_product(vector), dense(objective).loss(theta)
+    full = dense(objective)
+    local, _ = full.steps[0].gradient.linearize(full.steps[0].before)
+    assert local.basis is None
+    whole = LocalModel(full, fraction)
+    expected, (whole_loss, whole_phi) = whole.curvature_product(vector), full.loss(theta)
     torch.testing.assert_close(loss, whole_loss)
     torch.testing.assert_close(phi, whole_phi)
     for name in theta:
@@ -182,6 +186,35 @@ def test_curvature_from_all_samples_is_the_same_and_from_some_an_estimate():
         torch.testing.assert_close(whole[name], exact[name])
         torch.testing.assert_close(part.gradient[name], LocalModel(objective).gradient[name])
     assert not torch.allclose(part.curvature_product(theta)["weight0"], exact["weight0"])
+
+
+@pytest.mark.parametrize("kind", ["one step", "two steps", "discrete", "wide"])
+@pytest.mark.parametrize("numbers", [1, 2 * N * 5])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_blocks_of_tasks_and_threads_change_nothing(kind, numbers, threads, monkeypatch):
+    """One task a block, or two: of three tasks, the last block is then smaller."""
+    options = {"two steps": {"inner_steps": 2}, "discrete": {"kind": "discrete"}}
+    weights = torch.tensor([1.0, -1.0, 0.5], dtype=torch.float64)
+
+    def results():
+        objective, theta = make_wide_objective() if kind == "wide" else make_objective(**options.get(kind, {}))
+        objective = dataclasses.replace(objective, exploration_weights=weights, inner_kl_penalty=0.3)
+        moved = {name: (value + 0.1).requires_grad_() for name, value in theta.items()}
+        model = LocalModel(objective, fraction=0.5)
+        loss, gradient = objective.loss_and_gradient(moved)
+        values = objective.loss_and_kl(moved, model.phi)
+        expected = torch.autograd.grad(objective.loss(moved)[0], list(moved.values()))
+        torch.testing.assert_close(list(gradient.values()), list(expected))
+        after, product = objective.steps[-1].after, model.curvature_product(theta)
+        return [objective.loss(moved)[0].detach(), after, model.gradient, product, loss, gradient, values, model.loss]
+
+    whole = results()
+    monkeypatch.setattr(blocks, "CACHED", numbers)
+    monkeypatch.setattr("metarl.threads.LARGE", 0)
+    parts = [(part.start, part.stop) for part in blocks.task_blocks(M, M * N * 5, torch.device("cpu"))]
+    assert parts == ([(0, 1), (1, 2), (2, 3)] if numbers == 1 else [(0, 2), (2, 3)])
+    with torch_threads(threads):
+        torch.testing.assert_close(results(), whole)
 
 
 def test_clipping_and_the_initial_policy_terms_by_hand():

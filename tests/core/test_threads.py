@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import threading
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ import torch
 import metarl
 from metarl import UsageError
 from metarl.agents.random import RandomAgent
-from metarl.threads import more_threads, torch_threads
+from metarl.threads import LARGE, in_threads, more_threads, torch_threads
 
 
 @pytest.fixture(autouse=True)
@@ -81,6 +82,45 @@ def test_more_threads_are_those_of_the_script_unless_the_user_has_chosen():
         assert torch.get_num_threads() == 2
     with more_threads(10**7):
         assert torch.get_num_threads() == 3
+
+
+def test_independent_work_is_spread_over_the_threads_that_more_threads_gives():
+    meeting, seen = threading.Barrier(3), []
+
+    def work(number):
+        seen.append((threading.get_ident(), torch.get_num_threads(), torch.is_grad_enabled()))
+        meeting.wait(30)  # all three are at work at once
+        return 10 * number
+
+    for recorded in (True, False):
+        with torch_threads(), torch.set_grad_enabled(recorded):
+            assert in_threads(work, [1, 2, 3], LARGE) == [10, 20, 30]
+        assert len({thread for thread, *_ in seen}) == 3
+        assert {tuple(rest) for _, *rest in seen} == {(1, recorded)}
+        seen.clear()
+    assert torch.get_num_threads() == 3
+
+
+def test_small_work_and_a_single_item_stay_on_the_thread_of_the_caller():
+    def work(_):
+        return threading.get_ident(), torch.get_num_threads()
+
+    with torch_threads():
+        assert in_threads(work, [1, 2, 3], LARGE - 1) == [(threading.get_ident(), 1)] * 3
+        assert in_threads(work, [1], LARGE) == [(threading.get_ident(), 3)]
+        assert in_threads(work, [], LARGE) == []
+    with torch_threads(1):
+        assert in_threads(work, [1, 2, 3], LARGE) == [(threading.get_ident(), 1)] * 3
+
+
+def test_an_error_on_another_thread_is_raised_and_leaves_the_number_of_threads_as_it_was():
+    def work(number):
+        if number == 2:
+            raise UsageError("broken")
+
+    with torch_threads(), pytest.raises(UsageError, match="broken"):
+        in_threads(work, [1, 2, 3], LARGE)
+    assert torch.get_num_threads() == 3
 
 
 def test_a_script_that_allows_one_thread_gets_no_more():

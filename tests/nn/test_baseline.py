@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from metarl.nn import blocks
 from metarl.nn.baseline import baseline_metrics, episode_time, fit_baseline
 
 
@@ -208,3 +209,15 @@ def test_no_valid_step_at_all():
     baseline = fit_baseline(observations, time, returns, ~valid)
     assert baseline.values.isfinite().all()
     assert baseline_metrics(baseline)["baseline_r2"] == 0
+
+
+@pytest.mark.parametrize("d", [2, 20, 300])
+def test_blocks_of_tasks_change_nothing(d, monkeypatch):
+    observations, time, returns, valid = noise(40, 5, 10, d)
+    valid = valid.clone()
+    valid[5:, 1] = False  # 50 samples bear less than 400
+    whole = fit_baseline(observations, time, returns, valid)
+    for numbers in (1, 2 * 400 * 8):
+        monkeypatch.setattr(blocks, "CACHED", numbers)
+        parts = fit_baseline(observations, time, returns, valid)
+        torch.testing.assert_close(vars(parts), vars(whole))

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from metarl.nn.mlp import MLP
+from metarl.nn.mlp import MLP, tanh_, times_slope_
 
 TASKS, SAMPLES = 3, 7
 
@@ -80,6 +80,38 @@ def test_products_can_be_taken_again_from_the_same_linearization(case):
     once = product(direction)
     product(parameters)
     assert_same(product(direction), once)
+
+
+def test_what_is_not_kept_gives_the_same_and_leaves_what_was(case):
+    mlp, parameters, direction, inputs, cotangent = case
+    local = mlp.linearize(parameters, inputs)
+    gradient = local.vjp(cotangent.clone())
+    assert torch.equal(local.jvp(direction, keep=False), local.jvp(direction))
+    other = local.vjp(2 * cotangent, keep=False)
+    assert_same(other, {name: 2 * value for name, value in gradient.items()})
+    again = mlp.linearize(parameters, inputs)
+    again.vjp(cotangent.clone())
+    again.jvp(direction)
+    zeros = torch.zeros_like(cotangent)
+    assert_same(local.hvp(direction, zeros.clone()), again.hvp(direction, zeros))
+
+
+@pytest.mark.parametrize("recorded", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_tanh_and_its_slope(recorded, dtype):
+    x = torch.cat([torch.linspace(-12, 12, 4001), torch.tensor([0.0, 1e-6, 1e30, -1e38, torch.inf, -torch.inf])])
+    x = x.to(dtype).requires_grad_(recorded)
+    expected, slope = x.detach().double().tanh(), 1 - x.detach().double().tanh().square()
+    error = 3e-7 if dtype == torch.float32 else 1e-15
+    hidden = tanh_(x if recorded else x.clone())
+    torch.testing.assert_close(hidden.detach().double(), expected, rtol=0, atol=error)
+    torch.testing.assert_close(
+        times_slope_(torch.ones_like(x).detach(), hidden.detach()).double(), slope, rtol=0, atol=2 * error
+    )
+    if recorded:
+        (found,) = torch.autograd.grad(hidden.sum(), x)
+        torch.testing.assert_close(found.double(), slope, rtol=0, atol=2 * error)
+    assert tanh_(torch.tensor([torch.nan], dtype=dtype)).isnan()
 
 
 def test_initialization_is_xavier_uniform():
