@@ -65,29 +65,35 @@ def more_threads(numbers: int) -> Iterator[None]:
             yield
 
 
-def in_threads(function: Callable[[Item], Result], items: Sequence[Item], numbers: int) -> list[Result]:
-    """`[function(item) for item in items]`, on as many threads at once as torch has in `more_threads(numbers)`.
+def in_threads(function: Callable[[Item], Result], items: Sequence[Item], size: int) -> list[Result]:
+    """`[function(item) for item in items]`, on as many threads at once as torch has in `more_threads(size)`.
 
     Each of them computes with one thread of torch's: they wait for each other at the end alone, and not busily. So this
     is better than `more_threads` wherever work falls into independent parts, and parts can be small enough to stay in a
     core's cache. The results do not depend on the number of threads. Gradients are recorded if the caller's are.
 
     >>> from metarl.threads import in_threads
-    >>> in_threads(torch.linalg.norm, [torch.ones(4), torch.ones(9)], numbers=13)
+    >>> in_threads(torch.linalg.norm, [torch.ones(4), torch.ones(9)], size=13)
     [tensor(2.), tensor(3.)]
     """
-    with more_threads(numbers):
-        workers = min(torch.get_num_threads(), len(items)) if numbers >= LARGE else 1
+    with more_threads(size):
+        workers = min(torch.get_num_threads(), len(items)) if size >= LARGE else 1
         if workers <= 1:
             return [function(item) for item in items]
-    recorded = torch.is_grad_enabled()
+    recorded, numbers, results = torch.is_grad_enabled(), iter(range(len(items))), dict[int, Result]()
 
-    def call(item: Item) -> Result:
+    def work() -> None:
         with torch.set_grad_enabled(recorded):  # each thread has its own mode
-            return function(item)
+            while (number := next(numbers, None)) is not None:  # `next` is atomic
+                results[number] = function(items[number])
 
-    with _threads(1), ThreadPoolExecutor(workers) as pool:
-        return list(pool.map(call, items))
+    # This thread works, too: beside busy processes the others may not be scheduled for a while.
+    with _threads(1), ThreadPoolExecutor(workers - 1) as pool:
+        others = [pool.submit(work) for _ in range(workers - 1)]
+        work()
+        for other in others:
+            other.result()
+    return [results[number] for number in range(len(items))]
 
 
 @contextmanager
