@@ -141,8 +141,13 @@ def make_physics(
     if backend == "mujoco":
         if device.type != "cpu":
             raise UsageError("backend 'mujoco' runs on CPU threads: use device 'cpu', or backend 'warp'")
-        from metarl.envs.physics.threads import ThreadPhysics
-
+        try:
+            from metarl.envs.physics.threads import ThreadPhysics
+        except ImportError as error:
+            raise UsageError(
+                f"backend 'mujoco' needs mjbatch and the version of mujoco that it is made for ({error}): "
+                f"pip install 'mjbatch==0.1.4'"
+            ) from None
         return ThreadPhysics(scene, num_worlds, frames=frames, sensor_time=sensor_time, **options)
     if backend == "warp":
         from metarl.envs.physics.warp_engine import WarpPhysics
