@@ -168,7 +168,9 @@ class ThreadPhysics(Physics):
         self._poses = rows[:, _columns(model, _STATE.mjSTATE_MOCAP_POS, _STATE.mjSTATE_MOCAP_QUAT)]
         self._plugins = rows[:, _columns(model, _STATE.mjSTATE_PLUGIN, _STATE.mjSTATE_PLUGIN)]
         self._clock = rows[:, : int(model.nhistory > 0)]  # only delays depend on it
-        self._acceleration = bind("qacc") if self._staged_frames else None
+        self._acceleration = (
+            bind("qacc") if self._staged_frames else self._state[:, :0]
+        )  # a bound field is copied at every call
         self.faults = torch.zeros(self.num_worlds, dtype=torch.bool)
 
     def _open_state(self) -> dict[str, Tensor]:
