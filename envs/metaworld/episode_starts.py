@@ -23,7 +23,7 @@ _HAND_QUATERNION = (1.0, 0.0, 1.0, 0.0)
 _OPEN = (-1.0, 1.0)
 _AT_ONCE = 64  # each needs an `MjData` of its own, 15 MB
 _REMEMBERED = 4096
-TENSORS = ("qpos", "qvel", "mocap_pos", "mocap_quat", "observed")
+TENSORS = ("qpos", "qvel", "warmstart", "mocap_pos", "mocap_quat", "observed")
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,8 @@ class EpisodeStart:
 
     qpos: Float64[Tensor, "R nq"]
     qvel: Float64[Tensor, "R nv"]
+    warmstart: Float64[Tensor, "R nv"]
+    """Where the constraint solver starts its search in the first step: the solution that it last found."""
     mocap_pos: Float64[Tensor, "R nmocap 3"]
     mocap_quat: Float64[Tensor, "R nmocap 4"]
     observed: Float64[Tensor, "R 18"]
@@ -99,9 +101,11 @@ def _settle(task: TaskDefinition, vectors: Float64[Tensor, "R V"]) -> EpisodeSta
             if placement.seen:
                 mujoco.mj_forward(model, world)
         placed = _view(scene, worlds)
-    qvel = torch.from_numpy(np.stack([world.qvel for world in worlds]))
+    qvel, warmstart = (
+        torch.from_numpy(np.stack([getattr(world, name) for world in worlds])) for name in ("qvel", "qacc_warmstart")
+    )
     start = task.start(vectors, settled, placed)
-    return EpisodeStart(placed.qpos, qvel, mocap_pos, mocap_quat, task.observe(placed), start)
+    return EpisodeStart(placed.qpos, qvel, warmstart, mocap_pos, mocap_quat, task.observe(placed), start)
 
 
 def _simulate(model: mujoco.MjModel, worlds: list[mujoco.MjData], steps: int) -> None:

@@ -68,7 +68,7 @@ class SceneGroup:
         like = self.physics.qpos
         self.rows = rows.to(like.device)
         self._version = version
-        self._qpos, self._qvel, self._mocap_start, mocap_quat, self.first_observation = (
+        self._qpos, self._qvel, self._warmstart, self._mocap_start, mocap_quat, self.first_observation = (
             torch.cat([getattr(start, name) for _, start in members]).to(like) for name in TENSORS
         )
         self._parts, first = [], 0
@@ -125,7 +125,7 @@ class SceneGroup:
 
     def restart(self, worlds: Bool[Tensor, "W"]) -> None:
         """Puts the chosen worlds back to the start of their task."""
-        self.physics.reset(worlds, self._qpos, self._qvel)
+        self.physics.reset(worlds, self._qpos, self._qvel, self._warmstart)
         self._mocap_pos = torch.where(worlds[:, None, None], self._mocap_start, self._mocap_pos)
         self._starting = self._starting | worlds
 

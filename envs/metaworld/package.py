@@ -7,9 +7,9 @@ from pathlib import Path
 
 from metarl.errors import UsageError
 
-_FITTING = {"metaworld": ((3, 0), (3, 1)), "mujoco": ((3, 10), (3, 17))}
-"""From the first version on, below the second: later ones of MuJoCo lay out weld data differently, which breaks the
-package, and later ones of the package want a MuJoCo that `mujoco_warp` has no version for."""
+_FITTING = {"metaworld": ((3, 0), (3, 1)), "mujoco": ((3, 14), (3, 15))}
+"""From the first version on, below the second. Both engines are made for this one version of MuJoCo; later ones of the
+package want a MuJoCo that `mujoco_warp` has no version for."""
 
 
 @functools.cache

@@ -1,4 +1,4 @@
-"""Physics: one scene, many worlds, on CPU threads (`mujoco.rollout`) or on a GPU (`mujoco_warp`)."""
+"""Physics: one scene, many worlds, on CPU threads (`mjbatch`) or on a GPU (`mujoco_warp`)."""
 
 from metarl.envs.physics.engine import Physics, SensorTime, make_physics
 from metarl.envs.physics.env import PhysicsEnv, RawStep

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
-from metarl.envs.physics.fields import build_models, check_fields
+from metarl.envs.physics.fields import check_fields
 from metarl.envs.physics.scene import Scene
 from metarl.errors import UsageError
 from metarl.tasks import check_count
@@ -74,11 +74,20 @@ class Physics(abc.ABC):
         Raises `UsageError` for a field that cannot vary or a wrong shape.
         """
         check_fields(self.scene, fields, self.num_worlds, worlds_per_row)
-        self._set_models(build_models(self.scene.model, fields), worlds_per_row)
+        self._vary(fields, worlds_per_row)
 
     @abc.abstractmethod
-    def reset(self, worlds: Bool[Tensor, "W"], qpos: Float[Tensor, "W nq"], qvel: Float[Tensor, "W nv"]) -> None:
-        """Puts the chosen worlds into the given state, with zero controls and forces; the other rows are ignored."""
+    def reset(
+        self,
+        worlds: Bool[Tensor, "W"],
+        qpos: Float[Tensor, "W nq"],
+        qvel: Float[Tensor, "W nv"],
+        warmstart: Float[Tensor, "W nv"] | None = None,
+    ) -> None:
+        """Puts the chosen worlds into the given state, with zero controls and forces; the other rows are ignored.
+
+        `warmstart`: accelerations at which the constraint solver starts its first search; zero if none are given.
+        """
 
     @abc.abstractmethod
     def step(
@@ -102,7 +111,8 @@ class Physics(abc.ABC):
         """Restores what `get_state` returned; names that are missing keep their values."""
 
     @abc.abstractmethod
-    def _set_models(self, models: list, worlds_per_model: int) -> None: ...
+    def _vary(self, fields: Mapping[str, Shaped[Tensor, "K ..."]], worlds_per_row: int) -> None:
+        """`set_fields`, after its checks."""
 
     def cores_reserved(self) -> AbstractContextManager[None]:
         """For `step` and the tensor operations around it: keeps torch's threads off the cores that the engine uses."""
@@ -131,8 +141,13 @@ def make_physics(
     if backend == "mujoco":
         if device.type != "cpu":
             raise UsageError("backend 'mujoco' runs on CPU threads: use device 'cpu', or backend 'warp'")
-        from metarl.envs.physics.threads import ThreadPhysics
-
+        try:
+            from metarl.envs.physics.threads import ThreadPhysics
+        except ImportError as error:
+            raise UsageError(
+                f"backend 'mujoco' needs mjbatch and the version of mujoco that it is made for ({error}): "
+                f"pip install 'mjbatch==0.1.4'"
+            ) from None
         return ThreadPhysics(scene, num_worlds, frames=frames, sensor_time=sensor_time, **options)
     if backend == "warp":
         from metarl.envs.physics.warp_engine import WarpPhysics

@@ -1,7 +1,7 @@
 """MuJoCo's Runge-Kutta frame taken apart, for the readings of its last evaluation.
 
-`mujoco.rollout` reads sensors at the first of a frame's four evaluations only. What `mj_step` leaves in `mjData`, and
-what Gymnasium's environments observe, belongs to the last.
+`mj_step` reads sensors at the first of a frame's four evaluations only. What else it leaves in `mjData`, and what
+Gymnasium's environments observe, belongs to the last.
 """
 
 from collections.abc import Callable

@@ -8,12 +8,12 @@ import mujoco_warp as mjw
 import numpy as np
 import torch
 import warp as wp
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 from metarl.envs.physics.capacity import contact_capacity
 from metarl.envs.physics.engine import Physics, SensorTime
-from metarl.envs.physics.fields import DERIVED_FIELDS, VARIABLE_FIELDS
+from metarl.envs.physics.fields import DERIVED_FIELDS, VARIABLE_FIELDS, build_models
 from metarl.envs.physics.scene import Scene
 from metarl.envs.physics.warp_repairs import align_capsule_frames
 from metarl.errors import UsageError
@@ -71,12 +71,20 @@ class WarpPhysics(Physics):
             self._open_views()
         self._graphs: dict[str, wp.Graph] = {}
 
-    def reset(self, worlds: Bool[Tensor, "W"], qpos: Float[Tensor, "W nq"], qvel: Float[Tensor, "W nv"]) -> None:
+    def reset(
+        self,
+        worlds: Bool[Tensor, "W"],
+        qpos: Float[Tensor, "W nq"],
+        qvel: Float[Tensor, "W nv"],
+        warmstart: Float[Tensor, "W nv"] | None = None,
+    ) -> None:
         chosen = worlds[:, None]
         self.qpos.copy_(torch.where(chosen, qpos.to(self.qpos.dtype), self.qpos))
         self.qvel.copy_(torch.where(chosen, qvel.to(self.qvel.dtype), self.qvel))
         for part in (self._activation, self._warmstart, self._control):
             part.masked_fill_(chosen, 0.0)
+        if warmstart is not None:
+            self._warmstart.copy_(torch.where(chosen, warmstart.to(self._warmstart.dtype), self._warmstart))
         self.faults = self.faults & ~worlds
 
     def step(
@@ -179,7 +187,8 @@ class WarpPhysics(Physics):
             work()
         return capture.graph
 
-    def _set_models(self, models: list[mujoco.MjModel], worlds_per_model: int) -> None:
+    def _vary(self, fields: Mapping[str, Shaped[Tensor, "K ..."]], worlds_per_row: int) -> None:
+        models = build_models(self.scene.model, fields)
         names = [name for name in VARIABLE_FIELDS + DERIVED_FIELDS if getattr(self._host_model, name).size]
         with wp.ScopedDevice(self._warp_device):
             if not self._varied:
@@ -193,9 +202,9 @@ class WarpPhysics(Physics):
                 self._varied = True
             for name in names:
                 rows = np.stack([getattr(model, name) for model in models])
-                self._assign(wp.to_torch(getattr(self._model, name)), rows, worlds_per_model)
+                self._assign(wp.to_torch(getattr(self._model, name)), rows, worlds_per_row)
             mean = np.array([model.stat.meaninertia for model in models])
-            self._assign(wp.to_torch(self._model.stat.meaninertia), mean, worlds_per_model)
+            self._assign(wp.to_torch(self._model.stat.meaninertia), mean, worlds_per_row)
 
     def _assign(self, view: Tensor, rows: np.ndarray, worlds_per_row: int) -> None:
         values = torch.as_tensor(rows, dtype=view.dtype).to(view.device).repeat_interleave(worlds_per_row, dim=0)

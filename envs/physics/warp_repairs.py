@@ -30,7 +30,7 @@ def _aligned_plane_capsule(  # type: ignore[no-untyped-def]  # Warp infers it
 def align_capsule_frames() -> None:
     """Turns the friction pyramid of a capsule on a plane as MuJoCo turns it: along the capsule.
 
-    `mujoco_warp` 3.15 (like MJX: https://github.com/google-deepmind/mujoco/issues/2774) does so only while the capsule
+    `mujoco_warp` (like MJX: https://github.com/google-deepmind/mujoco/issues/2774) does so only while the capsule
     is less than 60° steep, and takes a fixed direction beyond. An ant's legs are steeper, and after twenty steps it is
     0.3 m off. Call it before the first kernel is compiled; it does nothing if the function to repair is gone.
     """

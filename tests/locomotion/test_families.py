@@ -159,12 +159,13 @@ def test_random_parameters_change_the_dynamics_and_derived_constants():
     ones["body_mass"][1] = 2.0
     env = family.make_env(2)
     env.set_tasks(metarl.Tasks(ones))
-    models = env.physics._models.whole
-    np.testing.assert_allclose(models[1].body_mass, 2 * models[0].body_mass)
-    np.testing.assert_allclose(models[1].body_subtreemass, 2 * models[0].body_subtreemass)
-    assert (models[1].dof_invweight0 < models[0].dof_invweight0).all()
-    for field in ("body_mass", "body_inertia", "dof_invweight0", "body_invweight0"):
-        np.testing.assert_allclose(getattr(models[0], field), getattr(family.robot.scene.model, field), rtol=1e-12)
+    fields = ("body_mass", "body_inertia", "body_subtreemass", "dof_invweight0", "body_invweight0")
+    values = {field: env.physics._batch.expand(field) for field in fields}
+    np.testing.assert_allclose(values["body_mass"][1], 2 * values["body_mass"][0])
+    np.testing.assert_allclose(values["body_subtreemass"][1], 2 * values["body_subtreemass"][0])
+    assert (values["dof_invweight0"][1] < values["dof_invweight0"][0]).all()
+    for field, value in values.items():
+        np.testing.assert_allclose(value[0], getattr(family.robot.scene.model, field), rtol=1e-12)
 
 
 @pytest.mark.parametrize("backend", ["mujoco", pytest.param("warp", marks=pytest.mark.slow)])

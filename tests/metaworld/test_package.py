@@ -32,8 +32,8 @@ def versions(monkeypatch):
         ("metaworld", None, "need metaworld: pip install 'metaworld>=3.0,<3.1'"),
         ("metaworld", "3.1.1", "do not fit metaworld 3.1.1: pip install 'metaworld>=3.0,<3.1'"),
         ("metaworld", "2.0.0", "do not fit metaworld 2.0.0"),
-        ("mujoco", None, "need mujoco: pip install 'mujoco>=3.10,<3.17'"),
-        ("mujoco", "3.17.0", "do not fit mujoco 3.17.0: pip install 'mujoco>=3.10,<3.17'"),
+        ("mujoco", None, "need mujoco: pip install 'mujoco>=3.14,<3.15'"),
+        ("mujoco", "3.17.0", "do not fit mujoco 3.17.0: pip install 'mujoco>=3.14,<3.15'"),
         ("mujoco", "3.3.0", "do not fit mujoco 3.3.0"),
     ],
 )
@@ -44,7 +44,7 @@ def test_packages_that_do_not_fit_are_named_with_those_that_do(versions, name, v
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("version", ["3.10.0", "3.16.2", "3.15.0rc1"])
+@pytest.mark.parametrize("version", ["3.14.0", "3.14.2", "3.14.0rc1"])
 def test_versions_that_fit_are_taken(versions, version):
     versions["mujoco"] = version
     metarl.make("ML1-reach-v3")

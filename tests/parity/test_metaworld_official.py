@@ -187,7 +187,7 @@ OPTIONS = [
 
 @pytest.mark.parametrize("options", OPTIONS, ids=["hidden", "v1", "one-hot"])
 def test_batches_step_as_the_packages_environments(options):
-    """Apart from the search of the constraint solver (tests/metaworld/test_trajectories.py), within float32."""
+    """Within float32."""
     mine = ["drawer-close-v3", "door-close-v3", "window-open-v3", "bin-picking-v3", "sweep-v3"]
     distribution = metarl.make("ML-custom", train=mine, test=["reach-v3"], horizon=12, vectorization="sync", **options)
     tasks, runs = distribution.sample(5, seed=1), []
