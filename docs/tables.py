@@ -140,9 +140,9 @@ def rollout() -> str:
     for figures in load("benchmarks/rollout-cpu-*.json"):
         (row,) = (row for row in figures["rows"] if row["num_envs"] == 256)
         ratios = [f"{row['ratios'][peer]:.2f} ×" for peer in ("envpool", "gymnasium")]
-        share = f"{row['microseconds']['physics_share']:.0%}"
-        body.append([f"`{figures['env']}`", f"{row['steps_per_second']['metarl']:,.0f}", share, *ratios])
-    return rows(["256 environments, 2 cores", "steps/s", "physics", "EnvPool", "Gymnasium async"], body)
+        speeds = [f"{row['steps_per_second'][name]:,.0f}" for name in ("metarl", "mj_step")]
+        body.append([f"`{figures['env']}`", *speeds, *ratios])
+    return rows(["256 environments, 2 cores", "steps/s", "`mj_step` alone", "EnvPool", "Gymnasium async"], body)
 
 
 def metaworld() -> str:
@@ -151,9 +151,10 @@ def metaworld() -> str:
     for figures in load("benchmarks/metaworld-cpu-*.json"):
         (row,) = figures["rows"]
         ratios = [f"{row['ratios'][peer]:.2f} ×" if peer in row["ratios"] else "–" for peer in METAWORLD_PEERS]
-        speed = f"{row['steps_per_second']['metarl']:,.0f}"
-        body.append([f"`{figures['env']}`", f"{row['num_envs']}", speed, *ratios])
-    return rows(["2 cores", "environments", "steps/s", "EnvPool", "Gymnasium async", "mean of its tasks alone"], body)
+        speeds = [f"{row['steps_per_second'][name]:,.0f}" for name in ("metarl", "mj_step")]
+        body.append([f"`{figures['env']}`", f"{row['num_envs']}", *speeds, *ratios])
+    titles = ["environments", "steps/s", "`mj_step` alone", "EnvPool", "Gymnasium async", "mean of its tasks alone"]
+    return rows(["2 cores", *titles], body)
 
 
 def sizes() -> str:
@@ -361,6 +362,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "bandit": bandit,
     "reach": reach,
     "speed": speed,
+    "learn": learn,
+    "learn_beside": learn_beside,
     "rollout": rollout,
     "metaworld": metaworld,
     "omniglot": omniglot,

@@ -18,7 +18,7 @@ import metarl
 from metarl.errors import UsageError
 from metarl.scripts.arguments import key_values
 from metarl.scripts.benchmark import Output
-from metarl.scripts.contenders import ROLLOUT_STEPS, Contender, OwnContender, peers_of
+from metarl.scripts.contenders import ROLLOUT_STEPS, Contender, OwnContender, PhysicsContender, peers_of
 from metarl.tasks import check_count
 
 _PACKAGES = ("torch", "mujoco", "mujoco-warp", "warp-lang", "gymnasium", "envpool")
@@ -43,8 +43,8 @@ class Arguments(Output):
     repeats: int = 3
     """Runs. The result is their median."""
     peers: bool = True
-    """Also run EnvPool and Gymnasium, if they are installed and have the robot; for a set of Meta-World tasks, run its
-    single tasks."""
+    """Also run EnvPool and Gymnasium, if they are installed and have the robot; for a set of Meta-World tasks, its single
+    tasks; and `mj_step` alone."""
 
 
 def run(arguments: Arguments) -> dict[str, Any]:
@@ -76,8 +76,8 @@ def benchmark_rollout(
     For each of `num_envs`, it measures environment steps per second of `metarl.collect` (the median of `repeats` runs,
     including rewards and resets), and the microseconds per environment step in each part: physics, observation and
     reward (the rest of the environment), policy (drawing actions), and copying (storing trajectories). With `peers`,
-    EnvPool and Gymnasium's asynchronous vector environment step the same robot (`contenders`). All take turns in
-    rotating order, and a ratio is the median of the ratios within each repeat, so that a temporarily slow machine
+    EnvPool and Gymnasium's asynchronous vector environment step the same robot (`contenders`), and on CPU threads
+    `mj_step` alone takes the same steps, which is the bound. All take turns in rotating order, and a ratio is the median of the ratios within each repeat, so that a temporarily slow machine
     affects all alike. Raises `UsageError` for a bad argument.
     """
     check_count("number of repeats", repeats)
@@ -90,10 +90,13 @@ def benchmark_rollout(
     console = Console()
     rows = []
     for count in num_envs:
-        contenders: dict[str, Contender] = {"metarl": OwnContender(family, backend, device, count)}
+        own = OwnContender(family, backend, device, count)
+        contenders: dict[str, Contender] = {"metarl": own}
         try:
             if peers:
                 contenders |= peers_of(family, backend, device, count)
+            if peers and backend == "mujoco":
+                contenders["mj_step"] = PhysicsContender(own, family)
             rows.append({"num_envs": count, **_race(contenders, seconds, repeats)})
         finally:
             for contender in contenders.values():

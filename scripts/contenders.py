@@ -20,9 +20,10 @@ from metarl.envs.locomotion.family import LocomotionDistribution
 from metarl.envs.locomotion.robots import GymnasiumRobot
 from metarl.envs.metaworld.family import MetaWorld
 from metarl.randomness import make_generator
+from metarl.scripts.learn_bounds import RECORDED_STEPS, PhysicsAlone
 
 GYMNASIUM_WORKERS = 16
-ROLLOUT_STEPS = 50
+ROLLOUT_STEPS = RECORDED_STEPS
 
 
 class Contender:
@@ -188,6 +189,20 @@ class GymnasiumContender(Contender):
 
     def close(self) -> None:
         self._env.close()
+
+
+class PhysicsContender(Contender):
+    """The bound of `OwnContender`: `mj_step` alone, on the same worlds and threads (`learn_bounds.PhysicsAlone`)."""
+
+    def __init__(self, own: OwnContender, family: TaskDistribution):
+        super().__init__(own.num_envs)
+        self._physics = PhysicsAlone(family, own.env.num_tasks, own.env.envs_per_task)
+
+    def rollout(self) -> None:
+        self._physics.run()
+
+    def close(self) -> None:
+        self._physics.close()
 
 
 def peers_of(family: TaskDistribution, backend: str, device: str, num_envs: int) -> dict[str, Contender]:

@@ -1,6 +1,7 @@
 """What no training can beat: the physics of an iteration alone, and the matrix products of an update alone."""
 
 import concurrent.futures
+import contextlib
 import itertools
 import statistics
 import time
@@ -17,6 +18,7 @@ import metarl
 from metarl.agents.random import RandomPolicy
 from metarl.devices import num_cpus
 from metarl.distribution import TaskDistribution
+from metarl.envs.physics.callbacks import SetAside
 from metarl.errors import UsageError
 from metarl.randomness import make_generator
 from metarl.threads import torch_threads
@@ -50,29 +52,55 @@ class World:
             mujoco.mj_step(self.model, self.data, self.frames)
 
 
-def physics_speed(family: TaskDistribution, num_tasks: int, envs_per_task: int, repeats: int) -> float | None:
-    """Environment steps per second of `mj_step` alone, on as many threads as the engine has: the median of `repeats`.
+class PhysicsAlone:
+    """The physics of a rollout of random actions, once more, by `mj_step` and nothing else.
 
-    A rollout of random actions is recorded, in which each world has its own state and controls. Then `mj_step` takes
-    the same steps again, world by world: no readings, observations, rewards, nor threads that wait for each other.
+    A rollout of `RECORDED_STEPS` steps is recorded, in which each world has its own state and controls. `run` takes the
+    same steps world by world, on as many threads as the engine has: no readings, observations, rewards, nor threads
+    that wait for each other, and none of the callbacks that the engine does without.
+
+    >>> from metarl.scripts.learn_bounds import PhysicsAlone
+    >>> physics = PhysicsAlone(metarl.make("HalfCheetahVel-v0"), num_tasks=2, envs_per_task=2)
+    >>> physics.run()
+    """
+
+    def __init__(self, family: TaskDistribution, num_tasks: int, envs_per_task: int):
+        """Raises `UsageError` for a family that MuJoCo does not step."""
+        env = family.make_env(num_tasks, envs_per_task)
+        try:
+            env.set_tasks(family.sample(num_tasks, seed=0))
+            if not hasattr(env, "engines"):
+                raise UsageError(f"{family.id} has no physics that could run alone")
+            self._worlds = _record(env, family)
+        finally:
+            env.close()
+        self._pool = concurrent.futures.ThreadPoolExecutor(num_cpus())
+
+    def run(self) -> None:
+        """All steps of all worlds, from where they began."""
+        for world in self._worlds:
+            world.restart()
+        with SetAside():
+            list(self._pool.map(World.run, self._worlds))
+
+    def close(self) -> None:
+        """Ends the threads."""
+        self._pool.shutdown()
+
+
+def physics_speed(family: TaskDistribution, num_tasks: int, envs_per_task: int, repeats: int) -> float | None:
+    """Environment steps per second of `PhysicsAlone`: the median of `repeats`.
+
     None for a family that MuJoCo does not step.
     """
-    env = family.make_env(num_tasks, envs_per_task)
-    try:
-        env.set_tasks(family.sample(num_tasks, seed=0))
-        if not hasattr(env, "engines"):
-            return None
-        worlds = _record(env, family)
-    finally:
-        env.close()
+    if "mujoco" not in family.backends:
+        return None
     speeds = []
-    with concurrent.futures.ThreadPoolExecutor(num_cpus()) as pool:
+    with contextlib.closing(PhysicsAlone(family, num_tasks, envs_per_task)) as physics:
         for _ in range(repeats + 1):  # the first warms up
-            for world in worlds:
-                world.restart()
             start = time.perf_counter()
-            list(pool.map(World.run, worlds))
-            speeds.append(len(worlds) * RECORDED_STEPS / (time.perf_counter() - start))
+            physics.run()
+            speeds.append(num_tasks * envs_per_task * RECORDED_STEPS / (time.perf_counter() - start))
     return statistics.median(speeds[1:])
 
 
