@@ -1,8 +1,9 @@
 """The worlds of one scene within a batch: stepped together, scored task by task."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from metarl.envs.metaworld.definition import Start, TaskDefinition
 from metarl.envs.metaworld.episode_starts import FRAMES, TENSORS, EpisodeStart
+from metarl.envs.metaworld.recording import Recording
 from metarl.envs.metaworld.scenes import task_scene
 from metarl.envs.metaworld.views import View
 from metarl.envs.physics import make_physics
@@ -29,6 +31,16 @@ HAND_STEP = 0.01
 """Metres that an action of 1 moves the commanded hand."""
 
 
+class _Scores(NamedTuple):
+    """What a step of `w` worlds is worth."""
+
+    outcomes: Float[Tensor, "w 7"]
+    """Columns as `OUTCOMES` names them."""
+    observed: Float[Tensor, "w 18"]
+    memory: Mapping[str, Float[Tensor, "w ..."]]
+    """New values for entries of the memory."""
+
+
 @dataclass
 class _TaskWorlds:
     """Neighbouring worlds of one task definition."""
@@ -36,6 +48,8 @@ class _TaskWorlds:
     task: TaskDefinition
     worlds: slice
     memory: Start
+    """Changed in place."""
+    score: Callable[[], _Scores]
 
 
 class SceneGroup:
@@ -44,7 +58,7 @@ class SceneGroup:
     >>> group = SceneGroup("sawyer_reach_v3.xml", 40, backend="mujoco", device=torch.device("cpu"))
     >>> group.set_tasks([(definition("reach-v3"), starts)], torch.arange(40), "v2")
     >>> group.simulate(action)
-    >>> outcomes, observed = group.score(action)
+    >>> outcomes, observed = group.score()
     """
 
     rows: Int[Tensor, "W"]
@@ -58,7 +72,9 @@ class SceneGroup:
             self.scene.scene, num_worlds, backend=backend, device=device, frames=FRAMES, **options
         )
         self._all_worlds = torch.ones(num_worlds, dtype=torch.bool, device=device)
-        self._starting = self._all_worlds
+        self._starting = self._all_worlds.clone()
+        self._action = self.physics.qpos.new_zeros(num_worlds, 4)
+        self._recorded = backend == "mujoco"
         self._camera: Camera | None = None
 
     def set_tasks(
@@ -71,17 +87,30 @@ class SceneGroup:
         self._qpos, self._qvel, self._mocap_start, mocap_quat, self.first_observation = (
             torch.cat([getattr(start, name) for _, start in members]).to(like) for name in TENSORS
         )
-        self._parts, first = [], 0
-        for task, own in members:
-            worlds = slice(first, first := first + len(own.qpos))
-            self._parts.append(_TaskWorlds(task, worlds, own.memory.map(lambda value: value.to(like))))
         self._hand_low, self._hand_high = (
             torch.cat([like.new_tensor(getattr(task, name)).expand(len(own.qpos), 3) for task, own in members])
             for name in ("hand_low", "hand_high")
         )
         self._mocap_pos = self._mocap_start.clone()
         self.physics.set_state({"mocap_pos": self._mocap_pos.flatten(1), "mocap_quat": mocap_quat.flatten(1)})
+        self._prepare(members)
         self.restart(self._all_worlds)
+
+    def _prepare(self, members: Sequence[tuple[TaskDefinition, EpisodeStart]]) -> None:
+        """Makes ready what a step computes beside the physics. On CPU threads this is recorded once."""
+        like = self.physics.qpos
+        self._command: Callable[[], tuple[Tensor, Tensor]] = self._commanded
+        if self._recorded:
+            self._command = Recording(self._commanded, [self._action, self._mocap_pos])
+        self._parts, first = [], 0
+        for task, own in members:
+            worlds = slice(first, first := first + len(own.qpos))
+            memory = own.memory.map(lambda value: value.to(like, copy=True))
+            score: Callable[[], _Scores] = partial(self._scored, task, worlds, memory)
+            if self._recorded:
+                readings = [self.physics.sensordata, self.physics.qpos]
+                score = Recording(score, [*readings, self._action, self._starting, *memory.extra.values()])
+            self._parts.append(_TaskWorlds(task, worlds, memory, score))
 
     @property
     def targets(self) -> Float[Tensor, "W 3"]:
@@ -102,32 +131,43 @@ class SceneGroup:
     @torch.no_grad()
     def simulate(self, action: Float[Tensor, "W 4"]) -> None:
         """Moves the commanded hand and simulates."""
-        hand = self._mocap_pos[:, self.scene.hand_mocap]
-        moved = hand + HAND_STEP * action[:, :3].clamp(-1, 1)
-        self._mocap_pos[:, self.scene.hand_mocap] = moved.clamp(self._hand_low, self._hand_high)
-        self.physics.step(torch.stack([action[:, 3], -action[:, 3]], 1), self._mocap_pos)
+        self._action.copy_(action)
+        control, hand = self._command()
+        self._mocap_pos[:, self.scene.hand_mocap] = hand
+        self.physics.step(control, self._mocap_pos)
 
     @torch.no_grad()
-    def score(self, action: Float[Tensor, "W 4"]) -> tuple[Float[Tensor, "W 7"], Float[Tensor, "W 18"]]:
+    def score(self) -> tuple[Float[Tensor, "W 7"], Float[Tensor, "W 18"]]:
         """`OUTCOMES` and the observation of the state reached."""
-        outcomes, observed = [], []
-        for part in self._parts:
-            view = View(self.scene.layout, self.physics.sensordata[part.worlds], self.physics.qpos[part.worlds])
-            new = part.task.remember(view, part.memory, self._starting[part.worlds])
-            if new:
-                part.memory = replace(part.memory, extra={**part.memory.extra, **new})
-            evaluate = part.task.evaluate if self._version == "v2" else part.task.evaluate_v1
-            outcome = evaluate(view, part.memory, action[part.worlds])
-            outcomes.append(torch.stack([getattr(outcome, name).to(action.dtype) for name in OUTCOMES], 1))
-            observed.append(part.task.observe(view))
-        self._starting = torch.zeros_like(self._starting)
-        return torch.cat(outcomes), torch.cat(observed)
+        scores = [part.score() for part in self._parts]
+        for part, (_, _, memory) in zip(self._parts, scores, strict=True):
+            for name, value in memory.items():
+                part.memory.extra[name].copy_(value)
+        self._starting.zero_()
+        return torch.cat([score.outcomes for score in scores]), torch.cat([score.observed for score in scores])
+
+    def _commanded(self) -> tuple[Float[Tensor, "W 2"], Float[Tensor, "W 3"]]:
+        """What the action makes of the fingers' controls and of the commanded hand."""
+        hand, effort = self._mocap_pos[:, self.scene.hand_mocap], self._action[:, 3]
+        moved = hand + HAND_STEP * self._action[:, :3].clamp(-1, 1)
+        return torch.stack([effort, -effort], 1), moved.clamp(self._hand_low, self._hand_high)
+
+    def _scored(self, task: TaskDefinition, worlds: slice, memory: Start) -> _Scores:
+        """What the state reached is worth in `task`."""
+        view = View(self.scene.layout, self.physics.sensordata[worlds], self.physics.qpos[worlds])
+        new = task.remember(view, memory, self._starting[worlds])
+        if new:
+            memory = replace(memory, extra={**memory.extra, **new})
+        evaluate = task.evaluate if self._version == "v2" else task.evaluate_v1
+        outcome = evaluate(view, memory, self._action[worlds])
+        outcomes = torch.stack([getattr(outcome, name).to(self._action.dtype) for name in OUTCOMES], 1)
+        return _Scores(outcomes, task.observe(view), new)
 
     def restart(self, worlds: Bool[Tensor, "W"]) -> None:
         """Puts the chosen worlds back to the start of their task."""
         self.physics.reset(worlds, self._qpos, self._qvel)
-        self._mocap_pos = torch.where(worlds[:, None, None], self._mocap_start, self._mocap_pos)
-        self._starting = self._starting | worlds
+        self._mocap_pos.copy_(torch.where(worlds[:, None, None], self._mocap_start, self._mocap_pos))
+        self._starting |= worlds
 
     def get_state(self) -> dict[str, Tensor]:
         """The engine's state, what rewards remember (`memory`) and which worlds are at a start; each `[W, ...]`."""
@@ -143,12 +183,12 @@ class SceneGroup:
         own = self.physics.get_state()
         self.physics.set_state({name: state[name][:, : own[name].shape[1]] for name in own.keys() & state.keys()})
         if "mocap_pos" in state:
-            self._mocap_pos = self.physics.get_state()["mocap_pos"].view_as(self._mocap_pos).clone()
+            self._mocap_pos.copy_(self.physics.get_state()["mocap_pos"].view_as(self._mocap_pos))
         if "starting" in state:
-            self._starting = state["starting"][:, 0].to(self._starting)
+            self._starting.copy_(state["starting"][:, 0])
         if "memory" in state:
             for part in self._parts:
-                part.memory = _with_numbers(part.memory, state["memory"][part.worlds])
+                _put_numbers(part.memory, state["memory"][part.worlds])
 
     def pictures(self) -> list[UInt8[np.ndarray, "size size 3"]]:
         """A picture of each world from the package's camera `corner`, which is mounted upside down.
@@ -173,10 +213,9 @@ def _numbers(memory: Start) -> Float[Tensor, "w K"]:
     return torch.cat([memory.tcp[:, :0], *rows], 1)
 
 
-def _with_numbers(memory: Start, numbers: Float[Tensor, "w K"]) -> Start:
-    extra, first = {}, 0
-    for name, value in sorted(memory.extra.items()):
+def _put_numbers(memory: Start, numbers: Float[Tensor, "w K"]) -> None:
+    first = 0
+    for _, value in sorted(memory.extra.items()):
         size = value[0].numel()
-        extra[name] = numbers[:, first : first + size].reshape(value.shape).to(value)
+        value.copy_(numbers[:, first : first + size].reshape(value.shape))
         first += size
-    return replace(memory, extra=extra)
