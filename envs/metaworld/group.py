@@ -160,7 +160,7 @@ class SceneGroup:
             memory = replace(memory, extra={**memory.extra, **new})
         evaluate = task.evaluate if self._version == "v2" else task.evaluate_v1
         outcome = evaluate(view, memory, self._action[worlds])
-        outcomes = torch.stack([getattr(outcome, name).to(self._action.dtype) for name in OUTCOMES], 1)
+        outcomes = torch.stack([getattr(outcome, name) for name in OUTCOMES], 1)  # marks become 0 and 1
         return _Scores(outcomes, task.observe(view), new)
 
     def restart(self, worlds: Bool[Tensor, "W"]) -> None:

@@ -99,6 +99,20 @@ def _stacked(parts: Sequence[Array], axis: Array | int = 0) -> Call:
     return _concatenated([np.expand_dims(part, axis) for part in parts], axis)
 
 
+def _taken(x: Array, axis: Array, index: Array, *options: Any) -> Call | None:
+    if options or axis not in (1, -1) or x.ndim != 2 or len(x) != len(index):
+        return None
+    return _take, (x, np.arange(len(x))[:, None], index)
+
+
+def _take(x: Array, rows: Array, columns: Array, out: Array) -> None:
+    out[:] = x[rows, columns]
+
+
+def _largest(x: Array, axis: Array, keepdims: Array | bool = False) -> Call:
+    return partial(np.argmax, axis=int(axis), keepdims=bool(keepdims)), (x,)
+
+
 def _elementwise(function: np.ufunc) -> Callable[..., Call | None]:
     return lambda *inputs: (function, inputs) if len(inputs) == function.nin else None
 
@@ -137,6 +151,8 @@ _RULES: dict[OpOverload, Callable[..., Call | None]] = {
     aten.all.dim: _reduction(np.logical_and),
     aten.any.dim: _reduction(np.logical_or),
     aten.prod.dim_int: _reduction(np.multiply),
+    aten.argmax.default: lambda x, *options: _largest(x, *options) if options else None,
+    aten.gather.default: _taken,
     aten.cat.default: _concatenated,
     aten.stack.default: _stacked,
     aten.clamp.default: _clamped,

@@ -74,12 +74,15 @@ class _Recorder(TorchDispatchMode):
         if not isinstance(result, Tensor):
             raise UsageError(f"cannot record {function}: it computes several tensors at once")
         self._known[key] = result
-        if given & self._changing:
+        if given & self._changing and function.overloadpacket not in _FILLED:
             self.operations.append(translate(function, args, kwargs, result))
             self._changing.add(_memory(result))
         return result
 
 
+aten = torch.ops.aten
+_FILLED = (aten.zeros_like, aten.ones_like, aten.full_like, aten.new_zeros, aten.new_ones, aten.new_full)
+"""What takes a tensor's shape and type, not its numbers."""
 _UNFIT = {
     torch.Tag.data_dependent_output: "decides by a tensor's value",
     torch.Tag.dynamic_output_shape: "decides by a tensor's value",
