@@ -12,8 +12,9 @@ from torch import Tensor
 from metarl.devices import num_cpus
 from metarl.envs.metaworld.episode_starts import EpisodeStart, episode_starts
 from metarl.envs.metaworld.family_options import FamilyOptions
-from metarl.envs.metaworld.group import OUTCOMES, SceneGroup
+from metarl.envs.metaworld.group import SceneGroup
 from metarl.envs.metaworld.group_store import GroupKey, GroupStore
+from metarl.envs.metaworld.scoring import OUTCOMES
 from metarl.envs.metaworld.tasks import definition
 from metarl.envs.physics import Physics, PhysicsEnv, RawStep, Selection
 from metarl.tasks import Tasks

@@ -1,9 +1,8 @@
 """The worlds of one scene within a batch: stepped together, scored task by task."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,33 +11,10 @@ from torch import Tensor
 
 from metarl.envs.metaworld.definition import Start, TaskDefinition
 from metarl.envs.metaworld.episode_starts import FRAMES, TENSORS, EpisodeStart
-from metarl.envs.metaworld.recording import Recording
 from metarl.envs.metaworld.scenes import task_scene
-from metarl.envs.metaworld.views import View
+from metarl.envs.metaworld.scoring import bind_command, bind_score, remember, scoring_inputs
 from metarl.envs.physics import make_physics
 from metarl.envs.physics.camera import Camera
-
-OUTCOMES = (
-    "reward",
-    "success",
-    "near_object",
-    "grasp_success",
-    "grasp_reward",
-    "in_place_reward",
-    "obj_to_target",
-)
-HAND_STEP = 0.01
-"""Metres that an action of 1 moves the commanded hand."""
-
-
-class _Scores(NamedTuple):
-    """What a step of `w` worlds is worth."""
-
-    outcomes: Float[Tensor, "w 7"]
-    """Columns as `OUTCOMES` names them."""
-    observed: Float[Tensor, "w 18"]
-    memory: Mapping[str, Float[Tensor, "w ..."]]
-    """New values for entries of the memory."""
 
 
 @dataclass
@@ -49,7 +25,8 @@ class _TaskWorlds:
     worlds: slice
     memory: Start
     """Changed in place."""
-    score: Callable[[], _Scores]
+    score: Callable[[], Mapping[str, Tensor]]
+    """`scoring.score` of the state reached."""
 
 
 class SceneGroup:
@@ -74,7 +51,7 @@ class SceneGroup:
         self._all_worlds = torch.ones(num_worlds, dtype=torch.bool, device=device)
         self._starting = self._all_worlds.clone()
         self._action = self.physics.qpos.new_zeros(num_worlds, 4)
-        self._recorded = backend == "mujoco"
+        self._compiled = backend == "mujoco"
         self._camera: Camera | None = None
 
     def set_tasks(
@@ -97,19 +74,19 @@ class SceneGroup:
         self.restart(self._all_worlds)
 
     def _prepare(self, members: Sequence[tuple[TaskDefinition, EpisodeStart]]) -> None:
-        """Makes ready what a step computes beside the physics. On CPU threads this is recorded once."""
-        like = self.physics.qpos
-        self._command: Callable[[], tuple[Tensor, Tensor]] = self._commanded
-        if self._recorded:
-            self._command = Recording(self._commanded, [self._action, self._mocap_pos])
+        """Makes ready what a step computes beside the physics: on CPU threads it is compiled."""
+        self._hand = self._mocap_pos[:, self.scene.hand_mocap]
+        inputs = {"action": self._action, "hand": self._hand, "low": self._hand_low, "high": self._hand_high}
+        self._command = bind_command(inputs, compiled=self._compiled)
         self._parts, first = [], 0
         for task, own in members:
             worlds = slice(first, first := first + len(own.qpos))
-            memory = own.memory.map(lambda value: value.to(like, copy=True))
-            score: Callable[[], _Scores] = partial(self._scored, task, worlds, memory)
-            if self._recorded:
-                readings = [self.physics.sensordata, self.physics.qpos]
-                score = Recording(score, [*readings, self._action, self._starting, *memory.extra.values()])
+            memory = own.memory.map(lambda value: value.to(self._action, copy=True).contiguous())
+            state = (
+                part[worlds] for part in (self.physics.sensordata, self.physics.qpos, self._action, self._starting)
+            )
+            inputs = scoring_inputs(*state, memory)
+            score = bind_score(task, self._version, inputs, compiled=self._compiled)
             self._parts.append(_TaskWorlds(task, worlds, memory, score))
 
     @property
@@ -132,36 +109,20 @@ class SceneGroup:
     def simulate(self, action: Float[Tensor, "W 4"]) -> None:
         """Moves the commanded hand and simulates."""
         self._action.copy_(action)
-        control, hand = self._command()
-        self._mocap_pos[:, self.scene.hand_mocap] = hand
-        self.physics.step(control, self._mocap_pos)
+        commanded = self._command()
+        self._hand.copy_(commanded["hand"])
+        self.physics.step(commanded["control"], self._mocap_pos)
 
     @torch.no_grad()
     def score(self) -> tuple[Float[Tensor, "W 7"], Float[Tensor, "W 18"]]:
-        """`OUTCOMES` and the observation of the state reached."""
+        """`OUTCOMES` and the observation of the state reached; the next call may overwrite them."""
         scores = [part.score() for part in self._parts]
-        for part, (_, _, memory) in zip(self._parts, scores, strict=True):
-            for name, value in memory.items():
-                part.memory.extra[name].copy_(value)
+        for part, own in zip(self._parts, scores, strict=True):
+            remember(part.memory, own)
         self._starting.zero_()
-        return torch.cat([score.outcomes for score in scores]), torch.cat([score.observed for score in scores])
-
-    def _commanded(self) -> tuple[Float[Tensor, "W 2"], Float[Tensor, "W 3"]]:
-        """What the action makes of the fingers' controls and of the commanded hand."""
-        hand, effort = self._mocap_pos[:, self.scene.hand_mocap], self._action[:, 3]
-        moved = hand + HAND_STEP * self._action[:, :3].clamp(-1, 1)
-        return torch.stack([effort, -effort], 1), moved.clamp(self._hand_low, self._hand_high)
-
-    def _scored(self, task: TaskDefinition, worlds: slice, memory: Start) -> _Scores:
-        """What the state reached is worth in `task`."""
-        view = View(self.scene.layout, self.physics.sensordata[worlds], self.physics.qpos[worlds])
-        new = task.remember(view, memory, self._starting[worlds])
-        if new:
-            memory = replace(memory, extra={**memory.extra, **new})
-        evaluate = task.evaluate if self._version == "v2" else task.evaluate_v1
-        outcome = evaluate(view, memory, self._action[worlds])
-        outcomes = torch.stack([getattr(outcome, name) for name in OUTCOMES], 1)  # marks become 0 and 1
-        return _Scores(outcomes, task.observe(view), new)
+        if len(scores) == 1:
+            return scores[0]["outcomes"], scores[0]["observed"]
+        return torch.cat([own["outcomes"] for own in scores]), torch.cat([own["observed"] for own in scores])
 
     def restart(self, worlds: Bool[Tensor, "W"]) -> None:
         """Puts the chosen worlds back to the start of their task."""
