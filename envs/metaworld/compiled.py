@@ -50,7 +50,7 @@ class CompiledRows:
             results = function(inputs)
         self._inputs = list(inputs)
         self._results = {key: (value.shape[1:], value.dtype) for key, value in results.items()}
-        self._constants = wp.array(program.constants or [0.0], dtype=wp.float64, device="cpu")
+        self._constants: wp.array = wp.array(program.constants or [0.0], dtype=wp.float64, device="cpu")
         body = list(program.lines)
         for number, value in enumerate(results.values()):
             body += [f"o{number}[row, {column}] = {name}" for column, name in enumerate(program.values(value))]

@@ -50,6 +50,7 @@ class SceneGroup:
         )
         self._all_worlds = torch.ones(num_worlds, dtype=torch.bool, device=device)
         self._starting = self._all_worlds.clone()
+        self._any_starting = True
         self._action = self.physics.qpos.new_zeros(num_worlds, 4)
         self._compiled = backend == "mujoco"
         self._camera: Camera | None = None
@@ -82,10 +83,13 @@ class SceneGroup:
         for task, own in members:
             worlds = slice(first, first := first + len(own.qpos))
             memory = own.memory.map(lambda value: value.to(self._action, copy=True).contiguous())
-            state = (
-                part[worlds] for part in (self.physics.sensordata, self.physics.qpos, self._action, self._starting)
+            inputs = scoring_inputs(
+                self.physics.sensordata[worlds],
+                self.physics.qpos[worlds],
+                self._action[worlds],
+                self._starting[worlds],
+                memory,
             )
-            inputs = scoring_inputs(*state, memory)
             score = bind_score(task, self._version, inputs, compiled=self._compiled)
             self._parts.append(_TaskWorlds(task, worlds, memory, score))
 
@@ -119,7 +123,9 @@ class SceneGroup:
         scores = [part.score() for part in self._parts]
         for part, own in zip(self._parts, scores, strict=True):
             remember(part.memory, own)
-        self._starting.zero_()
+        if self._any_starting:
+            self._starting.zero_()
+            self._any_starting = False
         if len(scores) == 1:
             return scores[0]["outcomes"], scores[0]["observed"]
         return torch.cat([own["outcomes"] for own in scores]), torch.cat([own["observed"] for own in scores])
@@ -129,6 +135,7 @@ class SceneGroup:
         self.physics.reset(worlds, self._qpos, self._qvel)
         self._mocap_pos.copy_(torch.where(worlds[:, None, None], self._mocap_start, self._mocap_pos))
         self._starting |= worlds
+        self._any_starting = True
 
     def get_state(self) -> dict[str, Tensor]:
         """The engine's state, what rewards remember (`memory`) and which worlds are at a start; each `[W, ...]`."""
@@ -147,6 +154,7 @@ class SceneGroup:
             self._mocap_pos.copy_(self.physics.get_state()["mocap_pos"].view_as(self._mocap_pos))
         if "starting" in state:
             self._starting.copy_(state["starting"][:, 0])
+            self._any_starting = True
         if "memory" in state:
             for part in self._parts:
                 _put_numbers(part.memory, state["memory"][part.worlds])

@@ -25,7 +25,6 @@ OUTCOMES = (
 )
 HAND_STEP = 0.01
 """Metres that an action of 1 moves the commanded hand."""
-_POINTS = ("target", "object", "tcp")
 _MEMORY = "memory."
 
 Tensors = Mapping[str, Tensor]
@@ -41,7 +40,7 @@ def score(task: TaskDefinition, version: str, inputs: Tensors) -> dict[str, Tens
     """
     view = View(task_scene(task.scene).layout, inputs["sensordata"], inputs["qpos"])
     extra = {name.removeprefix(_MEMORY): value for name, value in inputs.items() if name.startswith(_MEMORY)}
-    memory = Start(*(inputs[name] for name in _POINTS), extra)
+    memory = Start(inputs["target"], inputs["object"], inputs["tcp"], extra)
     new = task.remember(view, memory, inputs["first"])
     memory = replace(memory, extra={**extra, **new})
     evaluate = task.evaluate if version == "v2" else task.evaluate_v1
@@ -70,7 +69,7 @@ def scoring_inputs(
     memory: Start,
 ) -> dict[str, Tensor]:
     """The inputs of `score` by name."""
-    points = {name: getattr(memory, name) for name in _POINTS}
+    points = {"target": memory.target, "object": memory.object, "tcp": memory.tcp}
     extra = {_MEMORY + name: value for name, value in memory.extra.items()}
     return {"sensordata": sensordata, "qpos": qpos, "action": action, "first": first, **points, **extra}
 
