@@ -38,6 +38,8 @@ class Arguments(Output):
     """Device: cpu or cuda."""
     num_envs: tuple[int, ...] = (256,)
     """Numbers of environments to measure, one after another."""
+    num_tasks: int | None = None
+    """Number of tasks that the environments share evenly; up to 40 if none is given."""
     seconds: float = 2.0
     """Seconds per run."""
     repeats: int = 3
@@ -56,6 +58,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
         seconds=arguments.seconds,
         repeats=arguments.repeats,
         peers=arguments.peers,
+        num_tasks=arguments.num_tasks,
         env_options=key_values(arguments.env_options, "--env-options"),
     )
 
@@ -69,6 +72,7 @@ def benchmark_rollout(
     seconds: float = 2.0,
     repeats: int = 3,
     peers: bool = True,
+    num_tasks: int | None = None,
     env_options: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Steps the distribution `env` with random actions, prints a table of the costs and returns the results.
@@ -77,12 +81,17 @@ def benchmark_rollout(
     including rewards and resets), and the microseconds per environment step in each part: physics, observation and
     reward (the rest of the environment), policy (drawing actions), and copying (storing trajectories). With `peers`,
     EnvPool and Gymnasium's asynchronous vector environment step the same robot (`contenders`), and on CPU threads
-    `mj_step` alone takes the same steps, which is the bound. All take turns in rotating order, and a ratio is the median of the ratios within each repeat, so that a temporarily slow machine
-    affects all alike. Raises `UsageError` for a bad argument.
+    `mj_step` alone takes the same steps, which is the bound. All take turns in rotating order, and a ratio is the
+    median of the ratios within each repeat, so that a temporarily slow machine affects all alike. Raises `UsageError`
+    for a bad argument, and if `num_tasks` does not divide one of `num_envs`.
     """
     check_count("number of repeats", repeats)
     for count in num_envs:
         check_count("number of environments", count)
+        if num_tasks is not None:
+            check_count("number of tasks", num_tasks)
+            if count % num_tasks:
+                raise UsageError(f"{num_tasks} tasks cannot share {count} environments evenly")
     if not 0 < seconds < float("inf"):
         raise UsageError(f"seconds must be a finite number above 0, got {seconds}")
     family = metarl.make(env, **(env_options or {}))
@@ -90,7 +99,7 @@ def benchmark_rollout(
     console = Console()
     rows = []
     for count in num_envs:
-        own = OwnContender(family, backend, device, count)
+        own = OwnContender(family, backend, device, count, num_tasks)
         contenders: dict[str, Contender] = {"metarl": own}
         try:
             if peers:
@@ -109,6 +118,7 @@ def benchmark_rollout(
         "device": _device_name(device),
         "versions": _versions(),
         "commit": _commit(),
+        "num_tasks": num_tasks,
         "rollout_steps": ROLLOUT_STEPS,
         "seconds": seconds,
         "repeats": repeats,

@@ -53,11 +53,13 @@ class Contender:
 
 
 class OwnContender(Contender):
-    """`metarl.collect`, with as many tasks as fit."""
+    """`metarl.collect`, with `num_tasks` tasks, or as many as fit."""
 
-    def __init__(self, family: TaskDistribution, backend: str, device: str, num_envs: int):
+    def __init__(
+        self, family: TaskDistribution, backend: str, device: str, num_envs: int, num_tasks: int | None = None
+    ):
         super().__init__(num_envs)
-        num_tasks = next(tasks for tasks in (40, 32, 20, 16, 10, 8, 4, 2, 1) if num_envs % tasks == 0)
+        num_tasks = num_tasks or next(tasks for tasks in (40, 32, 20, 16, 10, 8, 4, 2, 1) if num_envs % tasks == 0)
         self.env = family.make_env(num_tasks, num_envs // num_tasks, backend=backend, device=device)
         self.env.set_tasks(family.sample(num_tasks, seed=0))
         self._policy = RandomPolicy(family.action_space, make_generator("benchmark", device=self.env.device))

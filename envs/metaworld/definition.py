@@ -171,6 +171,7 @@ class TaskDefinition(abc.ABC):
 
     def observe(self, view: View) -> Float[Tensor, "R 18"]:
         """Hand (3), gripper (1), objects (14)."""
-        parts = [part for pair in self.objects(view) for part in pair]
-        seen = torch.cat([view.hand, view.gripper[:, None], *parts], 1)
-        return torch.nn.functional.pad(seen, (0, 4 + OBJECT_SIZE - seen.shape[1]))
+        objects = self.objects(view)
+        parts = [part for pair in objects for part in pair]
+        rest = view.hand.new_zeros(len(view.hand), OBJECT_SIZE - 7 * len(objects))
+        return torch.cat([view.hand, view.gripper[:, None], *parts, rest], 1)

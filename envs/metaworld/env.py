@@ -1,5 +1,6 @@
 """Meta-World's tasks in batches: groups of worlds by scene, one batch to the agent."""
 
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,8 +12,9 @@ from torch import Tensor
 from metarl.devices import num_cpus
 from metarl.envs.metaworld.episode_starts import EpisodeStart, episode_starts
 from metarl.envs.metaworld.family_options import FamilyOptions
-from metarl.envs.metaworld.group import OUTCOMES, SceneGroup
+from metarl.envs.metaworld.group import SceneGroup
 from metarl.envs.metaworld.group_store import GroupKey, GroupStore
+from metarl.envs.metaworld.scoring import OUTCOMES
 from metarl.envs.metaworld.tasks import definition
 from metarl.envs.physics import Physics, PhysicsEnv, RawStep, Selection
 from metarl.tasks import Tasks
@@ -82,6 +84,7 @@ class MetaWorldEnv(PhysicsEnv):
             for file, numbers in tasks_by_scene.items()
         ]
         self._groups = self._store.take(keys)
+        self._seconds = [0.0] * len(self._groups)
         for group, numbers in zip(self._groups, tasks_by_scene.values(), strict=True):
             members = [(definition(name), self._starts(name, vectors[chosen])) for name, chosen in numbers.items()]
             rows = [self._rows_of(number) for chosen in numbers.values() for number in chosen]
@@ -129,16 +132,21 @@ class MetaWorldEnv(PhysicsEnv):
         return outcomes, frames, faults
 
     def _step_on_threads(self, actions: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
-        """Threads simulate the groups side by side; this one scores each as soon as it is done."""
-        pairs = list(zip(self._groups, actions, strict=True))
-        if len(pairs) == 1:
-            self._groups[0].simulate(actions[0])
-            return [self._groups[0].score(actions[0])]
-        simulated = [self._simulators.submit(group.simulate, own) for group, own in pairs]
-        scored = []
-        for future, (group, own) in zip(simulated, pairs, strict=True):
-            future.result()
-            scored.append(group.score(own))
+        """Threads take one group after the other, the slowest first: simulate it and score what comes of it."""
+        scored: list[tuple[Tensor, Tensor]] = [()] * len(actions)  # type: ignore[list-item]
+        waiting = iter(sorted(range(len(actions)), key=lambda number: -self._seconds[number]))
+
+        def work() -> None:
+            for number in waiting:
+                group, begin = self._groups[number], time.perf_counter()
+                group.simulate(actions[number])
+                scored[number] = group.score()
+                self._seconds[number] = time.perf_counter() - begin
+
+        helpers = [self._simulators.submit(work) for _ in range(min(self._threads, len(actions)) - 1)]
+        work()
+        for helper in helpers:
+            helper.result()
         return scored
 
     def _step_on_streams(self, actions: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
@@ -152,7 +160,7 @@ class MetaWorldEnv(PhysicsEnv):
             stream.wait_stream(present)
             with torch.cuda.stream(stream):
                 group.simulate(action)
-                scored.append(group.score(action))
+                scored.append(group.score())
         for stream in streams:
             present.wait_stream(stream)
         return scored

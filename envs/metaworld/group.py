@@ -1,7 +1,7 @@
 """The worlds of one scene within a batch: stepped together, scored task by task."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,21 +12,9 @@ from torch import Tensor
 from metarl.envs.metaworld.definition import Start, TaskDefinition
 from metarl.envs.metaworld.episode_starts import FRAMES, TENSORS, EpisodeStart
 from metarl.envs.metaworld.scenes import task_scene
-from metarl.envs.metaworld.views import View
+from metarl.envs.metaworld.scoring import bind_command, bind_score, remember, scoring_inputs
 from metarl.envs.physics import make_physics
 from metarl.envs.physics.camera import Camera
-
-OUTCOMES = (
-    "reward",
-    "success",
-    "near_object",
-    "grasp_success",
-    "grasp_reward",
-    "in_place_reward",
-    "obj_to_target",
-)
-HAND_STEP = 0.01
-"""Metres that an action of 1 moves the commanded hand."""
 
 
 @dataclass
@@ -36,6 +24,9 @@ class _TaskWorlds:
     task: TaskDefinition
     worlds: slice
     memory: Start
+    """Changed in place."""
+    score: Callable[[], Mapping[str, Tensor]]
+    """`scoring.score` of the state reached."""
 
 
 class SceneGroup:
@@ -44,7 +35,7 @@ class SceneGroup:
     >>> group = SceneGroup("sawyer_reach_v3.xml", 40, backend="mujoco", device=torch.device("cpu"))
     >>> group.set_tasks([(definition("reach-v3"), starts)], torch.arange(40), "v2")
     >>> group.simulate(action)
-    >>> outcomes, observed = group.score(action)
+    >>> outcomes, observed = group.score()
     """
 
     rows: Int[Tensor, "W"]
@@ -58,7 +49,10 @@ class SceneGroup:
             self.scene.scene, num_worlds, backend=backend, device=device, frames=FRAMES, **options
         )
         self._all_worlds = torch.ones(num_worlds, dtype=torch.bool, device=device)
-        self._starting = self._all_worlds
+        self._starting = self._all_worlds.clone()
+        self._any_starting = True
+        self._action = self.physics.qpos.new_zeros(num_worlds, 4)
+        self._compiled = backend == "mujoco"
         self._camera: Camera | None = None
 
     def set_tasks(
@@ -71,17 +65,33 @@ class SceneGroup:
         self._qpos, self._qvel, self._warmstart, self._mocap_start, mocap_quat, self.first_observation = (
             torch.cat([getattr(start, name) for _, start in members]).to(like) for name in TENSORS
         )
-        self._parts, first = [], 0
-        for task, own in members:
-            worlds = slice(first, first := first + len(own.qpos))
-            self._parts.append(_TaskWorlds(task, worlds, own.memory.map(lambda value: value.to(like))))
         self._hand_low, self._hand_high = (
             torch.cat([like.new_tensor(getattr(task, name)).expand(len(own.qpos), 3) for task, own in members])
             for name in ("hand_low", "hand_high")
         )
         self._mocap_pos = self._mocap_start.clone()
         self.physics.set_state({"mocap_pos": self._mocap_pos.flatten(1), "mocap_quat": mocap_quat.flatten(1)})
+        self._prepare(members)
         self.restart(self._all_worlds)
+
+    def _prepare(self, members: Sequence[tuple[TaskDefinition, EpisodeStart]]) -> None:
+        """Makes ready what a step computes beside the physics: on CPU threads it is compiled."""
+        self._hand = self._mocap_pos[:, self.scene.hand_mocap]
+        inputs = {"action": self._action, "hand": self._hand, "low": self._hand_low, "high": self._hand_high}
+        self._command = bind_command(inputs, compiled=self._compiled)
+        self._parts, first = [], 0
+        for task, own in members:
+            worlds = slice(first, first := first + len(own.qpos))
+            memory = own.memory.map(lambda value: value.to(self._action, copy=True).contiguous())
+            inputs = scoring_inputs(
+                self.physics.sensordata[worlds],
+                self.physics.qpos[worlds],
+                self._action[worlds],
+                self._starting[worlds],
+                memory,
+            )
+            score = bind_score(task, self._version, inputs, compiled=self._compiled)
+            self._parts.append(_TaskWorlds(task, worlds, memory, score))
 
     @property
     def targets(self) -> Float[Tensor, "W 3"]:
@@ -102,32 +112,30 @@ class SceneGroup:
     @torch.no_grad()
     def simulate(self, action: Float[Tensor, "W 4"]) -> None:
         """Moves the commanded hand and simulates."""
-        hand = self._mocap_pos[:, self.scene.hand_mocap]
-        moved = hand + HAND_STEP * action[:, :3].clamp(-1, 1)
-        self._mocap_pos[:, self.scene.hand_mocap] = moved.clamp(self._hand_low, self._hand_high)
-        self.physics.step(torch.stack([action[:, 3], -action[:, 3]], 1), self._mocap_pos)
+        self._action.copy_(action)
+        commanded = self._command()
+        self._hand.copy_(commanded["hand"])
+        self.physics.step(commanded["control"], self._mocap_pos)
 
     @torch.no_grad()
-    def score(self, action: Float[Tensor, "W 4"]) -> tuple[Float[Tensor, "W 7"], Float[Tensor, "W 18"]]:
-        """`OUTCOMES` and the observation of the state reached."""
-        outcomes, observed = [], []
-        for part in self._parts:
-            view = View(self.scene.layout, self.physics.sensordata[part.worlds], self.physics.qpos[part.worlds])
-            new = part.task.remember(view, part.memory, self._starting[part.worlds])
-            if new:
-                part.memory = replace(part.memory, extra={**part.memory.extra, **new})
-            evaluate = part.task.evaluate if self._version == "v2" else part.task.evaluate_v1
-            outcome = evaluate(view, part.memory, action[part.worlds])
-            outcomes.append(torch.stack([getattr(outcome, name).to(action.dtype) for name in OUTCOMES], 1))
-            observed.append(part.task.observe(view))
-        self._starting = torch.zeros_like(self._starting)
-        return torch.cat(outcomes), torch.cat(observed)
+    def score(self) -> tuple[Float[Tensor, "W 7"], Float[Tensor, "W 18"]]:
+        """`OUTCOMES` and the observation of the state reached; the next call may overwrite them."""
+        scores = [part.score() for part in self._parts]
+        for part, own in zip(self._parts, scores, strict=True):
+            remember(part.memory, own)
+        if self._any_starting:
+            self._starting.zero_()
+            self._any_starting = False
+        if len(scores) == 1:
+            return scores[0]["outcomes"], scores[0]["observed"]
+        return torch.cat([own["outcomes"] for own in scores]), torch.cat([own["observed"] for own in scores])
 
     def restart(self, worlds: Bool[Tensor, "W"]) -> None:
         """Puts the chosen worlds back to the start of their task."""
         self.physics.reset(worlds, self._qpos, self._qvel, self._warmstart)
-        self._mocap_pos = torch.where(worlds[:, None, None], self._mocap_start, self._mocap_pos)
-        self._starting = self._starting | worlds
+        self._mocap_pos.copy_(torch.where(worlds[:, None, None], self._mocap_start, self._mocap_pos))
+        self._starting |= worlds
+        self._any_starting = True
 
     def get_state(self) -> dict[str, Tensor]:
         """The engine's state, what rewards remember (`memory`) and which worlds are at a start; each `[W, ...]`."""
@@ -143,12 +151,13 @@ class SceneGroup:
         own = self.physics.get_state()
         self.physics.set_state({name: state[name][:, : own[name].shape[1]] for name in own.keys() & state.keys()})
         if "mocap_pos" in state:
-            self._mocap_pos = self.physics.get_state()["mocap_pos"].view_as(self._mocap_pos).clone()
+            self._mocap_pos.copy_(self.physics.get_state()["mocap_pos"].view_as(self._mocap_pos))
         if "starting" in state:
-            self._starting = state["starting"][:, 0].to(self._starting)
+            self._starting.copy_(state["starting"][:, 0])
+            self._any_starting = True
         if "memory" in state:
             for part in self._parts:
-                part.memory = _with_numbers(part.memory, state["memory"][part.worlds])
+                _put_numbers(part.memory, state["memory"][part.worlds])
 
     def pictures(self) -> list[UInt8[np.ndarray, "size size 3"]]:
         """A picture of each world from the package's camera `corner`, which is mounted upside down.
@@ -173,10 +182,9 @@ def _numbers(memory: Start) -> Float[Tensor, "w K"]:
     return torch.cat([memory.tcp[:, :0], *rows], 1)
 
 
-def _with_numbers(memory: Start, numbers: Float[Tensor, "w K"]) -> Start:
-    extra, first = {}, 0
-    for name, value in sorted(memory.extra.items()):
+def _put_numbers(memory: Start, numbers: Float[Tensor, "w K"]) -> None:
+    first = 0
+    for _, value in sorted(memory.extra.items()):
         size = value[0].numel()
-        extra[name] = numbers[:, first : first + size].reshape(value.shape).to(value)
+        value.copy_(numbers[:, first : first + size].reshape(value.shape))
         first += size
-    return replace(memory, extra=extra)

@@ -137,4 +137,5 @@ def scalar_last(quaternion: Float[Tensor, "R 4"]) -> Float[Tensor, "R 4"]:
     The package observes some objects in this order, others in MuJoCo's.
     """
     largest = quaternion.gather(1, quaternion.abs().argmax(1, keepdim=True))
-    return torch.where(largest < 0, -quaternion, quaternion).roll(-1, 1)
+    signed = torch.where(largest < 0, -quaternion, quaternion)
+    return torch.cat([signed[:, 1:], signed[:, :1]], 1)

@@ -52,10 +52,10 @@ class Disassemble(Assembly):
         reach, to_target = distance(handle, tcp), distance(handle, start.target)
         picked = (handle[:, 2] >= lifted_height - 0.01) & ~dropped(handle, height, to_target, reach) & (reach < 0.04)
         on_the_way = approach(tcp, handle, action, rest_height=start.tcp[:, 2], drop=2.0, above=0.04, near=0.04)
-        on_the_way += lift(handle, height=height, lifted_height=lifted_height, near=reach < 0.04, picked=picked)
+        raised = lift(handle, height=height, lifted_height=lifted_height, near=reach < 0.04, picked=picked)
         off_peg = ((view.body("RoundNut") - start.object)[:, :2].abs() > 0.05).any(-1)
-        reward = torch.where(off_peg, 100 * lifted_height, on_the_way)
-        reward += torch.where(picked & (reach < 0.03), closing_in(start["longest"], to_target), 0.0)
+        pulled = torch.where(picked & (reach < 0.03), closing_in(start["longest"], to_target), 0.0)
+        reward = torch.where(off_peg, 100 * lifted_height, on_the_way + raised) + pulled
         return Outcome.v1(
             reward, torch.zeros_like(reward), success=handle[:, 2] > start.target[:, 2], near_object=False
         )

@@ -78,9 +78,8 @@ class PegUnplugSide(TaskDefinition):
     def evaluate_v1(self, view: View, start: Start, action: Actions) -> Outcome:
         end, tcp = view.site("pegEnd"), view.tcp
         reach, to_target = distance(end, tcp), distance(end[:, :2], start.target[:, :2])
-        pull = closing_in(distance(start.object, start.target), to_target)
-        reward = approach(tcp, end, action, rest_height=self.hand_start[2], drop=2.0)
-        reward += torch.where(reach < 0.05, pull, 0.0)
+        pull = torch.where(reach < 0.05, closing_in(distance(start.object, start.target), to_target), 0.0)
+        reward = pull + approach(tcp, end, action, rest_height=self.hand_start[2], drop=2.0)
         return Outcome.v1(reward, to_target, success=to_target <= SUCCESS_RADIUS)
 
 
