@@ -3,7 +3,7 @@
 import platform
 import statistics
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -45,8 +45,8 @@ class Arguments(Output):
     repeats: int = 3
     """Runs. The result is their median."""
     peers: bool = True
-    """Also run EnvPool and Gymnasium, if they are installed and have the robot; for a set of Meta-World tasks, its single
-    tasks; and `mj_step` alone."""
+    """Also run EnvPool and Gymnasium, if they are installed and have the robot; for a set of Meta-World tasks, run its
+    single tasks; on CPU threads, run `mj_step` alone."""
 
 
 def run(arguments: Arguments) -> dict[str, Any]:
@@ -85,15 +85,7 @@ def benchmark_rollout(
     median of the ratios within each repeat, so that a temporarily slow machine affects all alike. Raises `UsageError`
     for a bad argument, and if `num_tasks` does not divide one of `num_envs`.
     """
-    check_count("number of repeats", repeats)
-    for count in num_envs:
-        check_count("number of environments", count)
-        if num_tasks is not None:
-            check_count("number of tasks", num_tasks)
-            if count % num_tasks:
-                raise UsageError(f"{num_tasks} tasks cannot share {count} environments evenly")
-    if not 0 < seconds < float("inf"):
-        raise UsageError(f"seconds must be a finite number above 0, got {seconds}")
+    _check(num_envs, num_tasks, seconds, repeats)
     family = metarl.make(env, **(env_options or {}))
     backend = family.resolve_backend(backend, device)
     console = Console()
@@ -126,6 +118,18 @@ def benchmark_rollout(
     }
     console.print(_table(figures))
     return figures
+
+
+def _check(num_envs: Sequence[int], num_tasks: int | None, seconds: float, repeats: int) -> None:
+    check_count("number of repeats", repeats)
+    for count in num_envs:
+        check_count("number of environments", count)
+        if num_tasks is not None:
+            check_count("number of tasks", num_tasks)
+            if count % num_tasks:
+                raise UsageError(f"{num_tasks} tasks cannot share {count} environments evenly")
+    if not 0 < seconds < float("inf"):
+        raise UsageError(f"seconds must be a finite number above 0, got {seconds}")
 
 
 def _race(contenders: dict[str, Contender], seconds: float, repeats: int) -> dict[str, Any]:
