@@ -10,6 +10,7 @@ from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from metarl.envs.metaworld.scalar_program import ROWS, ScalarProgram
+from metarl.envs.warp_runtime import start_warp
 from metarl.errors import UsageError
 
 Tensors = Mapping[str, Tensor]
@@ -38,7 +39,7 @@ class CompiledRows:
         function: Callable[[Tensors], Tensors],
         shapes: Sequence[tuple[str, int | None, torch.dtype]],
     ):
-        wp.config.log_level = wp.LOG_WARNING  # below that it reports every kernel that it compiles
+        start_warp()
         inputs = {
             key: torch.zeros(ROWS if columns is None else (ROWS, columns), dtype=dtype)
             for key, columns, dtype in shapes
@@ -94,6 +95,11 @@ class _Recorder(TorchDispatchMode):
         self._program = program
         self._alive: list[Any] = []
         """All results, so that no two have the same memory."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Torch compiles nothing here, and to guard against it would import its compiler, which takes a second."""
+        return False
 
     def __torch_dispatch__(
         self, function: OpOverload, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None

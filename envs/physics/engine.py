@@ -36,8 +36,9 @@ class Physics(abc.ABC):
 
     `qpos` `[W, nq]`, `qvel` `[W, nv]` and `sensordata` `[W, S]` are the engine's own memory as tensors on `device`,
     float64 on CPU threads and float32 under Warp. Read them, clone what must outlive the next step, and change them
-    only through the methods. `faults` `[W]` marks the worlds that the last step could not finish: numbers that are not
-    finite, or more contacts than there is room for. Their state is void until `reset`; the other worlds' is untouched.
+    only through the methods. On CPU threads their addresses stay the same, which compiled rewards count on. `faults`
+    `[W]` marks the worlds that the last step could not finish: numbers that are not finite, or more contacts than there
+    is room for. Their state is void until `reset`; the other worlds' is untouched.
 
     >>> physics = make_physics(scene, 64, backend="mujoco", frames=5)
     >>> physics.reset(torch.ones(64, dtype=torch.bool), qpos, qvel)

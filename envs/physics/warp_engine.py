@@ -16,6 +16,7 @@ from metarl.envs.physics.engine import Physics, SensorTime
 from metarl.envs.physics.fields import DERIVED_FIELDS, VARIABLE_FIELDS, build_models
 from metarl.envs.physics.scene import Scene
 from metarl.envs.physics.warp_repairs import align_capsule_frames
+from metarl.envs.warp_runtime import start_warp
 from metarl.errors import UsageError
 from metarl.tasks import check_count
 
@@ -212,8 +213,7 @@ class WarpPhysics(Physics):
 
 
 def _warp_device(device: torch.device) -> wp.Device:
-    wp.config.log_level = wp.LOG_WARNING  # below that it reports every kernel that it compiles
-    wp.init()
+    start_warp()
     if device.type == "cuda" and not wp.is_cuda_available():
         raise UsageError(f"device {str(device)!r}: Warp finds no CUDA driver; use device 'cpu'")
     return wp.device_from_torch(device)
