@@ -70,20 +70,6 @@ def reach() -> str:
     return rows(["episodes of", "episodes used", "return", "success"], body)
 
 
-def ml10() -> str:
-    """Success of RL² on the training and test classes of ML10-v3, under both protocols, by episode of the trial."""
-    body = []
-    for split in ("train", "test"):
-        for protocol in ("per-task", "metaworld"):
-            (evaluation,) = load(f"results/rl2-ML10-v3-{split}-{protocol}.json")
-            cells = [
-                f"{row['success_mean']:.2f} ({row['success_low']:.2f} … {row['success_high']:.2f})"
-                for row in evaluation["summary"]
-            ]
-            body.append([f"{split} classes, `{protocol}`", *cells])
-    return rows(["success after", *(f"{row['episodes_used']} episodes" for row in evaluation["summary"])], body)
-
-
 def speed() -> str:
     """Seconds per MAML iteration."""
     (figures,) = load("benchmarks/maml.json")
@@ -375,7 +361,6 @@ TABLES: dict[str, Callable[[], str]] = {
     "maml": maml,
     "bandit": bandit,
     "reach": reach,
-    "ml10": ml10,
     "speed": speed,
     "learn": learn,
     "learn_beside": learn_beside,

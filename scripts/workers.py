@@ -23,7 +23,11 @@ while os.getppid() == int(sys.argv[1]):
 
 
 class Process:
-    """A process of its own session: Ctrl-C reaches only the benchmark, which ends what it has started."""
+    """A process of its own group: Ctrl-C reaches only the benchmark, which ends what it has started.
+
+    It stays in the session of the benchmark, because Linux may share out the processors among sessions, however many
+    processes they have (`man 7 sched`, autogroup): three sessions get a third of a machine each.
+    """
 
     def __init__(self, command: list[str], environment: Mapping[str, str] | None = None):
         self.popen = subprocess.Popen(
@@ -32,7 +36,7 @@ class Process:
             stdout=subprocess.PIPE,
             env=None if environment is None else dict(environment),
             text=True,
-            start_new_session=True,
+            process_group=0,
         )
 
     def wait_for_line(self) -> str:

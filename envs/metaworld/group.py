@@ -109,7 +109,6 @@ class SceneGroup:
         ]
         return torch.cat(goals)
 
-    @torch.no_grad()
     def simulate(self, action: Float[Tensor, "W 4"]) -> None:
         """Moves the commanded hand and simulates."""
         self._action.copy_(action)
@@ -117,7 +116,6 @@ class SceneGroup:
         self._hand.copy_(commanded["hand"])
         self.physics.step(commanded["control"], self._mocap_pos)
 
-    @torch.no_grad()
     def score(self) -> tuple[Float[Tensor, "W 7"], Float[Tensor, "W 18"]]:
         """`OUTCOMES` and the observation of the state reached; the next call may overwrite them."""
         scores = [part.score() for part in self._parts]

@@ -127,11 +127,13 @@ class PhysicsEnv(TaskVectorEnv):
     def render(self) -> tuple[Any, ...] | None:
         return super().render() if self.render_mode is None else tuple(self._pictures())
 
+    @torch.no_grad()
     def _reset(self, seed: int | None) -> tuple[Tensor, dict[str, Any]]:
         with self.engines[0].cores_reserved():
             self._observations = self._start_next(self._all_envs, self._observations)
         return self._observations, {}
 
+    @torch.no_grad()
     def _step(self, actions: Tensor) -> StepResult:
         with self.engines[0].cores_reserved():
             step = self._advance(actions)

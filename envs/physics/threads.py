@@ -97,7 +97,7 @@ class ThreadPhysics(Physics):
         for value, view in ((control, self._control), (mocap_pos, self._mocap_pos), (mocap_quat, self._mocap_quat)):
             if value is not None:
                 view.copy_(value)
-        before, poses = self._time.copy(), self._poses.clone()
+        before, poses = self._time.copy(), self._pose_rows.copy()
         if self.frames > self._staged_frames:
             self._flags[:] = self._step_flags
             with SetAside(), suppress(RuntimeError):  # it names one of the worlds that failed; all their clocks stand
@@ -108,9 +108,9 @@ class ThreadPhysics(Physics):
         if self._reads_end:
             broken |= self._read_end()
         broken |= self._warnings.any(1) | ~np.isfinite(self._state.sum(1))
-        self.faults.copy_(torch.from_numpy(broken))
+        self._fault_rows[:] = broken
         if broken.any():
-            self._poses[self.faults] = poses[self.faults]  # MuJoCo forgets them when it resets a world itself
+            self._pose_rows[broken] = poses[broken]  # MuJoCo forgets them when it resets a world itself
             self._warnings[:] = 0
 
     def forward(self, worlds: Bool[Tensor, "W"]) -> None:
@@ -131,12 +131,14 @@ class ThreadPhysics(Physics):
     def cores_reserved(self) -> Iterator[None]:
         """One torch thread, because OpenMP's workers spin for a while after each operation, on our threads' cores.
 
-        Without it, and with as many threads as cores, a humanoid's step takes up to ten times as long.
+        Without it, and with as many threads as cores, a humanoid's step takes up to ten times as long. MuJoCo's
+        callbacks are set aside all the while: to do so for each call takes time where a batch has many scenes.
         """
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         try:
-            yield
+            with SetAside():
+                yield
         finally:
             torch.set_num_threads(threads)
 
@@ -172,6 +174,7 @@ class ThreadPhysics(Physics):
             bind("qacc") if self._staged_frames else self._state[:, :0]
         )  # a bound field is copied at every call
         self.faults = torch.zeros(self.num_worlds, dtype=torch.bool)
+        self._pose_rows, self._fault_rows = self._poses.numpy(), self.faults.numpy()
 
     def _open_state(self) -> dict[str, Tensor]:
         """Everything that a step depends on, as views."""
