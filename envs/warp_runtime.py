@@ -24,7 +24,8 @@ def start_warp() -> None:
         _keep_kernels_in_a_temporary_folder()
         with _standard_error_closed():
             wp.init()
-    if not os.access(wp.config.kernel_cache_dir, os.W_OK):
+    folder = wp.config.kernel_cache_dir
+    if folder is None or not os.access(folder, os.W_OK):
         _keep_kernels_in_a_temporary_folder()
 
 
