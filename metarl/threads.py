@@ -6,7 +6,7 @@ operation, busily, also while one of them is not scheduled.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -80,6 +80,22 @@ def in_threads(function: Callable[[Item], Result], items: Sequence[Item], size: 
         workers = min(torch.get_num_threads(), len(items)) if size >= LARGE else 1
         if workers <= 1:
             return [function(item) for item in items]
+    with _threads(1), ThreadPoolExecutor(workers - 1) as pool:
+        return by_turns(function, items, pool, workers - 1)
+
+
+def by_turns(function: Callable[[Item], Result], items: Sequence[Item], pool: Executor, helpers: int) -> list[Result]:
+    """`[function(item) for item in items]`: this thread and `helpers` of the pool's take one item after the other.
+
+    This thread works, too, because beside busy processes the others may not be scheduled for a while. Returns, or
+    raises what one of them has raised, when all have stopped. Gradients are recorded if the caller's are.
+
+    >>> from concurrent.futures import ThreadPoolExecutor
+    >>> from metarl.threads import by_turns
+    >>> with ThreadPoolExecutor(1) as pool:
+    ...     by_turns(abs, [-1, 2, -3], pool, helpers=1)
+    [1, 2, 3]
+    """
     recorded, numbers, results = torch.is_grad_enabled(), iter(range(len(items))), dict[int, Result]()
 
     def work() -> None:
@@ -87,12 +103,13 @@ def in_threads(function: Callable[[Item], Result], items: Sequence[Item], size: 
             while (number := next(numbers, None)) is not None:  # `next` is atomic
                 results[number] = function(items[number])
 
-    # This thread works, too: beside busy processes the others may not be scheduled for a while.
-    with _threads(1), ThreadPoolExecutor(workers - 1) as pool:
-        others = [pool.submit(work) for _ in range(workers - 1)]
+    others = [pool.submit(work) for _ in range(helpers)]
+    try:
         work()
-        for other in others:
-            other.result()
+    finally:
+        wait(others)
+    for other in others:
+        other.result()
     return [results[number] for number in range(len(items))]
 
 

@@ -12,6 +12,7 @@ import tyro
 
 from metarl.errors import UsageError
 from metarl.experiment.files import check_writable, write_atomically
+from metarl.experiment.run_folder import installed_versions
 from metarl.importing import near_matches
 from metarl.scripts.arguments import parse
 
@@ -33,6 +34,11 @@ class Output:
 
     json: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Write the results, the machine and the versions to this file."""
+
+
+def known_versions(packages: Sequence[str]) -> dict[str, str]:
+    """The versions of Python and of those `packages` that are installed."""
+    return {name: version for name, version in installed_versions(packages).items() if version is not None}
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import importlib.metadata
 import os
 import platform
 import statistics
@@ -22,14 +21,15 @@ from metarl.devices import num_cpus
 from metarl.errors import UsageError
 from metarl.importing import near_matches
 from metarl.scripts import learn_peer as peer
-from metarl.scripts.benchmark import Output
+from metarl.scripts.benchmark import Output, known_versions
 from metarl.scripts.learn_bounds import RecurrentShapes, physics_speed, products_seconds
 from metarl.scripts.learn_worker import AGENT_PARTS, FEWSHOT_PARTS, UPDATE, Request, experiment_of
 from metarl.scripts.workers import Worker, neighbours
 from metarl.tasks import check_count
 
 WORKER, PEER_WORKER = (Path(__file__).with_name(f"learn_{name}.py") for name in ("worker", "peer"))
-THIS, OTHER, PEER = "this", "other", "sb3-contrib RecurrentPPO"
+PEER_PACKAGE = "sb3-contrib"
+THIS, OTHER, PEER = "this", "other", f"{PEER_PACKAGE} RecurrentPPO"
 Answer = Mapping[str, Any]
 """What a worker says of one measurement."""
 
@@ -103,8 +103,6 @@ def run(arguments: Arguments) -> dict[str, Any]:
             rows[name] = _measure(arguments, SETTINGS[name], folder)
             Console(stderr=True).print(f"{name}: {rows[name]['per_second']:,.0f} {rows[name]['unit']}/s")
     _print(rows)
-    installed = ("torch", "mujoco", "gymnasium", "sb3-contrib")
-    versions = {name: importlib.metadata.version(name) for name in installed if _is_installed(name)}
     return {
         "settings": rows,
         "repeats": arguments.repeats,
@@ -113,7 +111,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
             "processor": platform.processor() or platform.machine(),
             "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS"),
         },
-        "versions": {"python": platform.python_version(), **versions},
+        "versions": known_versions(("torch", "mujoco", "gymnasium", PEER_PACKAGE)),
     }
 
 
@@ -147,7 +145,7 @@ def _measure(arguments: Arguments, setting: Setting, folder: str) -> dict[str, A
         workers = {THIS: start()}
         if arguments.python is not None:
             workers[OTHER] = start(str(arguments.python))
-        if arguments.peers and setting.peer and _is_installed("sb3-contrib"):
+        if arguments.peers and setting.peer and PEER_PACKAGE in known_versions((PEER_PACKAGE,)):
             workers[PEER] = start(script=PEER_WORKER, first=_peer_request(setting, request))
         crowd = [workers[THIS], *(start() for _ in range((arguments.together or 1) - 1))]
         row = _race(arguments, workers, crowd)
@@ -321,11 +319,3 @@ def _comparisons(row: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
         figures = row["together"]
         text = f"{figures['ratio']:.2f} of one alone"
         yield f"{figures['count']} trainings together", f"{figures['per_second']:,.0f}/s", text
-
-
-def _is_installed(package: str) -> bool:
-    try:
-        importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return False
-    return True

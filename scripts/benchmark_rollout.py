@@ -5,7 +5,6 @@ import statistics
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,7 +16,7 @@ from rich.table import Table
 import metarl
 from metarl.errors import UsageError
 from metarl.scripts.arguments import key_values
-from metarl.scripts.benchmark import Output
+from metarl.scripts.benchmark import Output, known_versions
 from metarl.scripts.contenders import ROLLOUT_STEPS, Contender, OwnContender, PhysicsContender, peers_of
 from metarl.tasks import check_count
 
@@ -108,7 +107,7 @@ def benchmark_rollout(
         "env_options": dict(env_options or {}),
         "backend": backend,
         "device": _device_name(device),
-        "versions": _versions(),
+        "versions": known_versions(_PACKAGES),
         "commit": _commit(),
         "num_tasks": num_tasks,
         "rollout_steps": ROLLOUT_STEPS,
@@ -181,16 +180,6 @@ def _device_name(device: str) -> str:
     if torch.device(device).type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def _commit() -> str:

@@ -18,6 +18,7 @@ from metarl.envs.metaworld.scoring import OUTCOMES
 from metarl.envs.metaworld.tasks import definition
 from metarl.envs.physics import Physics, PhysicsEnv, RawStep, Selection
 from metarl.tasks import Tasks
+from metarl.threads import by_turns
 from metarl.vector_env import TaskFamily
 
 
@@ -133,21 +134,18 @@ class MetaWorldEnv(PhysicsEnv):
 
     def _step_on_threads(self, actions: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
         """Threads take one group after the other, the slowest first: simulate it and score what comes of it."""
-        scored: list[tuple[Tensor, Tensor]] = [()] * len(actions)  # type: ignore[list-item]
-        waiting = iter(sorted(range(len(actions)), key=lambda number: -self._seconds[number]))
 
-        def work() -> None:
-            for number in waiting:
-                group, begin = self._groups[number], time.perf_counter()
-                group.simulate(actions[number])
-                scored[number] = group.score()
-                self._seconds[number] = time.perf_counter() - begin
+        def step(number: int) -> tuple[Tensor, Tensor]:
+            group, begin = self._groups[number], time.perf_counter()
+            group.simulate(actions[number])
+            scores = group.score()
+            self._seconds[number] = time.perf_counter() - begin
+            return scores
 
-        helpers = [self._simulators.submit(work) for _ in range(min(self._threads, len(actions)) - 1)]
-        work()
-        for helper in helpers:
-            helper.result()
-        return scored
+        order = sorted(range(len(actions)), key=lambda number: -self._seconds[number])
+        scored = by_turns(step, order, self._simulators, min(self._threads, len(actions)) - 1)
+        found = dict(zip(order, scored, strict=True))
+        return [found[number] for number in range(len(actions))]
 
     def _step_on_streams(self, actions: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
         """Each stream starts when the present one gets here, and the present one goes on when all have ended."""

@@ -152,10 +152,10 @@ def _make_free_folder(base: Path) -> Path:
 
 def _config_text(experiment: Experiment) -> str:
     content = {"format": FORMAT, "kind": experiment.kind, **experiment.entries()}
-    return yaml.safe_dump(content | {"versions": _versions(experiment.packages)}, sort_keys=False)
+    return yaml.safe_dump(content | {"versions": installed_versions(experiment.packages)}, sort_keys=False)
 
 
-def _versions(packages: Iterable[str]) -> dict[str, str | None]:
+def installed_versions(packages: Iterable[str]) -> dict[str, str | None]:
     """The versions of Python and of `packages`, None for one that is not installed."""
     return {"python": platform.python_version()} | {name: _version(name) for name in packages}
 

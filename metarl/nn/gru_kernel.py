@@ -17,6 +17,7 @@ per step, and multiplies matrices four times in each step of the backward pass.
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -51,8 +52,8 @@ class GRUSequence(torch.autograd.Function):
         starts: Bool[Tensor, "T B"] | None,
     ) -> Float[Tensor, "T B H"]:
         two = 2 * state.shape[1]
-        gates = _linear(inputs, input[:two], (bias + recurrent_bias)[:two])  # becomes r and z
-        new = _linear(inputs, 2 * input[two:], 2 * bias[two:])  # becomes n
+        gates = F.linear(inputs, input[:two], (bias + recurrent_bias)[:two])  # becomes r and z
+        new = F.linear(inputs, 2 * input[two:], 2 * bias[two:])  # becomes n
         pushed = torch.empty_like(new)  # becomes u
         memory = new.new_empty(len(new) + 1, *state.shape)
         memory[0] = state
@@ -69,7 +70,6 @@ class GRUSequence(torch.autograd.Function):
             torch.add(minus_one, n, alpha=2, out=n)
             torch.lerp(n, h, z, out=states[t + 1])
         ctx.save_for_backward(inputs, input, recurrent, gates, new, pushed, memory, starts)
-        ctx.updates = update
         return memory[1:]
 
     @staticmethod
@@ -83,7 +83,8 @@ class GRUSequence(torch.autograd.Function):
         three = 3 * units
         room = _Room.of(new.new_empty(min(CHUNK, steps), batch, 4, units))
         rolled = recurrent.roll(units, 0)  # its rows in the order n, r, z
-        keep, carry, outsides = _blanking(starts, memory), torch.zeros_like(new[0]), gradient.unbind(0)
+        keep, carry = _blanking(starts, memory), torch.zeros_like(new[0])
+        outsides, updates = gradient.unbind(0), gates[..., units:].unbind(0)
         by_inputs = torch.empty_like(inputs) if ctx.needs_input_grad[0] else None
         by_input, by_recurrent = input.new_zeros(input.shape[::-1]), torch.zeros_like(rolled)
         by_bias = recurrent.new_zeros(4 * units)
@@ -97,7 +98,7 @@ class GRUSequence(torch.autograd.Function):
             for t in range(end - 1, begin - 1, -1):
                 torch.add(outsides[t], carry, out=room.delta)
                 room.rows[t - begin].mul_(room.wide_delta)
-                torch.mul(room.delta, ctx.updates[t], out=carry).addmm_(room.to_recurrent[t - begin], rolled)
+                torch.mul(room.delta, updates[t], out=carry).addmm_(room.to_recurrent[t - begin], rolled)
                 if t in keep:
                     carry.mul_(keep[t])
             flat = push.flatten(2).flatten(0, 1)
@@ -128,12 +129,6 @@ class _Room(NamedTuple):
         delta = torch.empty_like(memory[0, :, 0])
         to_recurrent = memory.flatten(2)[..., : 3 * memory.shape[3]]
         return cls(memory, memory.unbind(0), to_recurrent.unbind(0), delta, delta[:, None])
-
-
-def _linear(
-    inputs: Float[Tensor, "T B I"], weight: Float[Tensor, "O I"], bias: Float[Tensor, "O"]
-) -> Float[Tensor, "T B O"]:
-    return torch.addmm(bias, inputs.flatten(0, 1), weight.mT).unflatten(0, inputs.shape[:2])
 
 
 def _blanking(starts: Bool[Tensor, "T B"] | None, like: Tensor) -> dict[int, Float[Tensor, "B 1"]]:
