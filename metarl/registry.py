@@ -25,6 +25,7 @@ from metarl.agent import Agent
 from metarl.distribution import Origin, TaskDistribution
 from metarl.errors import UsageError
 from metarl.importing import import_named, importable_name, near_matches
+from metarl.presets import Preset
 
 GROUP = "metarl.plugins"
 
@@ -37,12 +38,14 @@ _agents: dict[str, Any] = {}
 _learners: dict[str, Any] = {}
 _data: dict[str, Any] = {}
 _objectives: dict[str, Any] = {}
+_presets: dict[str, Any] = {}
 _KINDS = {
     "environment": _distributions,
     "agent": _agents,
     "learner": _learners,
     "data set": _data,
     "objective": _objectives,
+    "preset": _presets,
 }
 _plugins_loaded: set[str] = set()
 
@@ -78,6 +81,22 @@ def register_data(id: str, cls: type | str) -> None:
 def register_objective(id: str, cls: type | str) -> None:
     """Registers a class of few-shot objectives, as `register_agent` does for agents."""
     _register("objective", id, cls)
+
+
+def register_presets(agent: str, presets: tuple[Preset, ...] | str) -> None:
+    """Registers the presets of the agent with this id, which may be given as `"module:NAME"`.
+
+    Raises `ValueError` if the agent has presets already.
+
+    >>> from metarl.registry import register_presets
+    >>> register_presets("mine", "my_package.presets:PRESETS")
+    """
+    _register("preset", agent, presets)
+
+
+def presets_of(agent: str) -> tuple[Preset, ...]:
+    """The presets of the agent with this id; none if it has none."""
+    return _find("preset", agent) if agent in _ids("preset") else ()
 
 
 def list_distributions() -> list[str]:

@@ -1,0 +1,1 @@
+"""The presets of the built-in agents, one file per agent."""
