@@ -10,7 +10,6 @@ instead of a small last one; replay draws with torch's random numbers instead of
 """
 
 import contextlib
-import copy
 import warnings
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -28,6 +27,7 @@ from metarl.agents.sb3_models import (
     SpacesOnly,
     StoredReplay,
     borrowed_random_state,
+    copy_training,
     learn,
     load_model_tensors,
     model_tensors,
@@ -44,8 +44,6 @@ from metarl.vector_env import TaskVectorEnv
 
 CNN_SIDE = 36
 """Pixels that SB3's network for pictures needs at least."""
-STAGES = 4
-"""Stages of a training from scratch, at most."""
 SHARED = ("learning_rate", "gamma", "batch_size")
 ON_POLICY = ("n_steps", "n_epochs", "gae_lambda", "clip_range", "ent_coef", "vf_coef", "max_grad_norm")
 OFF_POLICY = ("buffer_size", "learning_starts", "tau", "train_freq", "gradient_steps")
@@ -104,22 +102,22 @@ class SB3Agent(Agent):
         self.spec.check(env.distribution)
         assert policy is None or isinstance(policy, SB3Policy)
         if not self.config.from_scratch:
-            networks = [copy.deepcopy(self.model.policy)] if policy is None else policy.networks
+            networks = [self._copy(self.model).policy] if policy is None else policy.networks
             return SB3Policy(networks, self.actions)
         seeds = [derive_seed("sb3", seed, task) for task in range(env.num_tasks)]
         models = [self._make_model(1, one) for one in seeds] if policy is None else policy.models
         if episodes > 0:
-            models = [copy.deepcopy(model) for model in models]
+            models = [self._copy(model) for model in models]
             self._train_each(models, env, episodes, seeds)
         return SB3Policy([model.policy for model in models], self.actions, models)
 
     def stages(self, episodes: int | None = None) -> list[int]:
-        """From scratch: up to four stages, none shorter than a rollout."""
+        """From scratch: after every `scratch_episodes` episodes; by default, three times."""
         if not self.config.from_scratch:
             return super().stages(episodes)
-        total = self.config.scratch_episodes if episodes is None else episodes
-        count = max(1, min(STAGES, total, total * self.spec.horizon // self._steps_per_update()))
-        return [round(total * i / count) for i in range(count + 1)]
+        each = self.config.scratch_episodes
+        total = 3 * each if episodes is None else episodes
+        return [*range(0, total, each), total]
 
     def state(self) -> tuple[Mapping[str, Tensor], Mapping[str, Any]]:
         if self.config.from_scratch:
@@ -147,6 +145,9 @@ class SB3Agent(Agent):
                 own.set_tasks(task)
                 learn(model, own, parts, self.config.batch_size, seed)
             env.add_faults(own.fault_count)
+
+    def _copy(self, model: Any) -> Any:
+        return copy_training(model, self._make_model(model.n_envs, 0))
 
     def _make_model(self, num_envs: int, seed: int) -> BaseAlgorithm:
         space = self.spec.observation_space
@@ -182,9 +183,8 @@ class SB3PPO(SB3Agent):
     >>> from metarl.agents.sb3 import SB3PPO
     >>> from metarl.agents.sb3_config import SB3PPOConfig
     >>> family = metarl.make("PointNavigation-v0", horizon=20)
-    >>> agent = SB3PPO(SB3PPOConfig(from_scratch=True, n_steps=100), metarl.EnvSpec.of(family))
-    >>> evaluation = metarl.evaluate(agent, family, num_tasks=2, episodes=10)
-    >>> evaluation.episodes_used
+    >>> agent = SB3PPO(SB3PPOConfig(from_scratch=True, scratch_episodes=5), metarl.EnvSpec.of(family))
+    >>> metarl.evaluate(agent, family, num_tasks=2, episodes=10).episodes_used
     [0, 5, 10]
     """
 

@@ -22,7 +22,7 @@ class SB3Config(AgentConfig):
     from_scratch: bool = False
     """Learn nothing across tasks; train a fresh model on each test task."""
     scratch_episodes: int = 20
-    """Episodes of a test task for that, if the evaluation names no other number."""
+    """Episodes of a test task from one measurement of its model to the next."""
     learning_rate: float = 3e-4
     """Step size of Adam."""
     gamma: float = 0.99

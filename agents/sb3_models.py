@@ -109,13 +109,6 @@ class StoredReplay(BaseBuffer):
     def _get_samples(self, batch_inds: Any, env: Any = None) -> Any:
         raise NotImplementedError
 
-    def __deepcopy__(self, memo: dict) -> "StoredReplay":
-        """Copies the rows that there are: the memory for those to come would be touched otherwise."""
-        twin = copy.copy(self)
-        twin.rows = ReplayBuffer(self.rows.capacity)
-        twin.rows.restore(self.rows.count, self.rows.rows(0, self.rows.count) if len(self.rows) else {})
-        return twin
-
 
 def learn(
     model: BaseAlgorithm, env: TaskVectorEnv, parts: Sequence[int], batch_size: int, seed: int
@@ -188,6 +181,19 @@ def load_model_tensors(model: BaseAlgorithm, tensors: Mapping[str, Tensor]) -> N
         raise UsageError("the saved parameters are not of this agent: one of the two learns its ent_coef")
     if temperature is not None:
         temperature.data.copy_(tensors["log_ent_coef"])
+
+
+def copy_training(model: Any, twin: Any) -> Any:
+    """Makes `twin`, an untrained model with the same options, go on as `model` would; returns it.
+
+    Models are not to be copied as Python's objects: those of SB3 keep tensors of their last gradient.
+    """
+    load_model_tensors(twin, model_tensors(model))
+    twin.num_timesteps = model.num_timesteps
+    if isinstance(getattr(model, "replay_buffer", None), StoredReplay):
+        rows = model.replay_buffer.rows
+        twin.replay_buffer.rows.restore(rows.count, rows.rows(0, rows.count) if len(rows) else {})
+    return twin
 
 
 class SB3Policy(Policy):

@@ -127,6 +127,16 @@ def test_environments_are_stepped_in_one_place(module):
     assert not stepped, f"{SOURCES[module]}, lines {stepped}: say metarl.collect"
 
 
+def test_nobody_waits_for_stable_baselines3_who_does_not_use_it():
+    wanting = {"metarl.sb3", "metarl.agents.sb3", "metarl.agents.sb3_models"}
+    for module, tree in TREES.items():
+        for node in executed_at_import(tree):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [str(node.module)] if isinstance(node, ast.ImportFrom) else []
+            found = [name for name in names if name.split(".")[0] == "stable_baselines3" or name in wanting]
+            assert not found or module in wanting, f"{module} imports {found}"
+
+
 UNPICKLING = re.compile(
     r"((cloud)?pickle|dill|joblib|shelve|marshal)\.(loads?|open|Unpickler)|torch\.load|yaml\.(unsafe_|full_)?load"
 )
