@@ -263,4 +263,4 @@ class SB3SAC(SB3Agent):
         )
 
     def _steps_per_update(self) -> int:
-        return max(self.spec.horizon, 1)
+        return self.spec.horizon

@@ -4,7 +4,7 @@ import contextlib
 import copy
 import operator
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -129,7 +129,8 @@ def learn(
             model.learn(steps, reset_num_timesteps=False, log_interval=None)  # type: ignore[arg-type]
     check_finite("a parameter of Stable-Baselines3's model", *model.policy.parameters())
     model.env, model._last_obs = None, None  # the next training starts with fresh episodes of its own environment
-    returns = [episode["r"] for episode in model.ep_info_buffer or ()]
+    ended: Iterable[Any] = model.ep_info_buffer or ()
+    returns = [episode["r"] for episode in ended]
     logged = {name.removeprefix("train/"): float(value) for name, value in model.logger.name_to_value.items()}
     metrics: dict[str, int | float] = {
         "env_steps": model.num_timesteps - before,
@@ -155,7 +156,7 @@ def _set_rollout(model: Any, length: int, batch_size: int) -> None:
 
 def model_tensors(model: BaseAlgorithm) -> dict[str, Tensor]:
     """Copies of everything that training changes in a model, except its replay buffer and `num_timesteps`."""
-    tensors = {}
+    tensors: dict[str, Tensor] = {}
     for name in model.get_parameters():
         part = operator.attrgetter(name)(model)
         found = optimizer_tensors(part) if isinstance(part, torch.optim.Optimizer) else part.state_dict()

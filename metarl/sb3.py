@@ -163,7 +163,7 @@ class TaskVecEnv(VecEnv):
         setattr(self.env, attr_name, value)
 
     def env_method(
-        self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **kwargs: Any
+        self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **method_kwargs: Any
     ) -> list[Any]:
         """Calls the method of `env` once, for all environments; each has the same result."""
         self._check_all(f"the method {method_name!r} is called", indices)

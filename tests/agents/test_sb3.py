@@ -19,7 +19,7 @@ from metarl.agents.sb3_config import SB3PPOConfig, SB3RecurrentPPOConfig, SB3SAC
 from metarl.agents.sb3_models import StoredReplay, borrowed_random_state
 from metarl.experiment.checkpoints import load_checkpoint
 from metarl.experiment.metrics import read_metrics
-from metarl.registry import agent_class
+from metarl.registry import agent_class, presets_of
 from metarl.vector_env import TaskVectorEnv
 
 AGENTS = {
@@ -62,6 +62,10 @@ def equal(one, other):
 def test_it_is_registered(name):
     assert agent_class(name) is AGENTS[name][0]
     assert agent_class(name).algorithm == name
+    for preset in presets_of(name):  # as they stand, they can be trained
+        metarl.TrainConfig(
+            name, preset.env, preset.env_options, agent_options=preset.config, iterations=preset.iterations
+        ).resolve()
 
 
 def test_an_iteration_is_sb3s_own_learning():
