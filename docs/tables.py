@@ -188,8 +188,9 @@ def beside_sb3() -> str:
     for family, horizon, agent, name, ours, theirs in settings:
         for label, file, episodes in (
             (f"{agent}, meta-trained", name, ours),
-            ("SB3's PPO, from scratch", f"sb3/ppo-{family}", theirs),
-            ("SB3's SAC, from scratch", f"sb3/sac-{family}", theirs),
+            ("SB3's PPO from scratch", f"sb3/ppo-{family}", theirs),
+            ("the same, rollouts of 250, step size 1e-3", f"sb3/ppo-short-{family}", theirs),
+            ("SB3's SAC from scratch", f"sb3/sac-{family}", theirs),
         ):
             for evaluation in load(f"results/{file}.json"):
                 (row,) = [row for row in evaluation["summary"] if row["episodes_used"] == episodes]
