@@ -177,6 +177,30 @@ def cheetah() -> str:
     return rows(["gradient steps", *steps], [*body, ["MAML paper, at the end of its training", "-50.7", "293.2"]])
 
 
+def beside_sb3() -> str:
+    """Returns of adapted agents beside Stable-Baselines3 from scratch, after equal steps of the test task or more."""
+    settings = [  # family, steps of an episode, our agent and its file, its episodes, the episodes of SB3's
+        ("PointNavigation-v0", 100, "MAML", "maml-PointNavigation-v0-seed0", 20, 20),
+        ("HalfCheetahDir-v0", 200, "MAML", "maml-HalfCheetahDir-v0-seed0", 20, 20),
+        ("ML1-reach-v3", 150, "RL²", "rl2-ML1-reach-v3-horizon150", 1, 20),
+    ]
+    body = []
+    for family, horizon, agent, name, ours, theirs in settings:
+        for label, file, episodes in (
+            (f"{agent}, meta-trained", name, ours),
+            ("SB3's PPO from scratch", f"sb3/ppo-{family}", theirs),
+            ("the same, rollouts of 250, step size 1e-3", f"sb3/ppo-short-{family}", theirs),
+            ("SB3's SAC from scratch", f"sb3/sac-{family}", theirs),
+        ):
+            for evaluation in load(f"results/{file}.json"):
+                (row,) = [row for row in evaluation["summary"] if row["episodes_used"] == episodes]
+                digits = 2 if abs(row["return_mean"]) < 10 else 0
+                cells = [f"{row['return_' + key]:.{digits}f}" for key in ("mean", "low", "high")]
+                figure = f"{cells[0]} ({cells[1]} … {cells[2]})"
+                body.append([f"`{family}`", label, f"{episodes * horizon:,}", str(row["tasks"]), figure])
+    return rows(["family", "agent", "steps of the test task", "tasks", "return"], body)
+
+
 def short_episodes() -> str:
     """Returns of both versions on families whose episodes end early, up to the steps that all runs have taken."""
     body = []
@@ -359,6 +383,7 @@ MANN_PAPER = {1: "36.4", 2: "82.8", 5: "94.9", 10: "98.1"}
 METAWORLD_PEERS = ("envpool", "gymnasium", "single tasks")
 TABLES: dict[str, Callable[[], str]] = {
     "maml": maml,
+    "beside_sb3": beside_sb3,
     "bandit": bandit,
     "reach": reach,
     "speed": speed,

@@ -112,6 +112,10 @@ class TaskVectorEnv(gym.vector.VectorEnv, abc.ABC):
         """Faults since the environments were made. On a GPU, reading it waits for the steps under way."""
         return int(self._fault_count)
 
+    def add_faults(self, count: int) -> None:
+        """Counts faults of environments that were stepped in the place of these."""
+        self._fault_count = self._fault_count + count
+
     @property
     def restarts_faults(self) -> bool:
         """Whether an environment goes on with a new episode after a fault."""
