@@ -1,10 +1,12 @@
 """The built-in agents. The entry-point group `metarl.plugins` calls `register`."""
 
-from metarl.registry import register_agent
+from metarl.registry import register_agent, register_presets
 
 
 def register() -> None:
-    """Registers every built-in agent."""
+    """Registers every built-in agent, and the presets of each."""
     register_agent("random", "metarl.agents.random:RandomAgent")
     register_agent("maml", "metarl.agents.maml:MAML")
     register_agent("rl2", "metarl.agents.rl2:RL2")
+    for agent in ("maml", "rl2"):
+        register_presets(agent, f"metarl.agents.presets.{agent}:PRESETS")

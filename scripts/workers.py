@@ -58,14 +58,16 @@ class Process:
 class Worker(Process):
     """A process of one version that runs the measurements of `script` on request, one line of JSON for each.
 
-    `threads` are OpenMP's; None leaves them to the environment.
+    `threads` are OpenMP's; None leaves them to `environment`, which is that of this process if not given.
     """
 
-    def __init__(self, python: str, script: Path, threads: int | None = None):
+    def __init__(
+        self, python: str, script: Path, threads: int | None = None, environment: Mapping[str, str] | None = None
+    ):
         self._python = python
         chosen = {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
         # -P: modules must not be imported from the folder of the script.
-        super().__init__([python, "-P", str(script)], os.environ | chosen)
+        super().__init__([python, "-P", str(script)], {**(os.environ if environment is None else environment), **chosen})
 
     def ask(self, request: Any) -> dict[str, Any]:
         """Runs one measurement; returns its result."""
