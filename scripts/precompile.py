@@ -151,9 +151,7 @@ def _total(answers: Sequence[dict[str, Any]]) -> str:
     return f"together {len(modules)} modules, {sum(module['size'] for module in modules) / 1e6:.1f} MB"
 
 
-def _report(
-    parsed: Arguments, requests: Sequence[Request], answers: Sequence[dict[str, Any]]
-) -> dict[str, Any]:
+def _report(parsed: Arguments, requests: Sequence[Request], answers: Sequence[dict[str, Any]]) -> dict[str, Any]:
     modules = _all_modules(answers).values()
     families = [
         {"title": _title(request)}

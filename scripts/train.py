@@ -92,17 +92,13 @@ def _named_distribution(named: EnvArguments, preset: Preset | None) -> TaskDistr
     return make(named.env, **({} if preset is None else preset.env_options) | options)
 
 
-def _defaults(
-    agent: str, distribution: TaskDistribution, named: EnvArguments, preset: Preset | None
-) -> Arguments:
+def _defaults(agent: str, distribution: TaskDistribution, named: EnvArguments, preset: Preset | None) -> Arguments:
     """The defaults of all arguments except the environment, which is always given.
 
     A bound on the command line takes the place of both of a preset's: else the preset's other one might come first.
     """
     if preset is None:
-        return Arguments(
-            env=distribution.id, agent_options=agent_class(agent).default_config(EnvSpec.of(distribution))
-        )
+        return Arguments(env=distribution.id, agent_options=agent_class(agent).default_config(EnvSpec.of(distribution)))
     bounded = named.iterations is not None or named.steps is not None
     return Arguments(
         env=distribution.id,

@@ -4,8 +4,8 @@ from metarl.agents.rl2 import RL2Config
 from metarl.presets import Preset
 
 PRESETS: tuple[Preset, ...] = (
-    # 2,048 trials of two short episodes: a step of all worlds lasts a few milliseconds however few there are, so trials
-    # are short. The update costs little beside them, so it is eight minibatches of 256 trials. docs/GPU.md counts it out.
+    # 2,048 trials of two short episodes: a step of all worlds lasts some milliseconds however few there are, so trials
+    # are short. The update costs little beside them: it is eight minibatches of 256 trials. docs/GPU.md counts it out.
     Preset(
         name="gpu",
         env="ML1-reach-v3",

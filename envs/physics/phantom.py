@@ -113,7 +113,7 @@ class _WithoutDriver:
 
 
 def pretend_gpu(arch: int, *, compiles: bool = True) -> Compilation:
-    """Makes Warp compile for a GPU of compute capability `arch` (90 is 9.0), and run nothing, for the rest of this process.
+    """Makes Warp compile for a GPU of compute capability `arch` (90 is 9.0), and run nothing, from now on.
 
     Arrays stay in the memory of the CPU: make environments with `device="cpu"`; what they return has no meaning. If not
     `compiles`, the result tells what is missing in the cache. Raises `UsageError` for an architecture that Warp's
