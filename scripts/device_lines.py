@@ -110,9 +110,8 @@ def figures_of(kind: str, rows: Sequence[Row]) -> dict[str, float]:
         elif kind == "gpu_tests" and row.get("run"):
             found |= {name: row[name] for name in ("tests", "failures", "errors", "skipped")}
         elif "whole" in row:
-            found |= {"seconds": row["whole"]["seconds"], "env_steps": row["whole"]["env_steps"]}
-            found |= {"return_mean": row["whole"]["return_mean"]}
-            found |= {} if row["until"] is None else {"reached": float(row["reached"])}
+            found |= {name: row["whole"][name] for name in ("seconds", "iteration", "env_steps", "return_mean")}
+            found |= {"seconds_to_goal": row["whole"]["seconds"]} if row["reached"] else {}
     return found
 
 

@@ -124,16 +124,17 @@ def _told(answer: dict[str, Any], check: bool) -> str:
 
 def _table(requests: Sequence[Request], answers: Sequence[dict[str, Any]], check: bool) -> Table:
     table = Table()
-    for column in ("", "modules", "kernels", "missing" if check else "compiled", "seconds", "MB"):
+    for column in ("", "modules", "kernels", "missing" if check else "compiled", "seconds", "MB", "KB a world"):
         table.add_column(column, justify="right" if column else "left")
     for request, answer in zip(requests, answers, strict=True):
         if "error" in answer:
-            table.add_row(_title(request), *["–"] * 5)
+            table.add_row(_title(request), *["–"] * 6)
             continue
         modules, changed = answer["modules"], answer["missing"] if check else _built(answer)
         counts = (len(modules), sum(module["kernels"] for module in modules), len(changed))
         size = sum(module["size"] for module in modules) / 1e6
-        table.add_row(_title(request), *map(str, counts), f"{answer['seconds']:.0f}", f"{size:.1f}")
+        memory = answer["bytes_per_world"] / 1e3
+        table.add_row(_title(request), *map(str, counts), f"{answer['seconds']:.0f}", f"{size:.1f}", f"{memory:.0f}")
     return table
 
 
@@ -164,6 +165,7 @@ def _report(parsed: Arguments, requests: Sequence[Request], answers: Sequence[di
                 "compiled": len(_built(answer)),
                 "missing": len(answer["missing"]),
                 "bytes": sum(module["size"] for module in answer["modules"]),
+                "bytes_per_world": answer["bytes_per_world"],
             }
         )
         for request, answer in zip(requests, answers, strict=True)

@@ -5,6 +5,7 @@ kernels are found again by a process that steps this family first.
 """
 
 import json
+import statistics
 import sys
 import time
 from dataclasses import asdict, dataclass
@@ -14,7 +15,7 @@ import metarl
 from metarl.agents.random import RandomPolicy
 from metarl.distribution import TaskDistribution
 from metarl.envs.metaworld.family import MetaWorld
-from metarl.envs.physics.phantom import pretend_gpu
+from metarl.envs.physics.phantom import pretend_gpu, world_bytes
 from metarl.randomness import make_generator
 
 
@@ -39,26 +40,31 @@ def splits_to_visit(family: TaskDistribution) -> tuple[str, ...]:
 
 
 def compile_kernels(request: Request) -> dict[str, Any]:
-    """Compiles for `request`; returns the modules, the names of those that are missing, and the seconds it took."""
+    """Compiles for `request`; returns the modules, those that are missing, the memory of a world, and the seconds."""
     start = time.perf_counter()
     compilation = pretend_gpu(request.arch, compiles=request.compiles)
-    visit(metarl.make(request.env), request.split)
+    memory = visit(metarl.make(request.env), request.split)
     modules = sorted(compilation.modules.values(), key=lambda module: module.name)
     return {
         "modules": [asdict(module) for module in modules],
         "missing": sorted(compilation.missing),
+        "bytes_per_world": memory,
         "seconds": time.perf_counter() - start,
     }
 
 
-def visit(family: TaskDistribution, split: str) -> None:
-    """All that training asks of the engine, on every scene of a set: tasks, a reset, steps, other tasks."""
+def visit(family: TaskDistribution, split: str) -> float:
+    """All that training asks of the engine, on every scene of a set: tasks, a reset, steps, other tasks.
+
+    Returns the bytes of memory of a world, the mean over the scenes.
+    """
     num_tasks = len(family.split_names[split]) if isinstance(family, MetaWorld) else 2
     env = family.make_env(num_tasks, 2, backend="warp", device="cpu")
     try:
         for seed in (0, 1):
             env.set_tasks(family.sample(num_tasks, split=split, seed=seed))
             metarl.collect(env, RandomPolicy(family.action_space, make_generator("precompile")), 2)
+        return statistics.mean(map(world_bytes, env.engines))
     finally:
         env.close()
 

@@ -8,8 +8,9 @@ capacities alone: it reads no array on the host.
 """
 
 import contextlib
+import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,6 +19,7 @@ from typing import Any
 import warp as wp
 from warp._src import context
 
+from metarl.envs.physics.warp_engine import WarpPhysics
 from metarl.envs.warp_runtime import start_warp
 from metarl.errors import UsageError
 
@@ -70,6 +72,22 @@ class Compilation:
         kernels = len(module.hashers[block_dim].unique_kernels)
         self.modules.setdefault(identity, CompiledModule(identity, kernels, binary.stat().st_size, seconds))
         return made
+
+
+def world_bytes(physics: WarpPhysics) -> float:
+    """The memory of a world: its state, its readings, and the room for its contacts and constraint rows, in bytes.
+
+    Neither what the solver needs while it works, nor what an environment keeps beside its engine.
+    """
+    return sum(array.capacity for array in _arrays(physics._worlds)) / physics.num_worlds
+
+
+def _arrays(owner: Any) -> Iterator[Any]:
+    for value in vars(owner).values():
+        if isinstance(value, wp.array):
+            yield value
+        elif dataclasses.is_dataclass(value):
+            yield from _arrays(value)
 
 
 class _Missing(Exception):

@@ -71,7 +71,12 @@ def test_python_gets_the_same_training():
 @pytest.mark.parametrize(
     ("agent", "env", "name", "hint"),
     [
-        ("maml", "SparsePointNavigation-v0", "smal", "maml has no preset 'smal' for SparsePointNavigation-v0; there it has small"),
+        (
+            "maml",
+            "SparsePointNavigation-v0",
+            "smal",
+            "maml has no preset 'smal' for SparsePointNavigation-v0; there it has small",
+        ),
         ("maml", "Bandit-v0", "small", "it has that one for SparsePointNavigation-v0"),
         ("maml", "Bandit-v0", "large", "it has small for SparsePointNavigation-v0"),
         ("random", "Bandit-v0", "small", "random has no presets"),
