@@ -401,10 +401,10 @@ CHEETAH_SECONDS = "MAML on `HalfCheetahDir-v0`, 100 iterations of 100 episodes a
 DEVICE_FIGURES = {
     **{f"`{id}`, steps/s": (f"{kind} {id}", "steps_per_second", ",.0f") for id, kind in DEVICE_FAMILIES.items()},
     "scripted policies, 50 tasks × 2 goals, success": ("scripted policies", "solved", ".0%"),
-    REACH_SECONDS: ("RL² on reach", "seconds_to_goal", ",.0f"),
-    CHEETAH_SECONDS: ("MAML on the cheetah", "seconds", ",.0f"),
-    "MAML on 100,000 points, 10 iterations, seconds": ("MAML on 100,000 points", "seconds", ",.0f"),
-    "times as fast as mtcworldmjx on reach": ("mtcworldmjx", "times_as_fast_reach-v3", ".2f"),
+    REACH_SECONDS: ("learning RL2 reach", "seconds_to_goal", ",.0f"),
+    CHEETAH_SECONDS: ("learning MAML cheetah", "seconds", ",.0f"),
+    "MAML on 100,000 points, 10 iterations, seconds": ("learning MAML points", "seconds", ",.0f"),
+    "times as fast as mtcworldmjx on reach": ("peer mtcworldmjx", "times_as_fast_reach-v3", ".2f"),
 }
 """Label → line, name of its figure in campaign.json, and form."""
 METAWORLD_PEERS = ("envpool", "gymnasium", "single tasks")

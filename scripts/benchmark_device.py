@@ -49,7 +49,7 @@ class Arguments:
     device: Literal["cuda", "cpu"] = "cuda"
     """cuda, or cpu for a rehearsal on Warp's CPU device."""
     only: Annotated[tuple[str, ...], tyro.conf.arg(metavar="LINE ...")] = ()
-    """Lines to run, by name or by a part of it, such as family; all if none are given."""
+    """Lines to run, by a part of their name, such as family, set or learning; all if none are given."""
     peer_python: Annotated[Path | None, tyro.conf.arg(metavar="PYTHON")] = None
     """Interpreter that has mtcworldmjx, which wants other versions of MuJoCo; this one if not given."""
     commit: str | None = None
@@ -146,7 +146,7 @@ def _rows(kind: str, options: Mapping[str, Any], limit: float, output: Any) -> t
         timer.start()
         try:
             process.write_line(json.dumps({"kind": kind, "options": options}))
-            while text := process.wait_for_line():
+            while (text := process.wait_for_line()).endswith("\n"):  # what is cut off is no row
                 rows.append(json.loads(text))
             code = process.popen.wait()
         finally:

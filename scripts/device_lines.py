@@ -40,10 +40,10 @@ def full_lines(peer_python: str | None) -> tuple[Line, ...]:
         *(_family(id, speed, parity, 90) for id in (*ROBOTS, *SINGLE_TASKS)),
         *(_set(id, tasks, tasks * each, 0.5, 3, 90) for id, (tasks, each) in SETS.items()),
         Line("scripted policies", "scripted", {"names": None, "goals": 2, "steps": 500}, 90),
-        _learning("RL² on reach", 240, "rl2", "ML1-reach-v3", iterations=200, preset="gpu", until=0.8),
-        _learning("MAML on the cheetah", 150, "maml", LEARNED_ON, iterations=100, preset="gpu"),
+        _learning("learning RL2 reach", 240, "rl2", "ML1-reach-v3", iterations=200, preset="gpu", until=0.8),
+        _learning("learning MAML cheetah", 150, "maml", LEARNED_ON, iterations=100, preset="gpu"),
         _learning(
-            "MAML on 100,000 points",
+            "learning MAML points",
             90,
             "maml",
             "PointNavigation-v0",
@@ -51,7 +51,7 @@ def full_lines(peer_python: str | None) -> tuple[Line, ...]:
             agent_options=point,
             env_options={"horizon": 50},
         ),
-        Line("mtcworldmjx", "peer", peer, 120),
+        Line("peer mtcworldmjx", "peer", peer, 120),
     )
 
 
@@ -70,10 +70,10 @@ def rehearsal_lines(peer_python: str | None) -> tuple[Line, ...]:
         *(_family(id, speed, parity, 60) for id in families),
         *(_set(id, 2, 4, 0.01, 1, 60) for id in SETS),
         Line("scripted policies", "scripted", {"names": PEER_TASKS[:1], "goals": 1, "steps": 20}, 60),
-        _learning("RL² on reach", 60, "rl2", "ML1-reach-v3", 1, agent_options=rl2, env_options=short, until=0.8),
-        _learning("MAML on the cheetah", 60, "maml", ROBOTS[0], 1, agent_options=few, env_options=short),
-        _learning("MAML on 100,000 points", 60, "maml", "PointNavigation-v0", 1, agent_options=few),
-        Line("mtcworldmjx", "peer", peer, 60),
+        _learning("learning RL2 reach", 60, "rl2", "ML1-reach-v3", 1, agent_options=rl2, env_options=short, until=0.8),
+        _learning("learning MAML cheetah", 60, "maml", ROBOTS[0], 1, agent_options=few, env_options=short),
+        _learning("learning MAML points", 60, "maml", "PointNavigation-v0", 1, agent_options=few),
+        Line("peer mtcworldmjx", "peer", peer, 60),
     )
 
 

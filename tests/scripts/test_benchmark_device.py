@@ -135,7 +135,7 @@ def test_the_rehearsal_fills_every_line(tmp_path: Path):
     index = json.loads((folder / "campaign.json").read_text())
     assert list(index["lines"]) == [line.name for line in rehearsal_lines(None)]
     for name, line in index["lines"].items():
-        assert line["status"] == ("not available" if name == "mtcworldmjx" else "done"), line
+        assert line["status"] == ("not available" if name == "peer mtcworldmjx" else "done"), line
         rows = json.loads((folder / line["file"]).read_text())["rows"]
         assert rows
     families = [line for name, line in index["lines"].items() if name.startswith("family")]
