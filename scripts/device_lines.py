@@ -95,8 +95,8 @@ def figures_of(kind: str, rows: Sequence[Row]) -> dict[str, float]:
     """The figures that a line's rows come down to, by name; empty if there are none yet."""
     found: dict[str, float] = {}
     speeds = [row for row in rows if "steps_per_second" in row]
-    for graph, name in ((True, "steps_per_second"), (False, "steps_per_second_without_graph")):
-        measured = [row for row in speeds if row["graph"] is graph]
+    for graph, name in (("default", "steps_per_second"), ("off", "steps_per_second_without_graph")):
+        measured = [row for row in speeds if row["graph"] == graph]
         if measured:
             best = max(measured, key=lambda row: row["steps_per_second"])
             found |= {name: best["steps_per_second"], f"{name}_worlds": best["num_envs"]}

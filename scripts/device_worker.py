@@ -89,7 +89,7 @@ def speed(
     for count in num_envs:
         try:
             yield _speed(family, device, count, num_tasks, None, seconds, repeats)
-        except torch.cuda.OutOfMemoryError as error:
+        except RuntimeError as error:  # what torch and Warp raise when memory runs out
             yield {"num_envs": count, "error": str(error).splitlines()[0]}
     if apart is None:
         return
@@ -114,7 +114,7 @@ def _speed(
         runs = sorted(own.run(seconds) for _ in range(repeats))
         return {
             "num_envs": count,
-            "graph": graph is not False,
+            "graph": "default" if graph is None else "off",
             "steps_per_second": runs[len(runs) // 2],
             "runs": runs,
             "seconds_to_first_rollout": first,

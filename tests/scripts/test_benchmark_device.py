@@ -66,9 +66,9 @@ def test_what_is_not_installed_is_said_in_words():
 
 def test_figures_are_those_of_the_best_size_and_of_both_ways():
     rows = [
-        {"steps_per_second": 10.0, "num_envs": 8, "graph": True},
-        {"steps_per_second": 30.0, "num_envs": 16, "graph": True},
-        {"steps_per_second": 20.0, "num_envs": 16, "graph": False},
+        {"steps_per_second": 10.0, "num_envs": 8, "graph": "default"},
+        {"steps_per_second": 30.0, "num_envs": 16, "graph": "default"},
+        {"steps_per_second": 20.0, "num_envs": 16, "graph": "off"},
         {"num_envs": 32, "error": "out of memory"},
         {"quantity": "rewards", "max_error": 0.5},
     ]
