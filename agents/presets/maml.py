@@ -4,8 +4,8 @@ from metarl.agents.maml import MAMLConfig
 from metarl.presets import Preset
 
 PRESETS: tuple[Preset, ...] = (
-    # The paper's 40 tasks x 20 episodes are few worlds for a GPU. The trust region bounds what more of them bring to the
-    # outer step, so each task has more for its inner gradient: five times the episodes.
+    # The paper's 40 tasks x 20 episodes are few worlds for a GPU. The trust region bounds what more of them bring to
+    # the outer step, so each task has more for its inner gradient: five times the episodes.
     Preset(
         name="gpu",
         env="HalfCheetahDir-v0",
