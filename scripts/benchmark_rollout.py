@@ -179,7 +179,7 @@ def _cell(value: float | None, form: str) -> str:
 def device_name(device: str) -> str:
     """What `device` is, for people."""
     if torch.device(device).type == "cuda":
-        return torch.cuda.getdevice_name(device)
+        return torch.cuda.get_device_name(device)
     return f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"
 
 

@@ -36,22 +36,22 @@ def full_lines(peer_python: str | None) -> tuple[Line, ...]:
     peer = {"python": peer_python, "envs": PEER_TASKS, "num_envs": 4096, "steps": 50, "seconds": 1.0}
     point = {"num_tasks": 1000, "envs_per_task": 100, "curvature_fraction": 0.1}
     return (
-        Line("gpu tests", "gpu_tests", {}, 120),
-        *(_family(id, speed, parity, 90) for id in (*ROBOTS, *SINGLE_TASKS)),
-        *(_set(id, tasks, tasks * each, 0.5, 3, 90) for id, (tasks, each) in SETS.items()),
-        Line("scripted policies", "scripted", {"names": None, "goals": 2, "steps": 500}, 90),
-        _learning("learning RL2 reach", 240, "rl2", "ML1-reach-v3", iterations=200, preset="gpu", until=0.8),
-        _learning("learning MAML cheetah", 150, "maml", LEARNED_ON, iterations=100, preset="gpu"),
+        Line("gpu tests", "gpu_tests", {}, 120.0),
+        *(_family(id, speed, parity, 90.0) for id in (*ROBOTS, *SINGLE_TASKS)),
+        *(_set(id, tasks, tasks * each, 0.5, 3, 90.0) for id, (tasks, each) in SETS.items()),
+        Line("scripted policies", "scripted", {"names": None, "goals": 2, "steps": 500}, 90.0),
+        _learning("learning RL2 reach", 240.0, "rl2", "ML1-reach-v3", iterations=200, preset="gpu", until=0.8),
+        _learning("learning MAML cheetah", 150.0, "maml", LEARNED_ON, iterations=100, preset="gpu"),
         _learning(
             "learning MAML points",
-            90,
+            90.0,
             "maml",
             "PointNavigation-v0",
             iterations=10,
             agent_options=point,
             env_options={"horizon": 50},
         ),
-        Line("peer mtcworldmjx", "peer", peer, 120),
+        Line("peer mtcworldmjx", "peer", peer, 120.0),
     )
 
 
@@ -65,15 +65,17 @@ def rehearsal_lines(peer_python: str | None) -> tuple[Line, ...]:
     rl2 = {"num_tasks": 2, "minibatches": 1, "epochs": 1}
     families = (ROBOTS[0], SINGLE_TASKS[0])
     return (
-        *(Line(f"kernels of {id}", "kernels", {"env": id, "num_tasks": 2}, 600, False) for id in (*families, *SETS)),
-        Line("gpu tests", "gpu_tests", {}, 60),
-        *(_family(id, speed, parity, 60) for id in families),
-        *(_set(id, 2, 4, 0.01, 1, 60) for id in SETS),
-        Line("scripted policies", "scripted", {"names": PEER_TASKS[:1], "goals": 1, "steps": 20}, 60),
-        _learning("learning RL2 reach", 60, "rl2", "ML1-reach-v3", 1, agent_options=rl2, env_options=short, until=0.8),
-        _learning("learning MAML cheetah", 60, "maml", ROBOTS[0], 1, agent_options=few, env_options=short),
-        _learning("learning MAML points", 60, "maml", "PointNavigation-v0", 1, agent_options=few),
-        Line("peer mtcworldmjx", "peer", peer, 60),
+        *(Line(f"kernels of {id}", "kernels", {"env": id, "num_tasks": 2}, 600.0, False) for id in (*families, *SETS)),
+        Line("gpu tests", "gpu_tests", {}, 60.0),
+        *(_family(id, speed, parity, 60.0) for id in families),
+        *(_set(id, 2, 4, 0.01, 1, 60.0) for id in SETS),
+        Line("scripted policies", "scripted", {"names": PEER_TASKS[:1], "goals": 1, "steps": 20}, 60.0),
+        _learning(
+            "learning RL2 reach", 60.0, "rl2", "ML1-reach-v3", 1, agent_options=rl2, env_options=short, until=0.8
+        ),
+        _learning("learning MAML cheetah", 60.0, "maml", ROBOTS[0], 1, agent_options=few, env_options=short),
+        _learning("learning MAML points", 60.0, "maml", "PointNavigation-v0", 1, agent_options=few),
+        Line("peer mtcworldmjx", "peer", peer, 60.0),
     )
 
 

@@ -23,6 +23,7 @@ from torch import Tensor
 
 import metarl
 from metarl.distribution import TaskDistribution
+from metarl.envs.metaworld.family import MetaWorld
 from metarl.envs.warp_runtime import start_warp
 from metarl.randomness import make_generator
 from metarl.rollout import Policy, PolicyStep
@@ -187,7 +188,8 @@ class Scripted(Policy):
     def __init__(self, names: Sequence[str]):
         from metaworld.policies import ENV_POLICY_MAP
 
-        self._policies = [ENV_POLICY_MAP[name]() for name in names]
+        policies: Mapping[str, Any] = ENV_POLICY_MAP
+        self._policies = [policies[name]() for name in names]
 
     def act(self, observations: Any) -> PolicyStep:
         rows = observations.flatten(0, 1).double().cpu().numpy()
@@ -199,6 +201,7 @@ class Scripted(Policy):
 def scripted(device: str, names: Sequence[str] | None, goals: int, steps: int) -> Iterator[Row]:
     """The share of goals that Meta-World's scripted policies reach on all tasks at once."""
     family = metarl.make("MT50-v3", one_hot=False)
+    assert isinstance(family, MetaWorld)
     chosen = family.names if names is None else names
     places = [family.names.index(name) for name in chosen]
     each = family.goals_per_task
@@ -207,7 +210,9 @@ def scripted(device: str, names: Sequence[str] | None, goals: int, steps: int) -
     with contextlib.closing(env):
         env.set_tasks(tasks)
         policy = Scripted([name for name in chosen for _ in range(goals)])
-        solved = metarl.collect(env, policy, steps).episode_success().view(len(chosen), goals)
+        success = metarl.collect(env, policy, steps).episode_success()
+    assert success is not None
+    solved = success.view(len(chosen), goals)
     failed = {name: int((~row).sum()) for name, row in zip(chosen, solved, strict=True) if not row.all()}
     yield {"episodes": solved.numel(), "solved": int(solved.sum()), "failed": failed, "steps": steps}
 

@@ -89,7 +89,7 @@ def _named_distribution(named: EnvArguments, preset: Preset | None) -> TaskDistr
     if named.env is None:
         return None
     options = key_values(named.env_options, "--env-options")
-    return make(named.env, **({} if preset is None else preset.env_options) | options)
+    return make(named.env, **{**({} if preset is None else preset.env_options), **options})
 
 
 def _defaults(agent: str, distribution: TaskDistribution, named: EnvArguments, preset: Preset | None) -> Arguments:

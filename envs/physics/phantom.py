@@ -145,7 +145,7 @@ def pretend_gpu(arch: int, *, compiles: bool = True) -> Compilation:
     runtime.core = _WithoutDriver(runtime.core)
     runtime.driver_version = runtime.toolkit_version  # one that knows all that the compiler does
     compilation = Compilation(compiles)
-    context.Module._compile = lambda module, *rest, **named: compilation.compile(module, *rest, **named)  # type: ignore[method-assign,assignment]
+    context.Module._compile = lambda module, *rest, **named: compilation.compile(module, *rest, **named)  # type: ignore[method-assign]
     _send_launches_to(_described_device(runtime, arch))
     return compilation
 

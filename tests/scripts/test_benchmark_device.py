@@ -102,16 +102,16 @@ def test_mistakes_are_one_line_and_leave_nothing(flags, message, tmp_path, monke
 
 
 def test_a_line_without_time_is_recorded():
-    result = benchmark_device._measure(Line("late", "speed", {}, 60), "cpu", limit=0.0)
+    result = benchmark_device._measure(Line("late", "speed", {}, 60.0), "cpu", limit=0.0)
     assert (result["status"], result["reason"], result["rows"]) == ("out of time", "no time was left", [])
 
 
 @pytest.mark.slow
 def test_a_line_that_fails_or_takes_too_long_does_not_end_the_campaign(tmp_path, monkeypatch):
     lines = (
-        Line("fails", "learning", {"agent": "no such agent", "env": "PointNavigation-v0", "iterations": 1}, 600),
-        Line("lasts", "learning", {"agent": "random", "env": "PointNavigation-v0", "iterations": 10**9}, 30),
-        Line("works", "learning", {"agent": "random", "env": "PointNavigation-v0", "iterations": 1}, 600),
+        Line("fails", "learning", {"agent": "no such agent", "env": "PointNavigation-v0", "iterations": 1}, 600.0),
+        Line("lasts", "learning", {"agent": "random", "env": "PointNavigation-v0", "iterations": 10**9}, 30.0),
+        Line("works", "learning", {"agent": "random", "env": "PointNavigation-v0", "iterations": 1}, 600.0),
     )
     monkeypatch.setattr(benchmark_device, "rehearsal_lines", lambda _: lines)
     folder = tmp_path / "results"
