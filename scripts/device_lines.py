@@ -63,19 +63,19 @@ def rehearsal_lines(peer_python: str | None) -> tuple[Line, ...]:
     few = {"num_tasks": 2, "envs_per_task": 2}
     short = {"horizon": 5}
     rl2 = {"num_tasks": 2, "minibatches": 1, "epochs": 1}
-    families = (ROBOTS[0], SINGLE_TASKS[0])
+    families, limit = (ROBOTS[0], SINGLE_TASKS[0]), 180.0
     return (
         *(Line(f"kernels of {id}", "kernels", {"env": id, "num_tasks": 2}, 600.0, False) for id in (*families, *SETS)),
-        Line("gpu tests", "gpu_tests", {}, 60.0),
-        *(_family(id, speed, parity, 60.0) for id in families),
-        *(_set(id, 2, 4, 0.01, 1, 60.0) for id in SETS),
-        Line("scripted policies", "scripted", {"names": PEER_TASKS[:1], "goals": 1, "steps": 20}, 60.0),
+        Line("gpu tests", "gpu_tests", {}, limit),
+        *(_family(id, speed, parity, limit) for id in families),
+        *(_set(id, 2, 4, 0.01, 1, limit) for id in SETS),
+        Line("scripted policies", "scripted", {"names": PEER_TASKS[:1], "goals": 1, "steps": 20}, limit),
         _learning(
-            "learning RL2 reach", 60.0, "rl2", "ML1-reach-v3", 1, agent_options=rl2, env_options=short, until=0.8
+            "learning RL2 reach", limit, "rl2", "ML1-reach-v3", 1, agent_options=rl2, env_options=short, until=0.8
         ),
-        _learning("learning MAML cheetah", 60.0, "maml", ROBOTS[0], 1, agent_options=few, env_options=short),
-        _learning("learning MAML points", 60.0, "maml", "PointNavigation-v0", 1, agent_options=few),
-        Line("peer mtcworldmjx", "peer", peer, 60.0),
+        _learning("learning MAML cheetah", limit, "maml", ROBOTS[0], 1, agent_options=few, env_options=short),
+        _learning("learning MAML points", limit, "maml", "PointNavigation-v0", 1, agent_options=few),
+        Line("peer mtcworldmjx", "peer", peer, limit),
     )
 
 
