@@ -60,8 +60,8 @@ class EnvArguments:
     env: str | None = None
     env_options: tuple[str, ...] = ()
     preset: str | None = None
-    iterations: int | None = None
-    steps: int | None = None
+    iterations: str | None = None
+    steps: str | None = None
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -35,6 +35,7 @@ def launched(how: str, cache: Path, program: Path) -> str:
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.strip()
 
 
+@pytest.mark.slow
 def test_kernels_are_compiled_once_found_again_and_never_run(tmp_path: Path):
     cache, program = tmp_path / "cache", tmp_path / "program.py"
     assert launched("check", cache, program) == "[1.0, 1.0, 1.0] [] 1"
