@@ -57,7 +57,7 @@ def full_lines(peer_python: str | None) -> tuple[Line, ...]:
 
 def rehearsal_lines(peer_python: str | None) -> tuple[Line, ...]:
     """The same on Warp's CPU device, as small as can be. What it compiles beforehand does not count."""
-    speed = {"num_envs": (8, 16), "seconds": 0.01, "repeats": 1, "apart": 8}
+    speed = {"num_envs": (8,), "seconds": 0.01, "repeats": 1, "apart": 8}
     parity = {"num_tasks": 2, "envs_per_task": 2, "steps": 5}
     peer = {"python": peer_python, "envs": PEER_TASKS[:1], "num_envs": 8, "steps": 5, "seconds": 0.01}
     few = {"num_tasks": 2, "envs_per_task": 2}
