@@ -1,6 +1,6 @@
 """The built-in agents. The entry-point group `metarl.plugins` calls `register`."""
 
-from metarl.registry import register_agent
+from metarl.registry import register_agent, register_presets
 
 
 def register() -> None:
@@ -8,3 +8,5 @@ def register() -> None:
     register_agent("random", "metarl.agents.random:RandomAgent")
     register_agent("maml", "metarl.agents.maml:MAML")
     register_agent("rl2", "metarl.agents.rl2:RL2")
+    register_agent("pearl", "metarl.agents.pearl:PEARL")
+    register_presets("pearl", "metarl.agents.presets.pearl:PRESETS")
