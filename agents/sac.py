@@ -191,4 +191,5 @@ class SAC:
             if parameter.grad is not None:
                 parameter.grad = self.ranks.mean(parameter.grad)
         self.optimizer.step()
-        torch._foreach_lerp_(self._slow, self._fast, self.config.polyak)
+        with torch.no_grad():
+            torch._foreach_lerp_(self._slow, self._fast, self.config.polyak)

@@ -39,7 +39,7 @@ def test_targets_of_three_transitions_by_hand():
     # Truncation is no field of a transition: what was truncated goes on after its true last observation.
     three = Transitions(reached, torch.zeros(3, 1), rewards, torch.tensor([False, False, True]), reached)
     _, log_probs = sac.network.head.sample(sac.network.policy(reached), torch.Generator().manual_seed(1))
-    middle, truncated = (5 - 0.5 * float(log_prob) for log_prob in log_probs[:2])
+    middle, truncated = (5 - 0.5 * log_prob for log_prob in log_probs[:2].tolist())
     expected = [2 * 1.0 + 0.9 * middle, 2 * -2.0 + 0.9 * truncated, 2 * 4.0]
     found = sac.targets(three, torch.Generator().manual_seed(1)).tolist()
     assert found == pytest.approx(expected, rel=1e-6)
@@ -49,16 +49,15 @@ def test_losses_are_those_of_the_paper_row_by_row():
     sac, data = make(discount=0.9, temperature=0.5), batch()
     network, generator = copy.deepcopy(sac.network), torch.Generator().manual_seed(5)
     metrics = dict(zip(METRICS, sac.update(data, torch.Generator().manual_seed(5)).tolist(), strict=True))
-    y = sac_targets = make(discount=0.9, temperature=0.5).targets(data, generator)
+    y = make(discount=0.9, temperature=0.5).targets(data, generator)
     actions, log_probs = network.head.sample(network.policy(data.observations), generator)
     critic_loss = actor_loss = 0.0
     for row in range(6):
         rows = slice(row, row + 1)
         for value in network.values(data.observations[rows], data.actions[rows])[:, 0]:
-            critic_loss += float(value - y[row]) ** 2 / 6
+            critic_loss += float((value - y[row]).detach()) ** 2 / 6
         least = min(network.values(data.observations[rows], actions[rows])[:, 0].tolist())
-        actor_loss += (0.5 * float(log_probs[row]) - least) / 6
-    assert sac_targets.shape == (6,)
+        actor_loss += (0.5 * float(log_probs[row].detach()) - least) / 6
     assert metrics["critic_loss"] == pytest.approx(critic_loss, rel=1e-5)
     assert metrics["actor_loss"] == pytest.approx(actor_loss, rel=1e-5)
 
@@ -97,6 +96,7 @@ def test_the_slow_critics_follow_by_their_share():
     sac.update(batch(), torch.Generator())
     for old, slow, fast in zip(before, sac.network.target.parameters(), sac.network.critic.parameters(), strict=True):
         torch.testing.assert_close(slow, old + 0.25 * (fast - old))
+        assert slow.is_leaf
         assert slow.grad is None
 
 
