@@ -1,23 +1,21 @@
-"""PEARL (Rakelly et al. 2019): off-policy meta-RL with a latent variable for the task.
-
-Paper: "Efficient off-policy meta-reinforcement learning via probabilistic context variables" (ICML 2019).
+"""PEARL (Rakelly et al. 2019, "Efficient off-policy meta-RL via probabilistic context variables", ICML).
 
     q(z | c) ∝ Π_n N(z; f_μ(c_n), f_σ²(c_n)) over the transitions c_n = (o, a, r) of a task            (equation 2)
     L_φ = L_Q(z) + β KL(q(z | c) ‖ N(0, I)),  z ~ q(z | c),  per task                                (algorithm 1)
 
 Policy and critics are those of SAC and see (o, z). The encoder f learns from the critics' loss and the KL divergence
-alone: the policy's loss sees z as a constant. The transitions of each task are kept. Batches to learn from are drawn
-from all of them, contexts from the most recent ones. A trial acts by posterior sampling: z is drawn at the start of
-each episode from the belief so far, which is N(0, I) before the first, and held through the episode.
+alone: the policy's loss sees z as a constant. Batches to learn from are drawn from all transitions of a task, contexts
+from the most recent ones. A trial acts by posterior sampling: z is drawn at the start of each episode from the belief
+so far, which is N(0, I) before the first, and held through the episode.
 
-Defaults: 16 tasks × 256 transitions a step, latent size 5, encoder of 3 × 200 units and β 0.1 are those of the paper's
-code. Networks of 3 × 128 units and 500 steps an iteration suit a CPU; the preset `paper` has 3 × 300 and 2,000.
+Defaults: 16 tasks × 256 transitions a step, contexts of 100, latent size 5, encoder of 3 × 200 units and β 0.1, as in
+the authors' code; networks of 3 × 128 units and 500 steps an iteration, for a CPU; SAC's own for the rest.
 
 Deviations: SAC without the separate value network (`metarl.agents.sac`). The KL divergence is weighted per task as in
 algorithm 1; the authors' code sums it over the tasks of a batch. An iteration acts in whole trials, as at test time;
 the authors' code draws the contexts of training from the prior's episodes alone. Large observations and rewards are
-divided by their root mean square in the random steps before training, which then stays. Adapted policies act with the
-mean of their Gaussian, as in the authors' code.
+divided by their root mean square in the random steps before training, which then stays. The temperature is learned by
+default; the presets `paper` fix it. Adapted policies act with the mean of their Gaussian, as in the authors' code.
 """
 
 import copy
@@ -32,11 +30,11 @@ from torch import Tensor
 from metarl.actions import ActionFormat
 from metarl.agent import Agent, EnvSpec
 from metarl.agents.posterior_sampling import PEARLNetwork, PEARLPolicy, RandomSteps
-from metarl.agents.sac import METRICS, SAC, SACConfig, Transitions
+from metarl.agents.sac import METRICS, SAC, SACConfig
 from metarl.distribution import TaskDistribution
 from metarl.errors import UsageError
 from metarl.faults import check_finite
-from metarl.nn.gaussian_product import gaussian_product, kl_to_standard
+from metarl.nn.gaussian_product import kl_to_standard
 from metarl.optimizer_state import load_optimizer_tensors, optimizer_tensors
 from metarl.parallel import Ranks
 from metarl.randomness import derive_seed, make_generator
@@ -128,14 +126,8 @@ class PEARL(Agent):
         ranks: Ranks | None = None,
     ):
         super().__init__(config, spec, device=device, seed=seed, ranks=ranks)
-        self.network = PEARLNetwork(
-            config,
-            spec,
-            encoder_hidden=config.encoder_hidden,
-            latent=config.latent,
-            sees_next=config.context_next_observations,
-            device=self.device,
-        )
+        sizes = config.encoder_hidden, config.latent
+        self.network = PEARLNetwork(config, spec, *sizes, config.context_next_observations, device=self.device)
         self.network.initialize(make_generator("pearl", seed))
         self.sac = SAC(config, self.network.sac, self.network.encoder.parameters(), ranks=self.ranks)
         self.replay = TaskReplay(config.replay_capacity, config.train_tasks, self.device)
@@ -168,20 +160,20 @@ class PEARL(Agent):
         }
 
     def adapt(self, env: TaskVectorEnv, episodes: int, *, seed: int = 0, policy: Policy | None = None) -> PEARLPolicy:
-        """Runs `episodes` episodes, which narrow the belief. Every environment of `env` is a separate trial."""
+        """Runs `episodes` episodes, which add to the belief. Every environment of `env` is a separate trial."""
         self.spec.check(env.distribution)
         generator = make_generator("pearl", "adapt", seed, device=self.device)
-        if policy is None:
-            learner = PEARLPolicy(copy.deepcopy(self.network), generator)  # training changes the agent's own
-        else:
-            assert isinstance(policy, PEARLPolicy)
-            learner = PEARLPolicy(policy.network, generator, policy.belief)
+        assert policy is None or isinstance(policy, PEARLPolicy)
+        # A copy, because training changes the agent's own.
+        network, belief = (policy.network, policy.belief) if policy else (copy.deepcopy(self.network), None)
         if episodes > 0:
+            learner = PEARLPolicy(network, generator, belief)
             collect(env, learner, episodes=episodes, seed=seed)
-        return PEARLPolicy(learner.network, generator, learner.belief)
+            belief = learner.belief
+        return PEARLPolicy(network, generator, belief)
 
     def stages(self, episodes: int | None = None) -> list[int]:
-        """After every episode; by default, every stage of a training trial and what follows it."""
+        """After every episode; by default, up to the end of a training trial."""
         return list(range((self.config.episodes_per_trial if episodes is None else episodes) + 1))
 
     def state(self) -> tuple[Mapping[str, Tensor], Mapping[str, Any]]:
@@ -201,12 +193,11 @@ class PEARL(Agent):
         """Random episodes of every training task, and the scales of inputs from them; returns the number of steps."""
         if self.train_tasks is None:
             raise UsageError("pearl trains on a fixed list of tasks: draw them from its task_source")
-        drawn, listed, steps = env.tasks, self.train_tasks.tasks, 0
+        drawn, listed, count, steps = env.tasks, self.train_tasks.tasks, self.config.initial_episodes, 0
         for start in range(0, len(listed), env.num_tasks):
             env.set_tasks(listed[torch.arange(start, start + env.num_tasks) % len(listed)])
             policy = RandomSteps(ActionFormat(self.spec.action_space), self.config.initial_hold, generator)
-            own_seed = derive_seed("explore", seed, start)
-            trajectories = collect(env, policy, episodes=self.config.initial_episodes, seed=own_seed)
+            trajectories = collect(env, policy, episodes=count, seed=derive_seed("explore", seed, start))
             self.network.scales["observation"].update(trajectories.observations)
             self.network.scales["reward"].update(trajectories.rewards[..., None])
             self._store(trajectories, env)
@@ -247,24 +238,13 @@ class PEARL(Agent):
     def learn(
         self, context: Mapping[str, Tensor], batch: Mapping[str, Tensor], generator: torch.Generator
     ) -> Float[Tensor, "6"]:
-        """Takes one gradient step; returns the metrics of SAC and the KL divergence.
+        """Takes one gradient step, from transitions `[m, n, ...]` of `m` tasks and others to infer their z from.
 
-        `context` holds transitions `[m, n, ...]` of each of `m` tasks to infer z from, `batch` others to learn from.
+        Returns the metrics of SAC and the KL divergence.
         """
         network = self.network
-        precision, weighted_mean = network.factors(
-            context["observations"], context["actions"], context["rewards"], context["next_observations"]
-        )
-        mean, variance = gaussian_product(precision.sum(1), weighted_mean.sum(1))
+        mean, variance = network.infer(context)
         kl = kl_to_standard(mean, variance).mean()
         z = mean + variance.sqrt() * torch.empty_like(mean).normal_(generator=generator)
-        each = z[:, None].expand(-1, batch["rewards"].shape[1], -1)
-        transitions = Transitions(
-            observations=network.inputs(batch["observations"], each),
-            actions=batch["actions"].flatten(0, 1),
-            rewards=batch["rewards"].flatten(),
-            terminated=batch["terminated"].flatten(),
-            next_observations=network.inputs(batch["next_observations"], each.detach()),
-        )
-        metrics = self.sac.update(transitions, generator, self.config.kl_weight * kl)
+        metrics = self.sac.update(network.transitions(batch, z), generator, self.config.kl_weight * kl)
         return torch.cat([metrics, kl.detach()[None]])

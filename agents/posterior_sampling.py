@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from metarl.actions import ActionFormat
 from metarl.agent import EnvSpec
-from metarl.agents.sac import SACConfig, SoftActorCritic
+from metarl.agents.sac import SACConfig, SoftActorCritic, Transitions
 from metarl.errors import UsageError
 from metarl.nn.gaussian_product import Natural, gaussian_factors, gaussian_product
 from metarl.nn.normalization import RunningScale
@@ -40,10 +40,10 @@ class PEARLNetwork(nn.Module):
         self,
         config: SACConfig,
         spec: EnvSpec,
-        *,
         encoder_hidden: tuple[int, ...],
         latent: int,
         sees_next: bool = False,
+        *,
         device: torch.device | str = "cpu",
     ):
         super().__init__()
@@ -79,6 +79,23 @@ class PEARLNetwork(nn.Module):
         parts += [scale(next_observations)] if self.sees_next else []
         inputs = torch.cat(parts, dim=-1)
         return gaussian_factors(self.encoder(inputs.flatten(0, -2))[0].unflatten(0, rewards.shape))
+
+    def infer(self, context: Mapping[str, Tensor]) -> tuple[Float[Tensor, "m L"], Float[Tensor, "m L"]]:
+        """Mean and variance of q(z | c), for `n` stored transitions of each of `m` tasks, each field `[m, n, ...]`."""
+        fields = (context[name] for name in ("observations", "actions", "rewards", "next_observations"))
+        precision, weighted_mean = self.factors(*fields)
+        return gaussian_product(precision.sum(1), weighted_mean.sum(1))
+
+    def transitions(self, batch: Mapping[str, Tensor], z: Float[Tensor, "m L"]) -> Transitions:
+        """What SAC learns from: `n` stored transitions of each of `m` tasks, seen together with the z of their task."""
+        each = z[:, None].expand(-1, batch["rewards"].shape[1], -1)
+        return Transitions(
+            observations=self.inputs(batch["observations"], each),
+            actions=batch["actions"].flatten(0, 1),
+            rewards=batch["rewards"].flatten(),
+            terminated=batch["terminated"].flatten(),
+            next_observations=self.inputs(batch["next_observations"], each.detach()),
+        )
 
     @torch.no_grad()
     def initialize(self, generator: torch.Generator) -> None:

@@ -9,7 +9,8 @@ actor-critic algorithms and applications" (arXiv:1812.05905), whose form without
     L_α  = −log α E[log π(a | s) + H̄],  H̄ = −A, if the temperature α is learned               (2018b, equation 18)
     Q̄   ← Q̄ + τ (Q − Q̄)
 
-Defaults: τ and step size from 2018a, table 1; reward scale c with α = 1 as in PEARL (Rakelly et al. 2019).
+Defaults: τ, γ and step size from 2018b, table 1, where c = 1 and α is learned; three layers of 300 units as in PEARL
+(Rakelly et al. 2019). The form of 2018a and PEARL, a reward scale beside entropy, is `temperature=1.0`.
 
 Deviations: all losses are differentiated at the same parameters and take one Adam step together, the loss of α is in
 log α (as in the authors' code), and no step-size or gradient is clipped. Networks start with Xavier-uniform weights and
@@ -54,9 +55,9 @@ class SACConfig(AgentConfig):
     """Adam's step size."""
     polyak: float = 0.005
     """Share of the way that the target critics move in a step (τ)."""
-    reward_scale: float = 5.0
+    reward_scale: float = 1.0
     """Factor of rewards (c). With a fixed temperature it sets the weight of rewards beside entropy."""
-    temperature: float | None = 1.0
+    temperature: float | None = None
     """Weight of the policy's entropy (α); None learns it, so that the entropy becomes minus the size of an action."""
 
     def __post_init__(self) -> None:

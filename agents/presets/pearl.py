@@ -30,7 +30,7 @@ PRESETS = (
         ),
         steps=1_000_000,
         source="Rakelly et al. 2019, section 6.1, and the defaults of the authors' code",
-        expected="not measured here: 400,000 gradient steps, each 0.45 s on one thread of a slow CPU",
+        expected="not measured here: 400,000 gradient steps, each 0.33 s on one thread of a slow CPU",
     ),
     Preset(
         name="paper",
