@@ -13,9 +13,9 @@ the authors' code; networks of 3 × 128 units and 500 steps an iteration, for a 
 
 Deviations: SAC without the separate value network (`metarl.agents.sac`). The KL divergence is weighted per task as in
 algorithm 1; the authors' code sums it over the tasks of a batch. An iteration acts in whole trials, as at test time;
-the authors' code draws the contexts of training from the prior's episodes alone. Large observations and rewards are
-divided by their root mean square in the random steps before training, which then stays. The temperature is learned by
-default; the presets `paper` fix it. Adapted policies act with the mean of their Gaussian, as in the authors' code.
+the authors' code draws the contexts of training from the prior's episodes alone. Statistics of the random steps before
+training, which then stay, give the units of rewards and of large observations. The presets `paper` have rewards as they
+are and a fixed temperature. Adapted policies act with the mean of their Gaussian, as in the authors' code.
 """
 
 import copy
@@ -75,12 +75,18 @@ class PEARLConfig(SACConfig):
     """Transitions of each of them to learn from."""
     context_size: int = 100
     """Transitions of each of them to infer z from."""
+    context_window: int | None = None
+    """The last transitions of a task, from which these are drawn; if None, as many as an iteration adds to a task."""
     context_next_observations: bool = False
     """Whether the encoder sees the next observation as well, for tasks that differ in their dynamics."""
     latent: int = 5
     """Size of z."""
     encoder_hidden: tuple[int, ...] = (200, 200, 200)
     """Units of the encoder's hidden layers."""
+    reward_scale: float = 5.0
+    normalize_rewards: bool = True
+    """Whether SAC has rewards in units of their root mean square in the random steps before training, which makes
+    `reward_scale` and `kl_weight` mean the same in every family."""
     kl_weight: float = 0.1
     """Weight of the KL divergence in the encoder's loss (β)."""
     replay_capacity: int = 1_000_000
@@ -89,8 +95,9 @@ class PEARLConfig(SACConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         for option in fields(PEARLConfig):
-            if option.type is int:
-                check_count(option.name, getattr(self, option.name))
+            value = getattr(self, option.name)
+            if option.type is int or (option.name == "context_window" and value is not None):
+                check_count(option.name, value)
         for size in self.encoder_hidden:
             check_count("a hidden layer's size", size)
         if not self.kl_weight >= 0:
@@ -126,8 +133,8 @@ class PEARL(Agent):
         ranks: Ranks | None = None,
     ):
         super().__init__(config, spec, device=device, seed=seed, ranks=ranks)
-        sizes = config.encoder_hidden, config.latent
-        self.network = PEARLNetwork(config, spec, *sizes, config.context_next_observations, device=self.device)
+        options = config.encoder_hidden, config.latent, config.context_next_observations, config.normalize_rewards
+        self.network = PEARLNetwork(config, spec, *options, device=self.device)
         self.network.initialize(make_generator("pearl", seed))
         self.sac = SAC(config, self.network.sac, self.network.encoder.parameters(), ranks=self.ranks)
         self.replay = TaskReplay(config.replay_capacity, config.train_tasks, self.device)
@@ -223,16 +230,16 @@ class PEARL(Agent):
     def _update(self, horizon: int, generator: torch.Generator) -> dict[str, float]:
         """All gradient steps of an iteration; returns the means of their metrics."""
         config = self.config
-        recent = config.envs_per_task * config.episodes_per_trial * horizon  # what an iteration adds to a task
-        means = torch.stack([self.gradient_step(recent, generator) for _ in range(config.updates)]).mean(0)
+        window = config.context_window or config.envs_per_task * config.episodes_per_trial * horizon
+        means = torch.stack([self.gradient_step(window, generator) for _ in range(config.updates)]).mean(0)
         check_finite("a loss of PEARL", means)
         return dict(zip((*METRICS, "kl"), means.tolist(), strict=True))
 
-    def gradient_step(self, recent: int, generator: torch.Generator) -> Float[Tensor, "6"]:
-        """`learn` from `meta_batch` tasks that have been seen, with contexts of their last `recent` transitions."""
+    def gradient_step(self, window: int, generator: torch.Generator) -> Float[Tensor, "6"]:
+        """`learn` from `meta_batch` tasks that have been seen, with contexts of their last `window` transitions."""
         config, seen = self.config, self.replay.counts().nonzero()[:, 0]
         tasks = seen[torch.randperm(len(seen), generator=generator, device=self.device)[: config.meta_batch]]
-        context = self.replay.sample(tasks, config.context_size, generator, recent=recent)
+        context = self.replay.sample(tasks, config.context_size, generator, recent=window)
         return self.learn(context, self.replay.sample(tasks, config.batch_size, generator), generator)
 
     def learn(

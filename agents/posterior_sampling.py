@@ -24,7 +24,9 @@ class PEARLNetwork(nn.Module):
     """Encoder, policy and critics, and the scales of what they read.
 
     The encoder has `encoder_hidden` units, and `latent` is the size of z. If `sees_next`, it reads the next observation
-    of a transition as well. Raises `UsageError` for actions that are no box, and for observations that are no vectors.
+    of a transition as well. It reads rewards in units of their root mean square at the time when `scales` were updated,
+    and so does SAC if `normalizes_rewards`. Raises `UsageError` for actions that are no box, and for observations that
+    are no vectors.
 
     >>> from metarl.agents.posterior_sampling import PEARLNetwork
     >>> from metarl.agents.sac import SACConfig
@@ -43,6 +45,7 @@ class PEARLNetwork(nn.Module):
         encoder_hidden: tuple[int, ...],
         latent: int,
         sees_next: bool = False,
+        normalizes_rewards: bool = True,
         *,
         device: torch.device | str = "cpu",
     ):
@@ -59,7 +62,7 @@ class PEARLNetwork(nn.Module):
             )
         self.head = SquashedGaussian(spec.action_space)
         size = spec.observation_space.shape[0]
-        self.latent, self.sees_next = latent, sees_next
+        self.latent, self.sees_next, self.normalizes_rewards = latent, sees_next, normalizes_rewards
         context = (2 if self.sees_next else 1) * size + self.head.size + 1
         self.encoder = StackedMLP((context, *encoder_hidden, 2 * latent))
         self.sac = SoftActorCritic(config, size + latent, self.head)
@@ -75,7 +78,7 @@ class PEARLNetwork(nn.Module):
     ) -> Natural:
         """The factor of each transition in q(z | c), `[*b, L]` each; `actions` in the unit box."""
         scale = self.scales["observation"]
-        parts = [scale(observations), actions, self.scales["reward"](rewards[..., None])]
+        parts = [scale(observations), actions, self._in_units(rewards)[..., None]]
         parts += [scale(next_observations)] if self.sees_next else []
         inputs = torch.cat(parts, dim=-1)
         return gaussian_factors(self.encoder(inputs.flatten(0, -2))[0].unflatten(0, rewards.shape))
@@ -92,7 +95,7 @@ class PEARLNetwork(nn.Module):
         return Transitions(
             observations=self.inputs(batch["observations"], each),
             actions=batch["actions"].flatten(0, 1),
-            rewards=batch["rewards"].flatten(),
+            rewards=(self._in_units(batch["rewards"]) if self.normalizes_rewards else batch["rewards"]).flatten(),
             terminated=batch["terminated"].flatten(),
             next_observations=self.inputs(batch["next_observations"], each.detach()),
         )
@@ -121,6 +124,11 @@ class PEARLNetwork(nn.Module):
     def inputs(self, observations: Float[Tensor, "*b D"], z: Float[Tensor, "*b L"]) -> Float[Tensor, "R I"]:
         """What policy and critics read, one row for each observation."""
         return torch.cat([self.scales["observation"](observations), z], dim=-1).flatten(0, -2)
+
+    def _in_units(self, rewards: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
+        """Rewards divided by their root mean square, or as they are if there were none but 0."""
+        mean_square = self.scales["reward"].mean_square
+        return rewards * torch.where(mean_square > 0, mean_square, 1.0).rsqrt()
 
 
 class PEARLPolicy(Policy):

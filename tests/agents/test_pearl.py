@@ -79,6 +79,29 @@ def test_the_first_iteration_begins_with_random_episodes_of_every_task():
     assert (agent.replay.counts() >= 2 * 2 * 5).all()
 
 
+def test_rewards_are_in_units_of_those_of_the_random_steps():
+    agent = make_agent()
+    improve(agent, family(), 2)
+    random_steps = 2 * 3 * 2 * 5
+    unit = agent.replay.buffer.rows(0, random_steps)["rewards"].square().mean().sqrt()
+    batch = agent.replay.sample(torch.tensor([0, 3]), 4, torch.Generator())
+    z = torch.zeros(2, 5)
+    torch.testing.assert_close(agent.network.transitions(batch, z).rewards, batch["rewards"].flatten() / unit)
+    raw = make_agent(normalize_rewards=False)
+    improve(raw, family())
+    assert torch.equal(raw.network.transitions(batch, z).rewards, batch["rewards"].flatten())
+
+
+def test_contexts_are_drawn_from_the_last_transitions_of_a_task():
+    generator = torch.Generator().manual_seed(0)
+    agent = make_agent(context_window=1, context_size=7)
+    improve(agent, family())
+    context = agent.replay.sample(torch.arange(5), 7, generator, recent=1)
+    assert (context["observations"] == context["observations"][:, :1]).all()
+    with pytest.raises(metarl.UsageError, match="context_window"):
+        PEARLConfig(context_window=0)
+
+
 def test_a_belief_is_the_product_of_the_factors_of_the_transitions_seen():
     agent, env = make_agent(), started(family())
     policy = PEARLPolicy(agent.network, torch.Generator().manual_seed(0), explores=True)
@@ -149,7 +172,7 @@ def test_the_first_z_of_a_trial_is_from_the_prior_whatever_was_before():
 
 
 def test_the_encoder_learns_from_the_critics_loss_and_the_divergence_alone():
-    agent = make_agent(kl_weight=0.3)
+    agent = make_agent(kl_weight=0.3, normalize_rewards=False)
     improve(agent, family())
     generator = torch.Generator().manual_seed(7)
     tasks = torch.tensor([0, 3, 1])
@@ -263,7 +286,7 @@ def test_it_learns_to_find_goals_that_training_never_saw():
     distribution = family(10)
     options = {"num_tasks": 10, "train_tasks": 40, "hidden": (64, 64), "encoder_hidden": (64, 64), "updates": 100}
     sizes = {"meta_batch": 10, "batch_size": 64, "context_size": 20, "lr": 1e-3, "polyak": 0.02}
-    agent = make_agent(distribution=distribution, **options, **sizes, reward_scale=50.0, discount=0.9)
+    agent = make_agent(distribution=distribution, **options, **sizes, discount=0.9)
     before = metarl.evaluate(agent, distribution, num_tasks=40, episodes=2, seed=1).returns.mean(0)
     improve(agent, distribution, 12)
     after = metarl.evaluate(agent, distribution, num_tasks=40, episodes=2, seed=1).returns.mean(0)
