@@ -285,13 +285,13 @@ def test_it_trains_resumes_evaluates_and_adapts(env, options, tmp_path):
 def test_it_learns_to_find_goals_that_training_never_saw():
     distribution = family(10)
     options = {"num_tasks": 10, "train_tasks": 40, "hidden": (64, 64), "encoder_hidden": (64, 64), "updates": 100}
-    sizes = {"meta_batch": 10, "batch_size": 64, "context_size": 20, "lr": 1e-3, "polyak": 0.02}
-    agent = make_agent(distribution=distribution, **options, **sizes, discount=0.9)
+    sizes = {"meta_batch": 10, "batch_size": 64, "context_size": 20, "discount": 0.9, "temperature": 0.1}
+    agent = make_agent(distribution=distribution, **options, **sizes, lr=2e-3, polyak=0.02)
     before = metarl.evaluate(agent, distribution, num_tasks=40, episodes=2, seed=1).returns.mean(0)
     improve(agent, distribution, 12)
     after = metarl.evaluate(agent, distribution, num_tasks=40, episodes=2, seed=1).returns.mean(0)
-    assert after[2] > before[2] + 0.5
-    assert after[2] > after[0] + 0.2
+    assert after[2] > before[2] + 0.1  # untrained, it stays near the start, which is not bad
+    assert after[2] > after[0] + 0.4
 
 
 @pytest.mark.parametrize(
