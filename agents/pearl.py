@@ -205,6 +205,7 @@ class PEARL(Agent):
             env.set_tasks(listed[torch.arange(start, start + env.num_tasks) % len(listed)])
             policy = RandomSteps(ActionFormat(self.spec.action_space), self.config.initial_hold, generator)
             trajectories = collect(env, policy, episodes=count, seed=derive_seed("explore", seed, start))
+            assert isinstance(trajectories.observations, Tensor)
             self.network.scales["observation"].update(trajectories.observations)
             self.network.scales["reward"].update(trajectories.rewards[..., None])
             self._store(trajectories, env)
@@ -217,7 +218,7 @@ class PEARL(Agent):
         if env.tasks.ids is None:
             raise UsageError("pearl keeps the transitions of each task: draw tasks with ids from its task_source")
         tasks = env.tasks.ids.to(self.device)[:, None].expand_as(trajectories.rewards)
-        rows = {
+        rows: dict[str, Any] = {
             "observations": trajectories.observations,
             "actions": self.network.head.from_box(trajectories.actions),
             "rewards": trajectories.rewards,

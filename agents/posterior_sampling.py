@@ -17,7 +17,7 @@ from metarl.nn.normalization import RunningScale
 from metarl.nn.squashed_gaussian import SquashedGaussian
 from metarl.nn.stacked_mlp import StackedMLP
 from metarl.rollout import Policy, PolicyStep, Transition
-from metarl.spaces import is_vector
+from metarl.spaces import Observations, batch_shape, is_vector
 
 
 class PEARLNetwork(nn.Module):
@@ -161,7 +161,8 @@ class PEARLPolicy(Policy):
         """Where an episode begins, so that z is to be drawn."""
 
     @torch.no_grad()
-    def act(self, observations: Float[Tensor, "M N D"]) -> PolicyStep:
+    def act(self, observations: Observations) -> PolicyStep:
+        assert isinstance(observations, Tensor)  # the network refuses other spaces
         shape, head = observations.shape[:2], self.network.head
         outputs = self.network.sac.policy(self.network.inputs(observations, self._current_z(observations)))
         actions = head.sample(outputs, self.generator)[0] if self.explores else head.mode(outputs)
@@ -171,8 +172,11 @@ class PEARLPolicy(Policy):
     def observe(self, transition: Transition) -> None:
         assert self.belief is not None
         assert self._due is not None
+        before, after = transition.observations, transition.next_observations
+        assert isinstance(before, Tensor)
+        assert isinstance(after, Tensor)
         actions = self.network.head.from_box(transition.actions)
-        new = self.network.factors(transition.observations, actions, transition.rewards, transition.next_observations)
+        new = self.network.factors(before, actions, transition.rewards, after)
         ended = transition.ended
         if transition.active is not None:
             ended = ended & transition.active
@@ -220,8 +224,8 @@ class RandomSteps(Policy):
         self.actions, self.hold, self.generator = actions, hold, generator
         self._steps = 0
 
-    def act(self, observations: Float[Tensor, "M N D"]) -> PolicyStep:
+    def act(self, observations: Observations) -> PolicyStep:
         if self._steps % self.hold == 0:
-            self._held = self.actions.draw(tuple(observations.shape[:2]), self.generator)
+            self._held = self.actions.draw(batch_shape(observations), self.generator)
         self._steps += 1
         return PolicyStep(self._held)

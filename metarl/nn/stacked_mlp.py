@@ -44,7 +44,9 @@ class StackedMLP(nn.Module):
         """The outputs of all networks for each row. If `frozen`, gradients reach the inputs and not the parameters."""
         hidden = inputs.expand(self.count, *inputs.shape)
         last = len(self.weights) - 1
-        for layer, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
+        for layer in range(last + 1):
+            weight: Tensor = self.weights[layer]
+            bias: Tensor = self.biases[layer]
             if frozen:
                 weight, bias = weight.detach(), bias.detach()
             hidden = torch.baddbmm(bias, hidden, weight)
