@@ -36,8 +36,9 @@ class StackedMLP(nn.Module):
         """Xavier-uniform weights (Glorot and Bengio 2010), those of the last layer times `last_gain`; zero biases."""
         for layer, weight in enumerate(self.weights):
             gain = last_gain if layer == len(self.weights) - 1 else 1.0
+            _, inputs, outputs = weight.shape
             for network in weight:
-                network.copy_(gain * xavier_uniform(*reversed(network.shape), generator).mT)
+                network.copy_(gain * xavier_uniform(outputs, inputs, generator).mT)
             self.biases[layer].zero_()
 
     def forward(self, inputs: Float[Tensor, "R I"], *, frozen: bool = False) -> Float[Tensor, "K R O"]:
