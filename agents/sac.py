@@ -156,7 +156,8 @@ class SAC:
         self.config, self.network, self.ranks = config, network, ranks
         self.parameters = [p for p in (*network.parameters(), *others) if p.requires_grad]
         self.optimizer = torch.optim.Adam(self.parameters, lr=config.lr, fused=True)
-        self._fast, self._slow = list(network.critic.parameters()), list(network.target.parameters())
+        self._fast: list[Tensor] = list(network.critic.parameters())
+        self._slow: list[Tensor] = list(network.target.parameters())
 
     def targets(self, batch: Transitions, generator: torch.Generator) -> Float[Tensor, "R"]:
         """y: what the critics' values of the batch should be."""
