@@ -14,3 +14,5 @@ def register() -> None:
     register_presets("sb3-ppo", "metarl.agents.presets.sb3:PPO")
     for agent in ("maml", "rl2"):
         register_presets(agent, f"metarl.agents.presets.{agent}:PRESETS")
+    register_agent("pearl", "metarl.agents.pearl:PEARL")
+    register_presets("pearl", "metarl.agents.presets.pearl:PRESETS")

@@ -24,6 +24,7 @@ BENCHMARKS = {
     "fewshot": ("metarl.scripts.benchmark_fewshot", "one step of supervised MAML, beside a loop over tasks and peers"),
     "learn": ("metarl.scripts.benchmark_learn", "iterations of training by parts, beside bounds, neighbours and peers"),
     "maml": ("metarl.scripts.benchmark_maml", "one MAML iteration on point navigation, beside a loop over tasks"),
+    "pearl": ("metarl.scripts.benchmark_pearl", "a gradient step of PEARL, beside its matrix products alone"),
     "rollout": ("metarl.scripts.benchmark_rollout", "environment steps per second, beside EnvPool and Gymnasium"),
 }
 """Name: module and what it measures. The module has a dataclass `Arguments` and `run(arguments) -> dict`.
