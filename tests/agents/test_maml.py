@@ -116,7 +116,7 @@ def test_every_complete_episode_is_learned_from_and_no_other(monkeypatch):
         collected.append(metarl.collect(*args, **kwargs))
         return collected[-1]
 
-    monkeypatch.setattr("metarl.agents.maml.collect", collect)
+    monkeypatch.setattr("metarl.agents.policy_gradient.collect", collect)
     distribution = metarl.make("CartPoleParams-v0", horizon=60)
     agent = make_agent(distribution, num_tasks=3, envs_per_task=4)
     env = distribution.make_env(3, 4)
