@@ -8,3 +8,5 @@ def register() -> None:
     register_agent("random", "metarl.agents.random:RandomAgent")
     register_agent("maml", "metarl.agents.maml:MAML")
     register_agent("rl2", "metarl.agents.rl2:RL2")
+    register_agent("multitask", "metarl.agents.multitask:Multitask")
+    register_agent("oracle", "metarl.agents.multitask:Oracle")
