@@ -8,5 +8,9 @@ def register() -> None:
     register_agent("random", "metarl.agents.random:RandomAgent")
     register_agent("maml", "metarl.agents.maml:MAML")
     register_agent("rl2", "metarl.agents.rl2:RL2")
+    register_agent("reptile", "metarl.agents.reptile:Reptile")
     register_agent("multitask", "metarl.agents.multitask:Multitask")
     register_agent("oracle", "metarl.agents.multitask:Oracle")
+    for bandit in ("Gittins", "UCB1", "Thompson", "Greedy"):
+        register_agent(bandit.lower(), f"metarl.agents.bandits:{bandit}")
+    register_agent("psrl", "metarl.agents.psrl:PSRL")
