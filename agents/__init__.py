@@ -1,6 +1,6 @@
 """The built-in agents. The entry-point group `metarl.plugins` calls `register`."""
 
-from metarl.registry import register_agent
+from metarl.registry import register_agent, register_presets
 
 
 def register() -> None:
@@ -14,3 +14,9 @@ def register() -> None:
     for bandit in ("Gittins", "UCB1", "Thompson", "Greedy"):
         register_agent(bandit.lower(), f"metarl.agents.bandits:{bandit}")
     register_agent("psrl", "metarl.agents.psrl:PSRL")
+    register_presets("maml", "metarl.agents.presets.maml:PRESETS")
+    register_presets("reptile", "metarl.agents.presets.reptile:PRESETS")
+    for baseline in ("multitask", "oracle"):
+        register_presets(baseline, f"metarl.agents.presets.multitask:{baseline.upper()}")
+    for rule in ("gittins", "ucb1", "thompson", "greedy", "psrl"):
+        register_presets(rule, f"metarl.agents.presets.bandits:{rule.upper()}")

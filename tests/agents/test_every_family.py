@@ -13,7 +13,7 @@ OPTIONS = {
     "reptile": {"hidden": (8,), "inner_steps": 2},
     "multitask": {"hidden": (8,), "epochs": 1, "minibatches": 2},
     "oracle": {"hidden": (8,), "epochs": 1, "minibatches": 2},
-    **dict.fromkeys(("gittins", "ucb1", "thompson", "greedy", "psrl"), {}),
+    **{id: {} for id in ("gittins", "ucb1", "thompson", "greedy", "psrl")},
 }
 PAIRS = [
     *((agent, id) for agent in ("maml", "reptile", "multitask", "oracle") for id in FAMILIES),
