@@ -25,7 +25,7 @@ from torch import Tensor
 
 from metarl.agent import EnvSpec
 from metarl.agents.gittins_index import gittins_indices
-from metarl.agents.trial_learner import LearningPolicy, TrialConfig, TrialLearner
+from metarl.agents.trial_learner import LearningPolicy, TrialConfig, TrialLearner, is_counted
 from metarl.errors import UsageError
 from metarl.randomness import dirichlet
 from metarl.rollout import Trajectories, Transition
@@ -162,10 +162,8 @@ class BanditAgent(TrialLearner[CountsPolicy]):
     family = "Bandit-v0"
 
     def knows(self, family: EnvSpec | TaskFamily) -> bool:
-        arms, space = family.action_space, family.task_space
-        return isinstance(arms, gym.spaces.Discrete) and {n: s.shape for n, s in space.items()} == {
-            "probabilities": (int(arms.n),)
-        }
+        arms, shapes = family.action_space, {name: space.shape for name, space in family.task_space.items()}
+        return is_counted(arms) and shapes == {"probabilities": (int(arms.n),)}
 
     def check(self, trajectories: Trajectories) -> None:
         rewards = trajectories.rewards

@@ -24,7 +24,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from metarl.agent import EnvSpec
-from metarl.agents.trial_learner import LearningPolicy, TrialConfig, TrialLearner
+from metarl.agents.trial_learner import LearningPolicy, TrialConfig, TrialLearner, is_counted
 from metarl.errors import UsageError
 from metarl.randomness import dirichlet
 from metarl.rollout import Transition
@@ -150,7 +150,7 @@ class PSRL(TrialLearner[PSRLPolicy]):
 
     def knows(self, family: EnvSpec | TaskFamily) -> bool:
         actions, states = family.action_space, family.observation_space.shape
-        if not isinstance(actions, gym.spaces.Discrete) or states is None or len(states) != 1:
+        if not is_counted(actions) or states is None or len(states) != 1:
             return False
         pairs = (*states, int(actions.n))
         shapes = {name: space.shape for name, space in family.task_space.items()}

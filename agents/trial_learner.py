@@ -3,8 +3,9 @@
 import abc
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, TypeVar, cast
+from typing import Any, ClassVar, Generic, TypeGuard, TypeVar, cast
 
+import gymnasium as gym
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -164,6 +165,11 @@ class TrialLearner(Agent, Generic[AnyPolicy]):
 
     def load_state(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
         """There is nothing to restore."""
+
+
+def is_counted(space: gym.Space) -> TypeGuard[gym.spaces.Discrete]:
+    """Whether the values of `space` are 0, 1, … n − 1."""
+    return isinstance(space, gym.spaces.Discrete) and int(space.start) == 0
 
 
 def chosen(mask: Bool[Tensor, "B"], first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> dict[str, Tensor]:

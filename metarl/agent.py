@@ -49,8 +49,8 @@ class EnvSpec:
 
     @classmethod
     def of(cls, distribution: TaskDistribution) -> "EnvSpec":
-        family = distribution
-        return cls(family.observation_space, family.action_space, family.horizon, dict(family.task_space))
+        spaces = distribution.observation_space, distribution.action_space
+        return cls(*spaces, distribution.horizon, dict(distribution.task_space))
 
     def check(self, family: TaskFamily) -> None:
         """Raises `UsageError` unless observations and actions of `family` are of this form, whatever their bounds."""

@@ -15,8 +15,8 @@ PRESETS = (
         expected="mean return after 0 to 3 gradient steps: paper -40.4, -11.7, -3.3, -3.2; "
         "here, with two layers of 64 units, -17.8, -2.2, -0.9, -2.0",
     ),
-    # Finn et al. 2017, section 5.3 and appendix A.2: 40 tasks, 20 episodes of 200 steps, the rest as above. Ours are the
-    # standard deviation of 0.5 (with 1, most actions are clipped) and the quarter of the samples for the curvature.
+    # Finn et al. 2017, section 5.3 and appendix A.2: 40 tasks, 20 episodes of 200 steps, the rest as above. Ours: the
+    # standard deviation of 0.5 (with 1, most actions are clipped), and a quarter of the samples for the curvature.
     Preset(
         name="paper",
         env="HalfCheetahDir-v0",
