@@ -28,6 +28,7 @@ from metarl.agents.trial_learner import LearningPolicy, TrialConfig, TrialLearne
 from metarl.errors import UsageError
 from metarl.randomness import dirichlet
 from metarl.rollout import Transition
+from metarl.spaces import Observations
 from metarl.vector_env import TaskFamily, TaskVectorEnv
 
 
@@ -92,9 +93,7 @@ class PSRLPolicy(LearningPolicy):
     def learn(self, transition: Transition) -> dict[str, Tensor]:
         known = self.statistics
         rows = torch.arange(len(known["time"]), device=known["time"].device)
-        state, following = (
-            values.flatten(0, 1).argmax(1) for values in (transition.observations, transition.next_observations)
-        )
+        state, following = map(_states, (transition.observations, transition.next_observations))
         pair = (rows, state, transition.actions.flatten())
         one = torch.ones_like(transition.rewards.flatten())
         return {
@@ -131,6 +130,12 @@ def optimal_plan(
         values, actions = (rewards + torch.einsum("bsat,bt->bsa", transitions, values)).max(2)
         plan.append(actions)
     return torch.stack(plan[::-1], 1)
+
+
+def _states(observations: Observations) -> Int[Tensor, "B"]:
+    """The numbers of one-hot states `[M, N, S]`."""
+    assert isinstance(observations, Tensor)
+    return observations.flatten(0, 1).argmax(1)
 
 
 class PSRL(TrialLearner[PSRLPolicy]):

@@ -65,6 +65,7 @@ class RL2(PPOAgent):
 
     config_class = RL2Config
     config: RL2Config
+    network: RecurrentActorCritic
 
     def __init__(
         self,

@@ -23,7 +23,7 @@ SETTINGS = [
     ("greedy", "Bandit-v0", FEW, {}, 6.6),
     ("random", "Bandit-v0", MANY, {}, 49.9),
     ("gittins", "Bandit-v0", MANY, {}, 82.8),
-    ("ucb1", "Bandit-v0", MANY, {"exploration": 0.3}, 82.4),
+    ("ucb1", "Bandit-v0", MANY, {"exploration": 0.2}, 82.4),
     ("thompson", "Bandit-v0", MANY, {}, 76.7),
     ("greedy", "Bandit-v0", MANY, {"epsilon": 0.02}, 77.4),
     ("greedy", "Bandit-v0", MANY, {}, 77.1),
