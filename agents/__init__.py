@@ -2,17 +2,47 @@
 
 from metarl.registry import register_agent, register_presets
 
+AGENTS = {
+    "maml": "maml:MAML",
+    "reptile": "reptile:Reptile",
+    "rl2": "rl2:RL2",
+    "varibad": "varibad:VariBAD",
+    "pearl": "pearl:PEARL",
+    "random": "random:RandomAgent",
+    "multitask": "multitask:Multitask",
+    "oracle": "multitask:Oracle",
+    "gittins": "bandits:Gittins",
+    "ucb1": "bandits:UCB1",
+    "thompson": "bandits:Thompson",
+    "greedy": "bandits:Greedy",
+    "psrl": "psrl:PSRL",
+    "sb3-ppo": "sb3:SB3PPO",
+    "sb3-sac": "sb3:SB3SAC",
+    "sb3-recurrent-ppo": "sb3:SB3RecurrentPPO",
+}
+"""Id: module of this package, and class."""
+
+PRESETS = {
+    "maml": "maml:PRESETS",
+    "reptile": "reptile:PRESETS",
+    "rl2": "rl2:PRESETS",
+    "varibad": "varibad:PRESETS",
+    "pearl": "pearl:PRESETS",
+    "multitask": "multitask:MULTITASK",
+    "oracle": "multitask:ORACLE",
+    "gittins": "bandits:GITTINS",
+    "ucb1": "bandits:UCB1",
+    "thompson": "bandits:THOMPSON",
+    "greedy": "bandits:GREEDY",
+    "psrl": "bandits:PSRL",
+    "sb3-ppo": "sb3:PPO",
+}
+"""Id of an agent: module of `metarl.agents.presets`, and tuple."""
+
 
 def register() -> None:
-    """Registers every built-in agent, and the presets of each."""
-    register_agent("random", "metarl.agents.random:RandomAgent")
-    register_agent("maml", "metarl.agents.maml:MAML")
-    register_agent("rl2", "metarl.agents.rl2:RL2")
-    register_agent("sb3-ppo", "metarl.agents.sb3:SB3PPO")
-    register_agent("sb3-sac", "metarl.agents.sb3:SB3SAC")
-    register_agent("sb3-recurrent-ppo", "metarl.agents.sb3:SB3RecurrentPPO")
-    register_presets("sb3-ppo", "metarl.agents.presets.sb3:PPO")
-    for agent in ("maml", "rl2"):
-        register_presets(agent, f"metarl.agents.presets.{agent}:PRESETS")
-    register_agent("pearl", "metarl.agents.pearl:PEARL")
-    register_presets("pearl", "metarl.agents.presets.pearl:PRESETS")
+    """Registers every built-in agent, and its presets."""
+    for agent, place in AGENTS.items():
+        register_agent(agent, f"metarl.agents.{place}")
+    for agent, place in PRESETS.items():
+        register_presets(agent, f"metarl.agents.presets.{place}")

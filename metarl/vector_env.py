@@ -1,6 +1,7 @@
 """The environment contract: a Gymnasium vector environment on torch tensors whose tasks can be set."""
 
 import abc
+from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import gymnasium as gym
@@ -31,6 +32,7 @@ class TaskFamily(Protocol):
     id: str
     observation_space: gym.Space
     action_space: gym.Space
+    task_space: Mapping[str, gym.Space]
     horizon: int
 
     def validate(self, tasks: Tasks) -> None: ...
