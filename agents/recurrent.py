@@ -7,10 +7,10 @@ from typing import Any, Literal, Protocol
 
 import gymnasium as gym
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
+from metarl.agents.heads import HEADS, HeadName
 from metarl.agents.ppo import Inputs
 from metarl.errors import UsageError
 from metarl.nn.entries import EntryEncoder
@@ -19,6 +19,7 @@ from metarl.nn.normalization import RunningNorm
 from metarl.nn.recurrent import GRU, LSTM
 from metarl.nn.sequence import SequenceCore, State, choose_state, orthogonal
 from metarl.nn.snail import SNAILCore
+from metarl.nn.transformer import Transformer
 from metarl.rollout import Policy, PolicyStep, Trajectories, Transition
 from metarl.spaces import (
     Observations,
@@ -32,19 +33,21 @@ from metarl.spaces import (
 )
 
 LOG_STD_RANGE = (-4.0, 1.0)
-CoreName = Literal["gru", "lstm", "snail"]
+CoreName = Literal["gru", "lstm", "snail", "transformer"]
 VALUES = "values"
 """The name under which a `RecurrentPolicy` records the normalised values of what it saw."""
 
 
 def make_core(name: CoreName, inputs: int, hidden: int, trial_length: int) -> SequenceCore:
-    """A GRU or an LSTM of `hidden` units, or a SNAIL that remembers the `trial_length` steps of a trial.
+    """A GRU or an LSTM of `hidden` units; a SNAIL or a transformer that remembers the `trial_length` steps of a trial.
 
     The dense blocks of SNAIL have `hidden` / 4 filters each; the keys of its attentions have the sizes `hidden` / 8,
-    `hidden` / 2 and `hidden`.
+    `hidden` / 2 and `hidden`. The transformer has two layers of width `hidden` with four heads.
     """
     if name == "snail":
         return SNAILCore(inputs, filters=max(1, hidden // 4), keys=max(2, hidden // 8), length=trial_length)
+    if name == "transformer":
+        return Transformer(inputs, hidden, length=trial_length)
     return GRU(inputs, hidden) if name == "gru" else LSTM(inputs, hidden)
 
 
@@ -61,8 +64,8 @@ class RecurrentActorCritic(nn.Module):
     Observations and rewards are normalised by running statistics, and pictures encoded (`EntryEncoder`). The value is
     in units of the running standard deviation of returns, and its last layer is rescaled whenever the statistics change
     (van Hasselt et al. 2016, PopArt). `keep_in_range` keeps the logarithm of the policy's standard deviation within
-    `LOG_STD_RANGE` after each optimizer step. `trial_length` is the number of steps in a trial: a SNAIL core refuses
-    longer ones.
+    `LOG_STD_RANGE` after each optimizer step. `trial_length` is the number of steps in a trial: the cores SNAIL and
+    transformer refuse longer ones. `head` makes policy and value from the core's output (`metarl.agents.heads`).
 
     >>> from metarl.agents.recurrent import RecurrentActorCritic
     >>> family = metarl.make("Bandit-v0", arms=5)
@@ -80,6 +83,7 @@ class RecurrentActorCritic(nn.Module):
         hidden: int,
         initial_std: float,
         core: CoreName = "gru",
+        head: HeadName = "plain",
         *,
         trial_length: int,
     ):
@@ -92,18 +96,18 @@ class RecurrentActorCritic(nn.Module):
         self.has_pictures = any(map(is_picture, entries(observation_space).values()))
         self.observation_norm: _ObservationNorm
         if is_vector(observation_space):
-            size = observation_space.shape[0]
-            self.observation_norm = RunningNorm(size)
+            self.observed = observation_space.shape[0]
+            self.observation_norm = RunningNorm(self.observed)
         else:
             self.observation_norm = EntryEncoder(observation_space)
-            size = self.observation_norm.outputs
+            self.observed = self.observation_norm.outputs
         self.reward_norm = RunningNorm(1)
         self.return_norm = RunningNorm(1)
-        self.core = make_core(core, size + self.head.size + 2, hidden, trial_length)
+        self.core = make_core(core, self.observed + self.head.size + 2, hidden, trial_length)
         self.core_parameters = nn.ParameterDict()
-        self.actor = nn.Linear(self.core.outputs, self.head.size)
-        self.critic = nn.Linear(self.core.outputs, 1)
+        self.actor_critic = HEADS[head](self.core.outputs, self.observed, self.head.size)
         self.log_std = nn.Parameter(torch.full((self.head.scale_size,), initial_std).log())
+        self.register_load_state_dict_pre_hook(_name_plain_head)
 
     @torch.no_grad()
     def initialize(self, generator: torch.Generator) -> None:
@@ -111,9 +115,7 @@ class RecurrentActorCritic(nn.Module):
         self.core_parameters.update(self.core.initialize(generator, orthogonal))
         if isinstance(self.observation_norm, EntryEncoder):
             self.observation_norm.initialize(generator)
-        for layer, gain in ((self.actor, 0.01), (self.critic, 1.0)):
-            nn.init.orthogonal_(layer.weight, gain, generator=generator)
-            layer.bias.zero_()
+        self.actor_critic.initialize(generator)
 
     @torch.no_grad()
     def keep_in_range(self) -> None:
@@ -160,13 +162,13 @@ class RecurrentActorCritic(nn.Module):
             raw = {name.removeprefix("observation."): value for name, value in inputs.items() if name != "before"}
             inputs = torch.cat([self.observation_norm(raw), inputs["before"]], dim=-1)
         features, state = self.core.sequence(dict(self.core_parameters), inputs, None, starts)
-        return *self.answers(features), state
+        return *self.answers(features, inputs), state
 
-    def answers(self, features: Float[Tensor, "... H"]) -> tuple[Phi, Float[Tensor, "..."]]:
-        """φ of the action distribution and the normalised value, from the outputs of the core."""
-        layers = self.actor, self.critic  # one product for both
-        weight, bias = torch.cat([layer.weight for layer in layers]), torch.cat([layer.bias for layer in layers])
-        output = F.linear(features, weight, bias)
+    def answers(
+        self, features: Float[Tensor, "*n H"], inputs: Float[Tensor, "*n I"]
+    ) -> tuple[Phi, Float[Tensor, "*n"]]:
+        """φ of the action distribution and the normalised value, from outputs and inputs of the core."""
+        output = self.actor_critic(features, inputs[..., : self.observed])
         return self._phi(output[..., :-1]), output[..., -1]
 
     def _before(
@@ -193,8 +195,15 @@ class RecurrentActorCritic(nn.Module):
         """Adds `returns` and rescales the last layer of the value, so that denormalised values do not change."""
         mean, std = self.return_norm.mean.clone(), self.return_norm.std
         self.return_norm.update(returns[..., None], valid)
-        self.critic.weight.mul_((std / self.return_norm.std)[:, None])
-        self.critic.bias.mul_(std).add_(mean - self.return_norm.mean).div_(self.return_norm.std)
+        new = self.return_norm
+        self.actor_critic.rescale_value(std / new.std, (mean - new.mean) / new.std)
+
+
+def _name_plain_head(module: nn.Module, state: dict[str, Tensor], prefix: str, *_: Any) -> None:
+    """Gives the layers of the plain head the names they have; run folders before 0.5 have `actor` and `critic`."""
+    old = [name for name in state if name.startswith((f"{prefix}actor.", f"{prefix}critic."))]
+    for name in old:
+        state[f"{prefix}actor_critic.{name.removeprefix(prefix)}"] = state.pop(name)
 
 
 @dataclass(frozen=True)
@@ -246,7 +255,7 @@ class RecurrentPolicy(Policy):
         memory = self.memory = self.memory or self._blank(network.log_std.new_zeros(math.prod(shape)))
         inputs = network.inputs(observations, memory.action, memory.reward, memory.ended, memory.first)
         features, self._hidden = network.core.step(dict(network.core_parameters), inputs, memory.hidden)
-        phi, values = network.answers(features[None])
+        phi, values = network.answers(features[None], inputs[None])
         actions = network.head.sample(phi, self.generator)
         log_probs = network.head.log_prob(phi, actions)
         chosen, *known = (value[0].unflatten(0, shape) for value in (actions, log_probs, values))

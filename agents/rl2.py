@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from metarl.agent import Agent, EnvSpec
+from metarl.agents.heads import HeadName
 from metarl.agents.ppo import PPO, Columns, Inputs, PPOConfig
 from metarl.agents.recurrent import VALUES, CoreName, RecurrentActorCritic, RecurrentPolicy
 from metarl.errors import UsageError
@@ -42,7 +43,10 @@ class RL2Config(PPOConfig):
     episodes_per_trial: int = 2
     """Episodes per trial, across which the recurrent state is kept."""
     core: CoreName = "gru"
-    """Recurrent core: gru, lstm or snail. snail refuses trials longer than those of training."""
+    """Recurrent core. snail and transformer refuse trials longer than those of training."""
+    head: HeadName = "plain"
+    """What makes policy and value from the core's output: a linear layer (plain), a network that reads the observation
+    again (state-again), or such a network whose weights are made from the memory (hypernetwork)."""
     hidden: int = 128
     """Units of the core. For snail, the size of the last keys and four times the number of filters."""
     initial_std: float = 1.0
@@ -90,6 +94,7 @@ class RL2(Agent):
             config.hidden,
             config.initial_std,
             config.core,
+            config.head,
             trial_length=config.episodes_per_trial * spec.horizon,
         )
         self.network.initialize(make_generator("rl2", seed))
