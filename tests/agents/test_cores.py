@@ -33,7 +33,7 @@ def live(agent, distribution, steps, *, tasks_seed=0, seed=0, **options):
 def test_the_network_is_trained_on_exactly_what_it_saw_when_it_acted(core, head):
     """Log-probabilities and values recomputed from whole columns of trials are those of acting step by step."""
     distribution = metarl.make("TabularMDP-v0", horizon=5)
-    agent = make_agent(distribution, core=core, head=head)
+    agent = make_agent(distribution, core=core, head=head, epochs=2, minibatches=2)
     train(agent, distribution, 2)
     trajectories = live(agent, distribution, 20, episodes_per_trial=2)
     starts = trajectories.trial_starts.flatten(1)
@@ -49,7 +49,7 @@ def test_the_network_is_trained_on_exactly_what_it_saw_when_it_acted(core, head)
 def test_no_memory_leaks_across_trials(core, head):
     """A first pull depends neither on the task nor on the trial before; a second one depends on the first."""
     distribution = metarl.make("Bandit-v0", pulls=4)
-    agent = make_agent(distribution, core=core, head=head, episodes_per_trial=1)
+    agent = make_agent(distribution, core=core, head=head, episodes_per_trial=1, epochs=2, minibatches=2)
     train(agent, distribution, 2)
     trajectories = live(agent, distribution, 12, episodes_per_trial=1)
     inputs = agent.network.trial_inputs(trajectories).flatten(1, 2)
@@ -71,9 +71,8 @@ def test_no_memory_leaks_across_trials(core, head):
 @pytest.mark.parametrize(("core", "head"), PAIRS)
 def test_going_on_from_a_saved_state_is_exact(core, head):
     distribution = metarl.make("TabularMDP-v0", horizon=3)
-    assert_goes_on_exactly(
-        lambda seed: make_agent(distribution, seed=seed, core=core, head=head), distribution, before=2
-    )
+    options = {"core": core, "head": head, "epochs": 1, "minibatches": 2}
+    assert_goes_on_exactly(lambda seed: make_agent(distribution, seed=seed, **options), distribution, before=1)
 
 
 @pytest.mark.slow
