@@ -34,9 +34,11 @@ class _ObservationNorm(Protocol):
 class ActorCritic(nn.Module):
     """The parts of an actor-critic around its body: inputs, the scale of the policy and the scale of the value.
 
+    A subclass has the body, and rescales the last layer of its value (`rescale_value`).
+
     Observations are normalised by running statistics, and pictures encoded (`EntryEncoder`). The value is in units of
-    the running standard deviation of returns, and its last layer, `critic`, is rescaled whenever the statistics change
-    (van Hasselt et al. 2016, PopArt). `keep_in_range` keeps the logarithm of the policy's standard deviation within
+    the running standard deviation of returns, and its last layer is rescaled whenever the statistics change (van
+    Hasselt et al. 2016, PopArt). `keep_in_range` keeps the logarithm of the policy's standard deviation within
     `LOG_STD_RANGE` after each optimizer step.
 
     >>> from metarl.agents.actor_critic import ActorCritic
@@ -44,8 +46,6 @@ class ActorCritic(nn.Module):
     >>> ActorCritic(family.observation_space, family.action_space, initial_std=0.5).log_std.exp()
     tensor([0.5000, 0.5000], grad_fn=<ExpBackward0>)
     """
-
-    critic: nn.Linear
 
     def __init__(self, observation_space: gym.Space, action_space: gym.Space, initial_std: float):
         super().__init__()
@@ -87,8 +87,12 @@ class ActorCritic(nn.Module):
         """Adds `returns` and rescales the last layer of the value, so that denormalised values do not change."""
         mean, std = self.return_norm.mean.clone(), self.return_norm.std
         self.return_norm.update(returns[..., None], valid)
-        self.critic.weight.mul_((std / self.return_norm.std)[:, None])
-        self.critic.bias.mul_(std).add_(mean - self.return_norm.mean).div_(self.return_norm.std)
+        new = self.return_norm
+        self.rescale_value(std / new.std, (mean - new.mean) / new.std)
+
+    def rescale_value(self, scale: Float[Tensor, "1"], shift: Float[Tensor, "1"]) -> None:
+        """Changes the value V to `scale` · V + `shift` for all inputs, and leaves the policy as it is."""
+        raise NotImplementedError
 
 
 class MemorylessActorCritic(ActorCritic):
@@ -132,6 +136,10 @@ class MemorylessActorCritic(ActorCritic):
             assert isinstance(layer, nn.Linear)
             nn.init.orthogonal_(layer.weight, gain, generator=generator)
             layer.bias.zero_()
+
+    def rescale_value(self, scale: Float[Tensor, "1"], shift: Float[Tensor, "1"]) -> None:
+        self.critic.weight.mul_(scale[:, None])
+        self.critic.bias.mul_(scale).add_(shift)
 
     def inputs(self, observations: Observations, extra: Float[Tensor, "... E"]) -> dict[str, Tensor]:
         """What the network reads: the observations as they are, and `extra`."""

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from metarl.agent import EnvSpec
 from metarl.agents.actor_critic import VALUES
+from metarl.agents.heads import HeadName
 from metarl.agents.ppo import PPO, Columns, Inputs, PPOAgent, PPOConfig, default_num_tasks
 from metarl.agents.recurrent import CoreName, RecurrentActorCritic, RecurrentPolicy
 from metarl.nn.heads import Phi
@@ -34,7 +35,10 @@ class RL2Config(PPOConfig):
     episodes_per_trial: int = 2
     """Episodes per trial, across which the recurrent state is kept."""
     core: CoreName = "gru"
-    """Recurrent core: gru, lstm or snail. snail refuses trials longer than those of training."""
+    """Recurrent core. snail and transformer refuse trials longer than those of training."""
+    head: HeadName = "plain"
+    """What makes policy and value from the core's output: a linear layer (plain), a network that reads the observation
+    again (state-again), or such a network whose weights are made from the memory (hypernetwork)."""
     hidden: int = 128
     """Units of the core. For snail, the size of the last keys and four times the number of filters."""
     initial_std: float = 1.0
@@ -83,6 +87,7 @@ class RL2(PPOAgent):
             config.hidden,
             config.initial_std,
             config.core,
+            config.head,
             trial_length=config.episodes_per_trial * spec.horizon,
         )
         self.network.initialize(make_generator("rl2", seed))
