@@ -8,3 +8,4 @@ def register() -> None:
     register_agent("random", "metarl.agents.random:RandomAgent")
     register_agent("maml", "metarl.agents.maml:MAML")
     register_agent("rl2", "metarl.agents.rl2:RL2")
+    register_agent("varibad", "metarl.agents.varibad:VariBAD")

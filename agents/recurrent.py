@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
+from metarl.agents.actor_critic import ActorCritic
 from metarl.agents.ppo import Inputs
-from metarl.errors import UsageError
 from metarl.nn.entries import EntryEncoder
-from metarl.nn.heads import Head, Phi, head_for
+from metarl.nn.heads import Phi
 from metarl.nn.normalization import RunningNorm
 from metarl.nn.recurrent import GRU, LSTM
 from metarl.nn.sequence import SequenceCore, State, choose_state, orthogonal
@@ -31,7 +31,6 @@ from metarl.spaces import (
     named,
 )
 
-LOG_STD_RANGE = (-4.0, 1.0)
 CoreName = Literal["gru", "lstm", "snail"]
 VALUES = "values"
 """The name under which a `RecurrentPolicy` records the normalised values of what it saw."""
@@ -55,14 +54,11 @@ class _ObservationNorm(Protocol):
     def update(self, observations: Any, valid: Tensor, /) -> None: ...
 
 
-class RecurrentActorCritic(nn.Module):
+class RecurrentActorCritic(ActorCritic):
     """A recurrent core over [o, a₋₁, r₋₁, ended₋₁] with a policy and a value on top (Duan et al. 2016, section 2.2).
 
-    Observations and rewards are normalised by running statistics, and pictures encoded (`EntryEncoder`). The value is
-    in units of the running standard deviation of returns, and its last layer is rescaled whenever the statistics change
-    (van Hasselt et al. 2016, PopArt). `keep_in_range` keeps the logarithm of the policy's standard deviation within
-    `LOG_STD_RANGE` after each optimizer step. `trial_length` is the number of steps in a trial: a SNAIL core refuses
-    longer ones.
+    Observations and rewards are normalised by running statistics, and pictures encoded (`EntryEncoder`).
+    `trial_length` is the number of steps in a trial: a SNAIL core refuses longer ones.
 
     >>> from metarl.agents.recurrent import RecurrentActorCritic
     >>> family = metarl.make("Bandit-v0", arms=5)
@@ -83,11 +79,7 @@ class RecurrentActorCritic(nn.Module):
         *,
         trial_length: int,
     ):
-        super().__init__()
-        low, high = map(math.exp, LOG_STD_RANGE)
-        if not low <= initial_std <= high:
-            raise UsageError(f"initial_std must lie in [{low:.3f}, {high:.3f}], got {initial_std}")
-        self.head: Head = head_for(action_space)
+        super().__init__(action_space, initial_std)
         check_observation_space(observation_space, "actor-critic")
         self.has_pictures = any(map(is_picture, entries(observation_space).values()))
         self.observation_norm: _ObservationNorm
@@ -98,12 +90,10 @@ class RecurrentActorCritic(nn.Module):
             self.observation_norm = EntryEncoder(observation_space)
             size = self.observation_norm.outputs
         self.reward_norm = RunningNorm(1)
-        self.return_norm = RunningNorm(1)
         self.core = make_core(core, size + self.head.size + 2, hidden, trial_length)
         self.core_parameters = nn.ParameterDict()
         self.actor = nn.Linear(self.core.outputs, self.head.size)
         self.critic = nn.Linear(self.core.outputs, 1)
-        self.log_std = nn.Parameter(torch.full((self.head.scale_size,), initial_std).log())
 
     @torch.no_grad()
     def initialize(self, generator: torch.Generator) -> None:
@@ -114,11 +104,6 @@ class RecurrentActorCritic(nn.Module):
         for layer, gain in ((self.actor, 0.01), (self.critic, 1.0)):
             nn.init.orthogonal_(layer.weight, gain, generator=generator)
             layer.bias.zero_()
-
-    @torch.no_grad()
-    def keep_in_range(self) -> None:
-        """Moves `log_std` back into its range. Clamping it in the forward pass would set its gradient to 0 outside."""
-        self.log_std.clamp_(*LOG_STD_RANGE)
 
     def inputs(
         self,
@@ -167,7 +152,7 @@ class RecurrentActorCritic(nn.Module):
         layers = self.actor, self.critic  # one product for both
         weight, bias = torch.cat([layer.weight for layer in layers]), torch.cat([layer.bias for layer in layers])
         output = F.linear(features, weight, bias)
-        return self._phi(output[..., :-1]), output[..., -1]
+        return self.phi(output[..., :-1]), output[..., -1]
 
     def _before(
         self,
@@ -180,21 +165,6 @@ class RecurrentActorCritic(nn.Module):
         reward = self.reward_norm(rewards[..., None])
         before = torch.cat([self.head.features(actions), reward, ended[..., None].float()], dim=-1)
         return before.masked_fill(first[..., None], 0.0)
-
-    def _phi(self, output: Float[Tensor, "... O"]) -> Phi:
-        return (output, self.log_std.expand(*[1] * (output.ndim - 1), -1)) if self.head.scale_size else (output,)
-
-    def denormalize(self, values: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-        """Converts normalised values to returns."""
-        return values * self.return_norm.std + self.return_norm.mean
-
-    @torch.no_grad()
-    def update_return_norm(self, returns: Float[Tensor, "..."], valid: Bool[Tensor, "..."]) -> None:
-        """Adds `returns` and rescales the last layer of the value, so that denormalised values do not change."""
-        mean, std = self.return_norm.mean.clone(), self.return_norm.std
-        self.return_norm.update(returns[..., None], valid)
-        self.critic.weight.mul_((std / self.return_norm.std)[:, None])
-        self.critic.bias.mul_(std).add_(mean - self.return_norm.mean).div_(self.return_norm.std)
 
 
 @dataclass(frozen=True)

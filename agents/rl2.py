@@ -1,7 +1,5 @@
 """RL² (Duan et al. 2016; Wang et al. 2016): a recurrent policy whose learning algorithm is its own dynamics."""
 
-import copy
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,26 +8,23 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from metarl.agent import Agent, EnvSpec
-from metarl.agents.ppo import PPO, Columns, Inputs, PPOConfig
+from metarl.agent import EnvSpec
+from metarl.agents.actor_critic import trial_advantages
+from metarl.agents.ppo import PPO, Columns, Inputs
 from metarl.agents.recurrent import VALUES, CoreName, RecurrentActorCritic, RecurrentPolicy
-from metarl.errors import UsageError
+from metarl.agents.trials import TrialAgent, TrialConfig, tasks_per_iteration
 from metarl.nn.heads import Phi
+from metarl.nn.module_state import load_module_tensors, module_tensors
 from metarl.optimizer_state import load_optimizer_tensors, optimizer_tensors
 from metarl.parallel import Ranks
 from metarl.randomness import make_generator
-from metarl.rollout import Policy, Trajectories, collect, gae, standardize, success_metrics, used_fraction
-from metarl.spaces import entries, map_tensors
+from metarl.rollout import Policy, Trajectories, standardize
+from metarl.spaces import map_tensors
 from metarl.tasks import check_count
-from metarl.vector_env import TaskVectorEnv
-
-STEPS_PER_ITERATION = 20_000
-BYTES_PER_ITERATION = 2**28
-"""Memory for the observations of an iteration of default size: 20,000 steps of large pictures would take gigabytes."""
 
 
 @dataclass(frozen=True)
-class RL2Config(PPOConfig):
+class RL2Config(TrialConfig):
     """Options of RL².
 
     >>> from metarl.agents.rl2 import RL2Config
@@ -37,10 +32,6 @@ class RL2Config(PPOConfig):
     'gru'
     """
 
-    envs_per_task: int = 1
-    """Environments per task (N). Each runs one trial after another."""
-    episodes_per_trial: int = 2
-    """Episodes per trial, across which the recurrent state is kept."""
     core: CoreName = "gru"
     """Recurrent core: gru, lstm or snail. snail refuses trials longer than those of training."""
     hidden: int = 128
@@ -50,17 +41,14 @@ class RL2Config(PPOConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("episodes_per_trial", "hidden"):
-            check_count(name, getattr(self, name))
+        check_count("hidden", self.hidden)
 
 
-class RL2(Agent):
+class RL2(TrialAgent):
     """A recurrent policy trained by PPO (Schulman et al. 2017) over whole trials.
 
-    The recurrent state is blank at the start of a trial and kept across the episodes of the trial. Returns and
-    advantages run over the whole trial, across episodes. A trial ends with the last of its `episodes_per_trial`
-    episodes. An iteration takes `episodes_per_trial` times the horizon in steps. If episodes end early, an environment
-    starts further trials of its task, and only the last, unfinished trial is not used.
+    The recurrent state is blank at the start of a trial and kept across the episodes of the trial (`TrialAgent`).
+    Returns and advantages run over the whole trial, across episodes.
 
     >>> from metarl.agents.rl2 import RL2, RL2Config
     >>> family = metarl.make("Bandit-v0", arms=5, pulls=10)
@@ -73,6 +61,7 @@ class RL2(Agent):
 
     config_class = RL2Config
     config: RL2Config
+    stream = "rl2"
 
     def __init__(
         self,
@@ -98,60 +87,20 @@ class RL2(Agent):
 
     @classmethod
     def default_config(cls, spec: EnvSpec) -> RL2Config:
-        """The number of tasks that makes an iteration about 20,000 steps long, at least 16 and at most 1,000.
+        """About 20,000 steps per iteration, of `tasks_per_iteration`."""
+        return RL2Config(num_tasks=tasks_per_iteration(spec, RL2Config.episodes_per_trial))
 
-        If the observations of these tasks took more than 256 MiB, it is the number whose observations do not, at
-        least 4.
-        """
-        steps = spec.horizon * RL2Config.episodes_per_trial
-        tasks = min(max(STEPS_PER_ITERATION // steps, 16), 1000)
-        size = sum(math.prod(s.shape) * s.dtype.itemsize for s in entries(spec.observation_space).values())
-        return RL2Config(num_tasks=max(min(tasks, BYTES_PER_ITERATION // max(1, steps * size)), 4))
-
-    def improve(self, env: TaskVectorEnv, *, seed: int) -> dict[str, int | float]:
-        generator = make_generator("rl2", "improve", seed, device=self.device)
-        count = self.config.episodes_per_trial
-        actor = RecurrentPolicy(self.network, generator)
-        trajectories = collect(env, actor, count * env.horizon, episodes_per_trial=count, seed=seed)
-        valid = trajectories.in_complete_trials(count)
-        return {
-            "env_steps": trajectories.num_transitions,
-            "return_mean": float(trajectories.episode_returns(count - 1).mean()),
-            "return_first_episode": float(trajectories.episode_returns(0).mean()),
-            "used_fraction": used_fraction(valid),
-            **success_metrics(trajectories, count - 1),
-            **self._update(trajectories, valid, generator),
-        }
-
-    def adapt(
-        self, env: TaskVectorEnv, episodes: int, *, seed: int = 0, policy: Policy | None = None
-    ) -> RecurrentPolicy:
-        """Runs `episodes` episodes, which fill the memory. Every environment of `env` is a separate trial."""
-        self.spec.check(env.distribution)
-        generator = make_generator("rl2", "adapt", seed, device=self.device)
-        if policy is None:
-            learner = RecurrentPolicy(copy.deepcopy(self.network), generator)  # training changes the agent's own
-        else:
-            assert isinstance(policy, RecurrentPolicy)
-            learner = RecurrentPolicy(policy.network, generator, policy.memory)
-        if episodes > 0:
-            collect(env, learner, episodes=episodes, seed=seed)
-        return learner
-
-    def stages(self, episodes: int | None = None) -> list[int]:
-        """After every episode; by default, every stage of a training trial."""
-        return list(range(self.config.episodes_per_trial if episodes is None else episodes + 1))
+    def _actor(self, generator: torch.Generator, like: Policy | None = None) -> RecurrentPolicy:
+        if like is None:
+            return RecurrentPolicy(self.network, generator)
+        assert isinstance(like, RecurrentPolicy)
+        return RecurrentPolicy(like.network, generator, like.memory)
 
     def state(self) -> tuple[Mapping[str, Tensor], Mapping[str, Any]]:
-        tensors = {f"network.{name}": value.cpu().clone() for name, value in self.network.state_dict().items()}
-        return tensors | optimizer_tensors(self.ppo.optimizer), {}
+        return module_tensors("network", self.network) | optimizer_tensors(self.ppo.optimizer), {}
 
     def load_state(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
-        network = {name.removeprefix("network."): v for name, v in tensors.items() if name.startswith("network.")}
-        try:
-            self.network.load_state_dict(network)
-        except RuntimeError as error:
-            raise UsageError(f"the saved parameters are not of this agent: {' '.join(str(error).split())}") from None
+        load_module_tensors("network", self.network, tensors)
         load_optimizer_tensors(self.ppo.optimizer, tensors)
 
     def _update(
@@ -167,19 +116,14 @@ class RL2(Agent):
 
     def _columns(self, trajectories: Trajectories, valid: Bool[Tensor, "T M N"]) -> Columns:
         """One column of trials per environment, with advantages and targets over whole trials."""
-        network, config = self.network, self.config
+        network = self.network
         starts = trajectories.trial_starts.flatten(1)
         columns = valid.flatten(1)
-        last = torch.ones_like(starts)  # of its trial
-        last[:-1] = starts[1:]
         inputs = map_tensors(lambda values: values.flatten(1, 2), network.trial_inputs(trajectories))
         middle = starts if bool(starts[1:].any()) else None
         values = network.denormalize(trajectories.extras[VALUES].flatten(1))
-        following = torch.cat([values[1:], torch.zeros_like(values[:1])])
-        rewards = trajectories.rewards.flatten(1)
-        advantages = gae(rewards, values, following, last, last, discount=config.discount, gae_lambda=config.gae_lambda)
-        returns = values + advantages
-        network.update_return_norm(returns, columns)
+        advantages = trial_advantages(trajectories, values, self.config)
+        targets = network.targets(values + advantages, columns)
         assert trajectories.log_probs is not None
         return Columns(
             inputs=inputs,
@@ -187,7 +131,7 @@ class RL2(Agent):
             actions=trajectories.actions.flatten(1, 2),
             log_probs=trajectories.log_probs.flatten(1),
             advantages=standardize(advantages, columns),
-            targets=(returns - network.return_norm.mean) / network.return_norm.std,
+            targets=targets,
             valid=columns,
         )
 
