@@ -123,7 +123,7 @@ class VariBAD(TrialAgent):
         super().__init__(config, spec, device=device, seed=seed, ranks=ranks)
         if not is_vector(spec.observation_space):
             raise UsageError(
-                f"varibad decodes vectors, not {spec.observation_space}: rl2 reads pictures and dictionaries"
+                f"varibad reads vectors, got {spec.observation_space}: rl2 reads pictures and dictionaries"
             )
         size = spec.observation_space.shape[0]
         self.network = BeliefActorCritic(
