@@ -4,11 +4,12 @@
     log p(τ_{:H} | m) = Σ_s log p(r_s | s_s, a_s, s_{s+1}, m) [+ log p(s_{s+1} | s_s, a_s, m)]
 
 q_t is the belief about the task's embedding m after t steps of the trial, and s runs over all its H steps, past and
-future (Zintgraf et al. 2020, section 3.1, equations 4 to 8). Rewards and observations, in units of their running
-standard deviations, have Gaussian distributions of variance 1 around what the decoders predict.
+future (Zintgraf et al. 2020, section 3.1). Rewards and observations, in units of their running standard deviations,
+have Gaussian distributions of variance 1 around what the decoders predict.
 
-Deviations: one embedding layer for all parts of a step instead of one for each; q_0 is the prior itself, so that a
-first action knows nothing; the term t = 0, in which the encoder has no part, is left out.
+Deviations: the authors' squared errors are those of variance ½, in raw units. One embedding layer reads all parts of a
+step instead of one for each. q_0 is the prior itself, so that a first action knows nothing of the task, and the term
+t = 0, in which the encoder has no part, is left out.
 """
 
 import math

@@ -1,13 +1,13 @@
 """VariBAD (Zintgraf et al. 2020): a policy that knows what it believes about the task, and how sure it is.
 
-    π(a | s, μ, σ)    L = −Σ_t ELBO_t of the belief N(μ_t, σ_t²) + L_PPO of the policy    (section 3.2, equation 9)
+    π(a | s, μ, σ)    L = −Σ_t ELBO_t of the belief N(μ_t, σ_t²) + L_PPO of the policy    (section 3.2)
 
 An encoder turns the steps of a trial into a belief about the task (`metarl.agents.belief`). The policy reads the
 observation and the belief, which is kept across the episodes of a trial, and is trained by PPO, whose gradient does not
 reach the encoder. The encoder learns from a buffer of recent trials, with an optimizer of its own.
 
-Sizes, `belief_lr`, `lr`, `kl_weight` and `elbo_terms` are those of the authors' HalfCheetahDir setting (appendix C, and
-their published configuration). PPO's other options are those of RL²'s.
+Sizes, `lr`, `belief_lr`, `kl_weight` and `elbo_terms` are those of the authors' configuration for HalfCheetahDir
+(github.com/lmzintgraf/varibad, config/mujoco). The other options of PPO are those of RL².
 
 Deviations: PPO's minibatches mix single steps of all trials, of which it takes more passes than the authors' two, on
 larger batches. The critic also reads how much of the trial is over, since its end bounds the returns; the authors
