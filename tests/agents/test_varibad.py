@@ -42,11 +42,11 @@ def changed(before, module):
     return {name for name, value in module.state_dict().items() if not torch.equal(value, before[name])}
 
 
+@pytest.mark.slow
 def test_it_learns_to_use_what_it_believes():
-    """An arm pays 1 or nothing, and the other the opposite: after a pull, the belief says which."""
     distribution = metarl.make("Bandit-v0", arms=2, pulls=6)
-    agent = make_agent(distribution, num_tasks=200, episodes_per_trial=1, lr=1e-2, belief_batch=50, belief_lr=1e-2)
-    history = train(agent, distribution, 20)
+    agent = make_agent(distribution, num_tasks=200, episodes_per_trial=1, lr=5e-3, belief_batch=50, belief_lr=5e-3)
+    history = train(agent, distribution, 40)
     evaluation = metarl.evaluate(agent, distribution, num_tasks=1000)
     assert evaluation.returns.mean() > 3.45  # random: 3.0
     assert history[-1]["elbo"] > history[1]["elbo"]
