@@ -152,7 +152,7 @@ class BeliefModel(nn.Module):
         zeros = like.new_zeros(batch, self.latent)
         return self.core.initial(batch, like), Belief(zeros, zeros)
 
-    def step(
+    def advance(
         self,
         actions: Shaped[Tensor, "B ..."],
         rewards: Float[Tensor, "B"],

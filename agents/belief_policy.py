@@ -119,8 +119,9 @@ class BeliefPolicy(Policy):
     def observe(self, transition: Transition) -> None:
         assert self.memory is not None
         assert isinstance(transition.next_observations, Tensor)
-        step = (transition.actions, transition.rewards, transition.next_observations)
-        state, belief = self.model.step(*(values.flatten(0, 1) for values in step), self.memory[:-2])
+        actions, rewards = transition.actions.flatten(0, 1), transition.rewards.flatten()
+        reached = transition.next_observations.flatten(0, 1)
+        state, belief = self.model.advance(actions, rewards, reached, self.memory[:-2])
         new = (*state, *belief)
         active = transition.active
         self.memory = new if active is None else choose_state(active.flatten(), new, self.memory)

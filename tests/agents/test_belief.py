@@ -200,7 +200,7 @@ def test_beliefs_step_by_step_are_those_over_whole_trials():
             if e.starts[t, b]:
                 state, _ = model.prior(1, e.rewards)
             rows = (e.actions[t, b], e.rewards[t, b], e.next_observations[t, b])
-            state, belief = model.step(*(row[None] for row in rows), state)
+            state, belief = model.advance(*(row[None] for row in rows), state)
             torch.testing.assert_close(belief.mean[0], whole.mean[t, b], rtol=1e-4, atol=1e-5)
             torch.testing.assert_close(belief.log_std[0], whole.log_std[t, b], rtol=1e-4, atol=1e-5)
 
