@@ -25,6 +25,7 @@ from metarl.nn.heads import Head
 from metarl.nn.normalization import RunningNorm
 from metarl.nn.recurrent import GRU
 from metarl.nn.sequence import State, fan_in_uniform
+from metarl.rollout import Trajectories
 
 EMBEDDING = 64
 DECODER = (64, 32)
@@ -77,6 +78,21 @@ class Experience:
     """The first steps of trials."""
     valid: Bool[Tensor, "T B"]
     """The steps to learn from."""
+
+    @classmethod
+    def of(cls, trajectories: Trajectories, valid: Bool[Tensor, "T M N"]) -> "Experience":
+        """The steps of `trajectories`, whose observations are vectors."""
+        observations, reached = trajectories.observations, trajectories.final_observations
+        assert isinstance(observations, Tensor)
+        assert isinstance(reached, Tensor)
+        return cls(
+            observations=observations.flatten(1, 2),
+            actions=trajectories.actions.flatten(1, 2),
+            rewards=trajectories.rewards.flatten(1),
+            next_observations=reached.flatten(1, 2),
+            starts=trajectories.trial_starts.flatten(1),
+            valid=valid.flatten(1),
+        )
 
     @property
     def trials(self) -> Int[Tensor, "T B"]:

@@ -12,7 +12,8 @@ Sizes, `lr`, `belief_lr`, `kl_weight` and `elbo_terms` are those of the authors'
 Deviations: PPO's minibatches mix single steps of all trials, of which it takes more passes than the authors' two, on
 larger batches. The critic also reads how much of the trial is over, since its end bounds the returns; the authors
 bootstrap there instead. Observations, rewards and returns are normalised by running statistics. `decoded_steps` draws
-steps to decode, of which the authors take all.
+steps to decode, of which the authors take all. The ELBO is divided by the number of steps, and its gradient clipped
+as PPO's is.
 """
 
 import math
@@ -22,7 +23,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from metarl.agent import EnvSpec
 from metarl.agents.actor_critic import trial_advantages
@@ -175,7 +176,7 @@ class VariBAD(TrialAgent):
         self, trajectories: Trajectories, valid: Bool[Tensor, "T M N"], generator: torch.Generator
     ) -> dict[str, float]:
         metrics = self.ppo.update(self._evaluate, self.network.head, self._columns(trajectories, valid), generator)
-        experience = self._experience(trajectories, valid)
+        experience = Experience.of(trajectories, valid)
         rows = {field.name: getattr(experience, field.name).transpose(0, 1) for field in fields(Experience)}
         self.buffer.append(rows)
         metrics |= self._learn_beliefs(generator)
@@ -210,19 +211,6 @@ class VariBAD(TrialAgent):
     def _evaluate(self, inputs: Inputs, starts: Bool[Tensor, "T b"] | None) -> tuple[Phi, Float[Tensor, "T b"]]:
         return self.network(inputs)
 
-    def _experience(self, trajectories: Trajectories, valid: Bool[Tensor, "T M N"]) -> Experience:
-        observations, reached = trajectories.observations, trajectories.final_observations
-        assert isinstance(observations, Tensor)
-        assert isinstance(reached, Tensor)
-        return Experience(
-            observations=observations.flatten(1, 2),
-            actions=trajectories.actions.flatten(1, 2),
-            rewards=trajectories.rewards.flatten(1),
-            next_observations=reached.flatten(1, 2),
-            starts=trajectories.trial_starts.flatten(1),
-            valid=valid.flatten(1),
-        )
-
     def _learn_beliefs(self, generator: torch.Generator) -> dict[str, float]:
         """Steps of the encoder and the decoders; returns means over these of the terms of the ELBO, in nats.
 
@@ -253,14 +241,14 @@ class VariBAD(TrialAgent):
         valid = experience.valid[times]
         share = valid / self.ranks.mean(valid.sum().float()).clamp(min=1)
         likelihood, kl, error = ((values * share).sum() for values in terms)
-        loss = config.kl_weight * kl - likelihood
+        loss = (config.kl_weight * kl - likelihood) / count
         self.optimizer.zero_grad()
         loss.backward()
-        squares = torch.zeros_like(loss)
         for parameter in self.model.parameters():
             if parameter.grad is not None:
                 parameter.grad = self.ranks.mean(parameter.grad)
-                squares = squares + parameter.grad.square().sum()
-        if bool((loss + squares).isfinite()):
+        # Late in training gradients are small, and Adam's steps for one that is not would destroy the beliefs.
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.max_gradient_norm)
+        if bool((loss + norm).isfinite()):
             self.optimizer.step()
-        return torch.stack([likelihood - kl, kl, error]).detach() + 0 * squares
+        return torch.stack([likelihood - kl, kl, error]).detach() + 0 * norm

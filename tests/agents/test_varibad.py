@@ -8,6 +8,7 @@ from pictures import Quarters
 from practice import train
 
 import metarl
+from metarl.agents.belief import Experience
 from metarl.agents.belief_policy import READ, BeliefPolicy, clock
 from metarl.agents.varibad import VariBAD, VariBADConfig
 from metarl.errors import NumericalFault
@@ -62,7 +63,7 @@ def test_the_networks_are_trained_on_exactly_what_they_saw_when_they_acted(id, e
     env = make_env(distribution)
     policy = BeliefPolicy(agent.model, agent.network, make_generator("test"))
     trajectories = metarl.collect(env, policy, 5 * distribution.horizon, seed=0, episodes_per_trial=episodes)
-    e = agent._experience(trajectories, torch.ones_like(trajectories.ended))
+    e = Experience.of(trajectories, torch.ones_like(trajectories.ended))
     with torch.no_grad():
         after = agent.model.beliefs(e.actions, e.rewards, e.next_observations, e.starts)
         phi = agent.network.act(trajectories.extras[READ].flatten(1, 2))
