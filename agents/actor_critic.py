@@ -10,12 +10,13 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from metarl.agents.ppo import Inputs
+from metarl.agents.ppo import Inputs, PPOConfig
 from metarl.errors import UsageError
 from metarl.nn.entries import EntryEncoder
 from metarl.nn.heads import Head, Phi, head_for
 from metarl.nn.mlp import tanh_
 from metarl.nn.normalization import RunningNorm
+from metarl.rollout import Trajectories, gae
 from metarl.spaces import Observations, check_observation_space, entries, is_picture, is_vector, named
 
 LOG_STD_RANGE = (-4.0, 1.0)
@@ -32,38 +33,31 @@ class _ObservationNorm(Protocol):
 
 
 class ActorCritic(nn.Module):
-    """The parts of an actor-critic around its body: inputs, the scale of the policy and the scale of the value.
+    """A policy over `action_space` and a value: what is the same whatever they read.
 
-    A subclass has the body, and rescales the last layer of its value (`rescale_value`).
-
-    Observations are normalised by running statistics, and pictures encoded (`EntryEncoder`). The value is in units of
-    the running standard deviation of returns, and its last layer is rescaled whenever the statistics change (van
-    Hasselt et al. 2016, PopArt). `keep_in_range` keeps the logarithm of the policy's standard deviation within
-    `LOG_STD_RANGE` after each optimizer step.
+    The value is in units of the running standard deviation of returns, and its last layer, by default `critic`, is
+    rescaled whenever the statistics change (van Hasselt et al. 2016, PopArt). `keep_in_range` keeps the logarithm of a
+    Gaussian policy's standard deviation within `LOG_STD_RANGE` after each optimizer step; an `initial_std` outside it
+    is a `UsageError`.
 
     >>> from metarl.agents.actor_critic import ActorCritic
-    >>> family = metarl.make("PointNavigation-v0")
-    >>> ActorCritic(family.observation_space, family.action_space, initial_std=0.5).log_std.exp()
-    tensor([0.5000, 0.5000], grad_fn=<ExpBackward0>)
+    >>> network = ActorCritic(metarl.make("PointNavigation-v0").action_space, initial_std=1.0)
+    >>> network.critic = torch.nn.Linear(8, 1)
+    >>> network.targets(torch.tensor([[2.0], [4.0]]), valid=torch.ones(2, 1, dtype=torch.bool))
+    tensor([[-1.],
+            [ 1.]])
     """
 
-    def __init__(self, observation_space: gym.Space, action_space: gym.Space, initial_std: float):
+    critic: nn.Linear
+
+    def __init__(self, action_space: gym.Space, initial_std: float):
         super().__init__()
         low, high = map(math.exp, LOG_STD_RANGE)
         if not low <= initial_std <= high:
             raise UsageError(f"initial_std must lie in [{low:.3f}, {high:.3f}], got {initial_std}")
         self.head: Head = head_for(action_space)
-        check_observation_space(observation_space, "actor-critic")
-        self.has_pictures = any(map(is_picture, entries(observation_space).values()))
-        self.observation_norm: _ObservationNorm
-        if is_vector(observation_space):
-            self.observation_size = observation_space.shape[0]
-            self.observation_norm = RunningNorm(self.observation_size)
-        else:
-            self.observation_norm = EntryEncoder(observation_space)
-            self.observation_size = self.observation_norm.outputs
-        self.return_norm = RunningNorm(1)
         self.log_std = nn.Parameter(torch.full((self.head.scale_size,), initial_std).log())
+        self.return_norm = RunningNorm(1)
 
     @torch.no_grad()
     def keep_in_range(self) -> None:
@@ -78,8 +72,9 @@ class ActorCritic(nn.Module):
         """Converts normalised values to returns."""
         return values * self.return_norm.std + self.return_norm.mean
 
-    def normalize(self, returns: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-        """Converts returns to normalised values."""
+    def targets(self, returns: Float[Tensor, "..."], valid: Bool[Tensor, "..."]) -> Float[Tensor, "..."]:
+        """Adds the `valid` returns to the statistics, and converts all to targets of the normalised value."""
+        self.update_return_norm(returns, valid)
         return (returns - self.return_norm.mean) / self.return_norm.std
 
     @torch.no_grad()
@@ -92,10 +87,33 @@ class ActorCritic(nn.Module):
 
     def rescale_value(self, scale: Float[Tensor, "1"], shift: Float[Tensor, "1"]) -> None:
         """Changes the value V to `scale` · V + `shift` for all inputs, and leaves the policy as it is."""
-        raise NotImplementedError
+        self.critic.weight.mul_(scale[:, None])
+        self.critic.bias.mul_(scale).add_(shift)
 
 
-class MemorylessActorCritic(ActorCritic):
+class ObservingActorCritic(ActorCritic):
+    """An actor-critic that reads observations: normalised by running statistics, and pictures encoded.
+
+    >>> from metarl.agents.actor_critic import ObservingActorCritic
+    >>> family = metarl.make("PointNavigation-v0")
+    >>> ObservingActorCritic(family.observation_space, family.action_space, initial_std=0.5).observation_size
+    2
+    """
+
+    def __init__(self, observation_space: gym.Space, action_space: gym.Space, initial_std: float):
+        super().__init__(action_space, initial_std)
+        check_observation_space(observation_space, "actor-critic")
+        self.has_pictures = any(map(is_picture, entries(observation_space).values()))
+        self.observation_norm: _ObservationNorm
+        if is_vector(observation_space):
+            self.observation_size = observation_space.shape[0]
+            self.observation_norm = RunningNorm(self.observation_size)
+        else:
+            self.observation_norm = EntryEncoder(observation_space)
+            self.observation_size = self.observation_norm.outputs
+
+
+class MemorylessActorCritic(ObservingActorCritic):
     """Two tanh networks, a policy and a value, that read the observation and `extra_size` further numbers.
 
     The further numbers are normalised by running statistics, too.
@@ -137,10 +155,6 @@ class MemorylessActorCritic(ActorCritic):
             nn.init.orthogonal_(layer.weight, gain, generator=generator)
             layer.bias.zero_()
 
-    def rescale_value(self, scale: Float[Tensor, "1"], shift: Float[Tensor, "1"]) -> None:
-        self.critic.weight.mul_(scale[:, None])
-        self.critic.bias.mul_(scale).add_(shift)
-
     def inputs(self, observations: Observations, extra: Float[Tensor, "... E"]) -> dict[str, Tensor]:
         """What the network reads: the observations as they are, and `extra`."""
         return {"extra": extra} | {f"{_OBSERVATION}{name}": value for name, value in named(observations).items()}
@@ -157,3 +171,17 @@ class MemorylessActorCritic(ActorCritic):
         for layer in self.critic_body:
             value = tanh_(layer(value))
         return self.phi(self.actor(policy)), self.critic(value)[..., 0]
+
+
+def trial_advantages(
+    trajectories: Trajectories, values: Float[Tensor, "T B"], config: PPOConfig
+) -> Float[Tensor, "T B"]:
+    """Generalised advantage estimates over whole trials, across their episodes; nothing follows the end of a trial.
+
+    `values` are the expected returns over the rest of each step's trial.
+    """
+    last = torch.ones_like(values, dtype=torch.bool)  # of its trial
+    last[:-1] = trajectories.trial_starts.flatten(1)[1:]
+    following = torch.cat([values[1:], torch.zeros_like(values[:1])])
+    rewards = trajectories.rewards.flatten(1)
+    return gae(rewards, values, following, last, last, discount=config.discount, gae_lambda=config.gae_lambda)

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from metarl.agent import EnvSpec
 from metarl.agents.gittins_index import gittins_indices
-from metarl.agents.trial_learner import LearningPolicy, TrialConfig, TrialLearner, is_counted
+from metarl.agents.trial_learner import LearningPolicy, TrialLearner, TrialLearnerConfig, is_counted
 from metarl.errors import UsageError
 from metarl.randomness import dirichlet
 from metarl.rollout import Trajectories, Transition
@@ -179,7 +179,7 @@ class BanditAgent(TrialLearner[CountsPolicy]):
 
 
 @dataclass(frozen=True)
-class GittinsConfig(TrialConfig):
+class GittinsConfig(TrialLearnerConfig):
     """Options of the Gittins index policy.
 
     >>> from metarl.agents.bandits import GittinsConfig
@@ -217,7 +217,7 @@ class Gittins(BanditAgent):
 
 
 @dataclass(frozen=True)
-class UCB1Config(TrialConfig):
+class UCB1Config(TrialLearnerConfig):
     """Options of UCB1.
 
     >>> from metarl.agents.bandits import UCB1Config
@@ -252,7 +252,7 @@ class UCB1(BanditAgent):
 
 
 @dataclass(frozen=True)
-class ThompsonConfig(TrialConfig):
+class ThompsonConfig(TrialLearnerConfig):
     """Options of Thompson sampling.
 
     >>> from metarl.agents.bandits import ThompsonConfig
@@ -282,7 +282,7 @@ class Thompson(BanditAgent):
 
 
 @dataclass(frozen=True)
-class GreedyConfig(TrialConfig):
+class GreedyConfig(TrialLearnerConfig):
     """Options of the greedy and the ε-greedy policy.
 
     >>> from metarl.agents.bandits import GreedyConfig

@@ -177,7 +177,6 @@ class Multitask(PPOAgent):
             gae_lambda=config.gae_lambda,
         )
         valid, returns = trajectories.in_sound_steps, values + advantages
-        network.update_return_norm(returns, valid)
         assert trajectories.log_probs is not None
         told = extra[None, :, None].expand(*ended.shape, -1)
         by_step = {
@@ -185,7 +184,7 @@ class Multitask(PPOAgent):
             "actions": trajectories.actions,
             "log_probs": trajectories.log_probs,
             "advantages": standardize(advantages, valid),
-            "targets": network.normalize(returns),
+            "targets": network.targets(returns, valid),
             "valid": valid,
         }
         flat = {n: map_tensors(lambda value: value.flatten(0, 2)[None], values) for n, values in by_step.items()}

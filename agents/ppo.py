@@ -13,6 +13,7 @@ from metarl.agent import Agent, AgentConfig, EnvSpec
 from metarl.errors import UsageError
 from metarl.faults import check_finite
 from metarl.nn.heads import Head, Phi
+from metarl.nn.module_state import load_module_tensors, module_tensors
 from metarl.optimizer_state import load_optimizer_tensors, optimizer_tensors
 from metarl.parallel import Ranks
 from metarl.spaces import entries, map_tensors
@@ -189,15 +190,10 @@ class PPOAgent(Agent):
     ppo: PPO
 
     def state(self) -> tuple[Mapping[str, Tensor], Mapping[str, Any]]:
-        tensors = {f"network.{name}": value.cpu().clone() for name, value in self.network.state_dict().items()}
-        return tensors | optimizer_tensors(self.ppo.optimizer), {}
+        return module_tensors("network", self.network) | optimizer_tensors(self.ppo.optimizer), {}
 
     def load_state(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
-        network = {name.removeprefix("network."): v for name, v in tensors.items() if name.startswith("network.")}
-        try:
-            self.network.load_state_dict(network)
-        except RuntimeError as error:
-            raise UsageError(f"the saved parameters are not of this agent: {' '.join(str(error).split())}") from None
+        load_module_tensors("network", self.network, tensors)
         load_optimizer_tensors(self.ppo.optimizer, tensors)
 
 

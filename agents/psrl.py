@@ -24,7 +24,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from metarl.agent import EnvSpec
-from metarl.agents.trial_learner import LearningPolicy, TrialConfig, TrialLearner, is_counted
+from metarl.agents.trial_learner import LearningPolicy, TrialLearner, TrialLearnerConfig, is_counted
 from metarl.errors import UsageError
 from metarl.randomness import dirichlet
 from metarl.rollout import Transition
@@ -33,7 +33,7 @@ from metarl.vector_env import TaskFamily, TaskVectorEnv
 
 
 @dataclass(frozen=True)
-class PSRLConfig(TrialConfig):
+class PSRLConfig(TrialLearnerConfig):
     """Options of PSRL.
 
     >>> from metarl.agents.psrl import PSRLConfig

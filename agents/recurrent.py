@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
-from metarl.agents.actor_critic import VALUES, ActorCritic
+from metarl.agents.actor_critic import VALUES, ObservingActorCritic
 from metarl.agents.heads import HEADS, HeadName
 from metarl.agents.ppo import Inputs
 from metarl.nn.entries import EntryEncoder
@@ -39,7 +39,7 @@ def make_core(name: CoreName, inputs: int, hidden: int, trial_length: int) -> Se
     return GRU(inputs, hidden) if name == "gru" else LSTM(inputs, hidden)
 
 
-class RecurrentActorCritic(ActorCritic):
+class RecurrentActorCritic(ObservingActorCritic):
     """A recurrent core over [o, a₋₁, r₋₁, ended₋₁] with a policy and a value on top (Duan et al. 2016, section 2.2).
 
     Rewards are normalised as observations are. `trial_length` is the number of steps in a trial: the cores SNAIL and

@@ -1,6 +1,5 @@
 """RL² (Duan et al. 2016; Wang et al. 2016): a recurrent policy whose learning algorithm is its own dynamics."""
 
-import copy
 from dataclasses import dataclass
 
 import torch
@@ -8,21 +7,21 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from metarl.agent import EnvSpec
-from metarl.agents.actor_critic import VALUES
+from metarl.agents.actor_critic import VALUES, trial_advantages
 from metarl.agents.heads import HeadName
-from metarl.agents.ppo import PPO, Columns, Inputs, PPOAgent, PPOConfig, default_num_tasks
+from metarl.agents.ppo import PPO, Columns, Inputs, PPOAgent, default_num_tasks
 from metarl.agents.recurrent import CoreName, RecurrentActorCritic, RecurrentPolicy
+from metarl.agents.trials import TrialAgent, TrialConfig
 from metarl.nn.heads import Phi
 from metarl.parallel import Ranks
 from metarl.randomness import make_generator
-from metarl.rollout import Policy, Trajectories, collect, gae, standardize, success_metrics, used_fraction
+from metarl.rollout import Policy, Trajectories, standardize
 from metarl.spaces import map_tensors
 from metarl.tasks import check_count
-from metarl.vector_env import TaskVectorEnv
 
 
 @dataclass(frozen=True)
-class RL2Config(PPOConfig):
+class RL2Config(TrialConfig):
     """Options of RL².
 
     >>> from metarl.agents.rl2 import RL2Config
@@ -30,10 +29,6 @@ class RL2Config(PPOConfig):
     'gru'
     """
 
-    envs_per_task: int = 1
-    """Environments per task (N). Each runs one trial after another."""
-    episodes_per_trial: int = 2
-    """Episodes per trial, across which the recurrent state is kept."""
     core: CoreName = "gru"
     """Recurrent core. snail and transformer refuse trials longer than those of training."""
     head: HeadName = "plain"
@@ -46,17 +41,14 @@ class RL2Config(PPOConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("episodes_per_trial", "hidden"):
-            check_count(name, getattr(self, name))
+        check_count("hidden", self.hidden)
 
 
-class RL2(PPOAgent):
+class RL2(TrialAgent, PPOAgent):
     """A recurrent policy trained by PPO (Schulman et al. 2017) over whole trials.
 
-    The recurrent state is blank at the start of a trial and kept across the episodes of the trial. Returns and
-    advantages run over the whole trial, across episodes. A trial ends with the last of its `episodes_per_trial`
-    episodes. An iteration takes `episodes_per_trial` times the horizon in steps. If episodes end early, an environment
-    starts further trials of its task, and only the last, unfinished trial is not used.
+    The recurrent state is blank at the start of a trial and kept across the episodes of the trial (`TrialAgent`).
+    Returns and advantages run over the whole trial, across episodes.
 
     >>> from metarl.agents.rl2 import RL2, RL2Config
     >>> family = metarl.make("Bandit-v0", arms=5, pulls=10)
@@ -69,6 +61,7 @@ class RL2(PPOAgent):
 
     config_class = RL2Config
     config: RL2Config
+    stream = "rl2"
     network: RecurrentActorCritic
 
     def __init__(
@@ -99,39 +92,11 @@ class RL2(PPOAgent):
         """The number of tasks of `metarl.agents.ppo.default_num_tasks`."""
         return RL2Config(num_tasks=default_num_tasks(spec, spec.horizon * RL2Config.episodes_per_trial))
 
-    def improve(self, env: TaskVectorEnv, *, seed: int) -> dict[str, int | float]:
-        generator = make_generator("rl2", "improve", seed, device=self.device)
-        count = self.config.episodes_per_trial
-        actor = RecurrentPolicy(self.network, generator)
-        trajectories = collect(env, actor, count * env.horizon, episodes_per_trial=count, seed=seed)
-        valid = trajectories.in_complete_trials(count)
-        return {
-            "env_steps": trajectories.num_transitions,
-            "return_mean": float(trajectories.episode_returns(count - 1).mean()),
-            "return_first_episode": float(trajectories.episode_returns(0).mean()),
-            "used_fraction": used_fraction(valid),
-            **success_metrics(trajectories, count - 1),
-            **self._update(trajectories, valid, generator),
-        }
-
-    def adapt(
-        self, env: TaskVectorEnv, episodes: int, *, seed: int = 0, policy: Policy | None = None
-    ) -> RecurrentPolicy:
-        """Runs `episodes` episodes, which fill the memory. Every environment of `env` is a separate trial."""
-        self.spec.check(env.distribution)
-        generator = make_generator("rl2", "adapt", seed, device=self.device)
-        if policy is None:
-            learner = RecurrentPolicy(copy.deepcopy(self.network), generator)  # training changes the agent's own
-        else:
-            assert isinstance(policy, RecurrentPolicy)
-            learner = RecurrentPolicy(policy.network, generator, policy.memory)
-        if episodes > 0:
-            collect(env, learner, episodes=episodes, seed=seed)
-        return learner
-
-    def stages(self, episodes: int | None = None) -> list[int]:
-        """After every episode; by default, every stage of a training trial."""
-        return list(range(self.config.episodes_per_trial if episodes is None else episodes + 1))
+    def _actor(self, generator: torch.Generator, like: Policy | None = None) -> RecurrentPolicy:
+        if like is None:
+            return RecurrentPolicy(self.network, generator)
+        assert isinstance(like, RecurrentPolicy)
+        return RecurrentPolicy(like.network, generator, like.memory)
 
     def _update(
         self, trajectories: Trajectories, valid: Bool[Tensor, "T M N"], generator: torch.Generator
@@ -146,19 +111,13 @@ class RL2(PPOAgent):
 
     def _columns(self, trajectories: Trajectories, valid: Bool[Tensor, "T M N"]) -> Columns:
         """One column of trials per environment, with advantages and targets over whole trials."""
-        network, config = self.network, self.config
+        network = self.network
         starts = trajectories.trial_starts.flatten(1)
         columns = valid.flatten(1)
-        last = torch.ones_like(starts)  # of its trial
-        last[:-1] = starts[1:]
         inputs = map_tensors(lambda values: values.flatten(1, 2), network.trial_inputs(trajectories))
         middle = starts if bool(starts[1:].any()) else None
         values = network.denormalize(trajectories.extras[VALUES].flatten(1))
-        following = torch.cat([values[1:], torch.zeros_like(values[:1])])
-        rewards = trajectories.rewards.flatten(1)
-        advantages = gae(rewards, values, following, last, last, discount=config.discount, gae_lambda=config.gae_lambda)
-        returns = values + advantages
-        network.update_return_norm(returns, columns)
+        advantages = trial_advantages(trajectories, values, self.config)
         assert trajectories.log_probs is not None
         return Columns(
             inputs=inputs,
@@ -166,7 +125,7 @@ class RL2(PPOAgent):
             actions=trajectories.actions.flatten(1, 2),
             log_probs=trajectories.log_probs.flatten(1),
             advantages=standardize(advantages, columns),
-            targets=network.normalize(returns),
+            targets=network.targets(values + advantages, columns),
             valid=columns,
         )
 

@@ -21,11 +21,11 @@ from metarl.vector_env import TaskFamily, TaskVectorEnv
 
 
 @dataclass(frozen=True)
-class TrialConfig(AgentConfig):
+class TrialLearnerConfig(AgentConfig):
     """Options of agents that learn in trials and are not trained.
 
-    >>> from metarl.agents.trial_learner import TrialConfig
-    >>> TrialConfig(episodes_per_trial=10).num_tasks
+    >>> from metarl.agents.trial_learner import TrialLearnerConfig
+    >>> TrialLearnerConfig(episodes_per_trial=10).num_tasks
     20
     """
 
@@ -96,14 +96,14 @@ class TrialLearner(Agent, Generic[AnyPolicy]):
     (({}, {}), [0])
     """
 
-    config: TrialConfig
+    config: TrialLearnerConfig
     name: ClassVar[str]
     family: ClassVar[str]
     """The family whose tasks it knows how to learn."""
 
     def __init__(
         self,
-        config: TrialConfig,
+        config: TrialLearnerConfig,
         spec: EnvSpec,
         *,
         device: torch.device | str = "cpu",

@@ -1,0 +1,34 @@
+"""Presets of VariBAD. Options that a literal does not name are the defaults, whose source the agent's file says."""
+
+from metarl.agents.varibad import VariBADConfig
+from metarl.presets import Preset
+
+PRESETS: tuple[Preset, ...] = (
+    # An untrained policy has to find goals a whole radius away in 20 steps: wide noise, and many tasks at a time.
+    Preset(
+        name="paper",
+        env="SparsePointNavigation-v0",
+        config=VariBADConfig(num_tasks=500, initial_std=2.0),
+        steps=12_000_000,
+        source="task: Rakelly et al. 2019, section 6.3; VariBAD as for HalfCheetahDir; PPO measured here",
+        expected="at least 80 % of the test goals reached in the second episode",
+    ),
+    # The authors take 16 trials of 200 steps, and two passes over them, for each of 30,000 updates.
+    Preset(
+        name="paper",
+        env="HalfCheetahDir-v0",
+        config=VariBADConfig(num_tasks=24, discount=0.97, gae_lambda=0.9, minibatches=8),
+        steps=3_000_000,
+        source="Zintgraf et al. 2020, section 5.2, and the authors' configuration, with PPO for 3 million steps",
+        expected="the first episode's return within 15 % of the second's",
+    ),
+    Preset(
+        name="paper",
+        env="HalfCheetahVel-v0",
+        env_options={"max_velocity": 3.0},
+        config=VariBADConfig(num_tasks=16, discount=0.97, gae_lambda=0.9, minibatches=8),
+        steps=300_000,
+        source="Zintgraf et al. 2020, section 5.2, and the authors' configuration, with PPO for 300,000 steps",
+        expected="a curve to lay beside those of RL² and PEARL",
+    ),
+)
