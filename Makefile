@@ -43,7 +43,7 @@ format: $(READY) ## format the code and mend what ruff can
 	@$(BIN)/ruff format .
 
 tables: $(READY) ## write the README's tables from the JSON files in docs/
-	@$(BIN)/python docs/tables.py
+	@$(BIN)/python docs/tables
 
 bench: $(READY) ## measure the speed of training
 	@$(BIN)/metarl benchmark maml

@@ -1,7 +1,7 @@
 """`metarl benchmark learn`: its parts add up, its bounds are what they are called, and what it starts ends with it."""
 
 import dataclasses
-import importlib.util
+import importlib
 import json
 import os
 import signal
@@ -155,7 +155,7 @@ def test_all_that_it_can_measure(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
         assert 0.5 < row["other"]["memory_ratio"] < 2
         assert ("physics_per_second" in row["bounds"]) == (name in ("robot", "scenes"))
         assert ("products_seconds" in row["bounds"]) == (name in ("robot", "scenes"))
-    tables = tables_of(tmp_path)
+    tables = speed_tables(monkeypatch, tmp_path)
     assert tables.learn().count("\n") == tables.learn_beside().count("\n") == 1 + len(TINY)
 
 
@@ -208,7 +208,7 @@ def test_neighbours_end_when_the_benchmark_is_killed():
         time.sleep(0.01)
 
 
-def test_the_tables_show_figures_beside_their_bounds(tmp_path: Path):
+def test_the_tables_show_figures_beside_their_bounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "benchmarks").mkdir()
     row = {
         "seconds": 2.0,
@@ -227,7 +227,7 @@ def test_the_tables_show_figures_beside_their_bounds(tmp_path: Path):
     content = {"settings": settings, "machine": {"cpus": 2}}
     (tmp_path / "benchmarks" / "learn.json").write_text(json.dumps(content))
     (tmp_path / "benchmarks" / "peers.json").write_text(json.dumps({"seconds": {"pytorch-maml-rl": 3.0}}))
-    tables = tables_of(tmp_path)
+    tables = speed_tables(monkeypatch, tmp_path)
     learn = tables.learn().splitlines()
     assert learn[2] == (
         "| `rl2-cheetah` | 10,000 env steps | 40,000 | – | 25.0% | – | – | – | 75.0% | – | – | 1.90 × | 512 |"
@@ -238,16 +238,11 @@ def test_the_tables_show_figures_beside_their_bounds(tmp_path: Path):
     assert beside[3] == "| `maml-point` | – | – | – | – | – | pytorch-maml-rl 3.0 × |"
 
 
-def tables_of(folder: Path):
-    """docs/tables.py, which reads the JSON files of `folder`."""
-    path = Path(__file__).parent.parent.parent / "docs" / "tables.py"
-    spec = importlib.util.spec_from_file_location("tables", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    module.DOCS = folder
-    return module
+def speed_tables(monkeypatch: pytest.MonkeyPatch, folder: Path):
+    """The tables of speed in docs/, made from the JSON files of `folder`."""
+    monkeypatch.syspath_prepend(Path(__file__).parent.parent.parent / "docs" / "tables")
+    monkeypatch.setattr(importlib.import_module("sources"), "DOCS", folder)
+    return importlib.import_module("speed_tables")
 
 
 def is_running(pid: int) -> bool:
