@@ -19,6 +19,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "beside_sb3": agent_tables.beside_sb3,
     "bandit": agent_tables.bandit,
     "reach": agent_tables.reach,
+    "ml10": agent_tables.ml10,
     "speed": speed_tables.speed,
     "learn": speed_tables.learn,
     "learn_beside": speed_tables.learn_beside,

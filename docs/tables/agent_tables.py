@@ -97,6 +97,26 @@ def reach() -> str:
     return rows(["episodes of", "episodes used", "return", "success"], body)
 
 
+def ml10() -> str:
+    """Success of RL² on the training and test classes of ML10-v3, under both protocols, by episode of the trial."""
+    body = []
+    for split in ("train", "test"):
+        for protocol in ("per-task", "metaworld"):
+            (evaluation,) = load(f"results/rl2-ML10-v3-{split}-{protocol}.json")
+            cells = [
+                f"{row['success_mean']:.2f} ({row['success_low']:.2f} … {row['success_high']:.2f})"
+                for row in evaluation["summary"]
+            ]
+            body.append([f"{split} classes, `{protocol}`", *cells])
+    return rows(
+        [
+            "success after",
+            *(f"{row['episodes_used']} episode{'s'[: row['episodes_used'] != 1]}" for row in evaluation["summary"]),
+        ],
+        body,
+    )
+
+
 def cheetah() -> str:
     """Mean return by gradient steps on HalfCheetahDir-v0, whose two tasks have no interval but a range."""
     body = []
