@@ -61,6 +61,10 @@ class SB3Agent(Agent):
     From scratch, `adapt(env, episodes)` gives a model exactly `episodes` times the horizon steps of its task, in an
     environment of its own: if episodes end early, more episodes than a meta-learner is given. On-policy rollouts are of
     equal length, `n_steps` at most. Training iterations then only measure untrained models.
+
+    >>> from metarl.agents.sb3 import SB3PPO, SB3Agent
+    >>> issubclass(SB3PPO, SB3Agent)
+    True
     """
 
     config: SB3Config
@@ -207,6 +211,10 @@ class SB3RecurrentPPO(SB3PPO):
     """Recurrent PPO of sb3-contrib, an extra: `pip install 'metarl-kit[sb3]'`.
 
     Its memory lasts for an episode: it is blank at the start of each, also within a trial, which `rl2` differs in.
+
+    >>> from metarl.agents.sb3 import SB3RecurrentPPO
+    >>> SB3RecurrentPPO.algorithm
+    'sb3-recurrent-ppo'
     """
 
     algorithm = "sb3-recurrent-ppo"

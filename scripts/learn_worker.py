@@ -141,7 +141,9 @@ def watch_agent(training: Any, watch: Stopwatch) -> None:
     env, agent = training.env, training.agent
     env.set_tasks(training.experiment.distribution.sample(env.num_tasks, seed=0))  # which may load an engine
     watch.watch(agent, "improve", UPDATE)  # what is in none of the following
-    watch.watch(sys.modules[type(agent).__module__], "collect", REST)
+    for module in {sys.modules[cls.__module__] for cls in type(agent).__mro__}:
+        if hasattr(module, "collect"):
+            watch.watch(module, "collect", REST)
     for name in [name for name in RETURNS_METHODS if hasattr(agent, name)]:
         watch.watch(agent, name, RETURNS)
     for name, part in (("set_tasks", RESET), ("reset", RESET), ("step", SCORING), ("_start_episodes", RESET)):

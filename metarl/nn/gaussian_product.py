@@ -11,7 +11,7 @@ from torch import Tensor
 
 LEAST_VARIANCE = 1e-6
 """The variance of a factor is softplus of a network's output, and at least this."""
-Natural = tuple[Tensor, Tensor]
+Natural = tuple[Float[Tensor, "... L"], Float[Tensor, "... L"]]
 """Precision 1/s² and precision times mean m/s², each `[..., L]`; zeros stand for no observation."""
 
 
