@@ -26,7 +26,8 @@ class MetaWorldEnv(PhysicsEnv):
     """Steps a `MetaWorld` distribution on either physics engine (`PhysicsEnv` says how).
 
     Environments whose tasks share a scene are stepped together. One scene has all CPU threads; several are simulated
-    side by side, each on its share of the threads. On a GPU every scene has a stream.
+    side by side, each on its share of the threads. On a GPU the scenes are part of one graph, one after the other; with
+    `graph=False`, every scene has a graph and a stream of its own.
 
     `info`, each `[B]`: `success` and the package's other numbers (`near_object`, `grasp_success`, `grasp_reward`,
     `in_place_reward`, `obj_to_target` in metres, `unscaled_reward`), beside what every environment reports.
@@ -38,6 +39,8 @@ class MetaWorldEnv(PhysicsEnv):
 
     >>> env = metarl.make("ML10-v3").make_env(num_tasks=20, envs_per_task=10, backend="mujoco")
     """
+
+    outside_steps = PhysicsEnv.outside_steps | {"_store", "_simulators", "_seconds", "_streams"}
 
     def __init__(
         self,
@@ -127,7 +130,7 @@ class MetaWorldEnv(PhysicsEnv):
         """One step of every group: outcomes, observed frames, faults."""
         like = self._groups[0].physics.qpos
         given = actions[self._rows].to(like.dtype).split([len(group.rows) for group in self._groups])
-        step = self._step_on_streams if self.device.type == "cuda" else self._step_on_threads
+        step = self._step_on_gpu if self.device.type == "cuda" else self._step_on_threads
         outcomes, frames = (self._gather(list(parts)) for parts in zip(*step(given), strict=True))
         faults = torch.cat([group.physics.faults for group in self._groups])[self._order]
         return outcomes, frames, faults
@@ -146,6 +149,16 @@ class MetaWorldEnv(PhysicsEnv):
         scored = by_turns(step, order, self._simulators, min(self._threads, len(actions)) - 1)
         found = dict(zip(order, scored, strict=True))
         return [found[number] for number in range(len(actions))]
+
+    def _step_on_gpu(self, actions: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
+        """One group after the other in a graph (`capture_with_warp` says why), otherwise on a stream each."""
+        if len(self._groups) > 1 and not torch.cuda.is_current_stream_capturing():
+            return self._step_on_streams(actions)
+        scored = []
+        for group, action in zip(self._groups, actions, strict=True):
+            group.simulate(action)
+            scored.append(group.score())
+        return scored
 
     def _step_on_streams(self, actions: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
         """Each stream starts when the present one gets here, and the present one goes on when all have ended."""

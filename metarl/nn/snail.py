@@ -208,8 +208,9 @@ class SNAILCore:
     `length`). The parameters depend on `reach`, not on `length`; those of block n have n appended to their names.
 
     The state is the length of each sequence so far `[B]` and the memory of each block. `step`, `peek` and `sequence`
-    raise `UsageError` if a sequence grows longer than `length`. Given a state, this check makes the host wait for the
-    GPU.
+    raise `UsageError` if a sequence grows longer than `length`. On a GPU, where the host would have to wait for that,
+    `step` and a `sequence` that goes on from a state answer NaN to the inputs beyond `length` instead. A caller who
+    counts steps knows when to ask `check`.
 
     >>> from metarl.nn.snail import SNAILCore
     >>> core = SNAILCore(inputs=5, filters=16, keys=8, length=100)
@@ -262,14 +263,27 @@ class SNAILCore:
         steps, batch = inputs.shape[:2]
         before = inputs.new_zeros(1, dtype=torch.long) if state is None else state[0]
         age = ages(steps, before, starts)
-        if state is not None or steps > self.length:
+        unchecked = state is not None and age.device.type != "cpu"
+        if not unchecked and (state is not None or steps > self.length):
             self._check(int(age.max()) + 1)
         hidden, memories = inputs.transpose(0, 1), []
         for number, block in enumerate(self.blocks):
             memory = None if state is None else state[1 + number]
             hidden, memory = block.sequence(_own(block, number, parameters), hidden, memory, age)
             memories.append(memory)
-        return hidden.transpose(0, 1), ((age[:, -1] + 1).expand(batch), *memories)
+        outputs, length = hidden.transpose(0, 1), age.T + 1
+        if unchecked:
+            outputs = outputs.masked_fill((length > self.length)[..., None], math.nan)
+        return outputs, ((age[:, -1] + 1).expand(batch), *memories)
+
+    def check(self, state: State) -> int:
+        """The most inputs that a sequence has read so far. Raises `UsageError` if it has no room for one more.
+
+        Waits for a GPU.
+        """
+        longest = int(state[0].max())
+        self._check(longest + 1)
+        return longest
 
     def _check(self, length: int) -> None:
         if length > self.length:
