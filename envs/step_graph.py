@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from metarl.envs.capture import Capture, Work
@@ -30,6 +31,8 @@ CHECKS = 2
 TOLERANCE = 1e-3
 """How far numbers of graph and twin may be apart, relative to the largest number of their kind or to 1. Physics on a
 GPU adds up contacts in any order."""
+SPREAD = 10
+"""The same in units of the difference between two runs of the twin, if that allows more."""
 LEAST_AGREEMENT = 0.98
 """Share of rows that have to agree within the tolerance: a contact may be on in one run and off in the other."""
 _ALIGNMENT = 16  # bytes
@@ -53,9 +56,9 @@ class StepGraph:
       where the graph reads them, and anything of another shape or value than before leads to a new capture.
 
     Results of different calls have memory of their own. The first `CHECKS` calls run `step` as well, from the same
-    state, and compare all results and the state reached: bit by bit if `exact`, else as `TOLERANCE` and
-    `LEAST_AGREEMENT` say. If capturing fails or the two differ, one warning says why, and `step` itself runs from then
-    on.
+    state, and compare all results and the state reached: bit by bit if `exact`, else as `TOLERANCE`, `SPREAD`
+    and `LEAST_AGREEMENT` say. If capturing fails or the two differ, one warning says why, and `step` itself runs from
+    then on.
 
     >>> graph = StepGraph(env, env._run, torch.device("cuda"), capture_torch, exact=True, name="PointNavigation-v0")
     >>> observations, rewards, terminated, truncated, info = graph(actions)
@@ -143,17 +146,20 @@ class StepGraph:
         start = self._find()
         values = copy_values(start)
         try:
-            self._step(actions)  # compiles kernels and fills caches: what the next one changes, all later ones do
+            # The first run compiles kernels and fills caches. What the second one changes, all later ones do.
+            first = self._outcome(_Results(self._step(actions)).copy())
             self._restore(start, values)
             start = self._find()
             values, versions = copy_values(start), {path: value._version for path, value in start.tensors.items()}
             result = self._step(actions)
             after = self._find()
             written = {path for path, version in versions.items() if start.tensors[path]._version != version}
+            second = self._outcome(result)
         finally:
             self._restore(start, values)
         replaced = _replaced(start, after)
         self._written = written
+        self._spread = {name: _apart(first[name], value) for name, value in second.items() if name in first}
         self._results = _Results(result)
         self._actions = torch.empty_like(actions, memory_format=torch.contiguous_format).copy_(actions)
         self._give_memory(start, replaced)
@@ -205,12 +211,12 @@ class StepGraph:
         self._checks -= 1
         values = copy_values(self._known)
         expected = _Results(self._step(actions)).copy()
-        reached = copy_values(self._find())
+        reached, outcome = copy_values(self._find()), self._outcome(expected)
         self._restore(self._known, values)
         try:
             self._replay()
             results = self._results.copy()
-            problem = self._difference(expected, results, reached)
+            problem = self._difference(outcome, self._outcome(results))
         except Exception as error:  # the driver's
             problem = f"{type(error).__name__}: {error}"
         if problem is None:
@@ -219,13 +225,18 @@ class StepGraph:
         self._refuse(problem)
         return expected
 
-    def _difference(self, expected: StepResult, results: StepResult, reached: dict[Path, Tensor]) -> str | None:
+    def _outcome(self, result: StepResult) -> dict[str, Tensor]:
+        """Copies of all that a step returned, and of the state that it reached, by names."""
+        state = {describe(path): value for path, value in copy_values(self._find()).items()}
+        return state | {f"result {name}": value.clone() for name, value in _named(result)}
+
+    def _difference(self, expected: dict[str, Tensor], found: dict[str, Tensor]) -> str | None:
         """What graph and twin disagree on, in words; None if they agree."""
-        agree = _equal if self._exact else _agree
-        pairs = [(f"result {name}", *pair) for name, *pair in _named_pairs(expected, results)]
-        pairs += [(describe(path), value, self._known.tensors[path]) for path, value in reached.items()]
-        for name, one, other in pairs:
-            if not agree(one, other):
+        for name in expected.keys() | found.keys():
+            if name not in expected or name not in found:
+                return f"only one of the captured step and the step itself has {name}"
+            one, other = expected[name], found[name]
+            if not (_equal(one, other) if self._exact else _agree(one, other, self._spread.get(name))):
                 return f"the captured step and the step itself differ in {name}"
         return None
 
@@ -289,12 +300,12 @@ def _tensors(value: Any) -> Iterator[Tensor]:
         raise NotCapturableError(f"a step returns a {type(value).__name__} among its tensors")
 
 
-def _named_pairs(one: Any, other: Any, name: str = "") -> Iterator[tuple[str, Tensor, Tensor]]:
-    if isinstance(one, tuple | dict):
-        for key in one if isinstance(one, dict) else range(len(one)):
-            yield from _named_pairs(one[key], other[key], f"{name}[{key!r}]")
+def _named(value: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
+    if isinstance(value, tuple | dict):
+        for key in value if isinstance(value, dict) else range(len(value)):
+            yield from _named(value[key], f"{name}[{key!r}]")
     else:
-        yield name, one, other
+        yield name, value
 
 
 def _replaced(before: StepState, after: StepState) -> set[Path]:
@@ -325,11 +336,26 @@ def _equal(one: Tensor, other: Tensor) -> bool:
     return torch.equal(*(value.nan_to_num() if value.is_floating_point() else value for value in (one, other)))
 
 
-def _agree(one: Tensor, other: Tensor) -> bool:
+def _agree(one: Tensor, other: Tensor, spread: Float[Tensor, "_"] | None) -> bool:
     """Whether nearly all rows agree: numbers within the tolerance, all else exactly."""
     if not one.numel():
         return True
-    rows, others = (value.nan_to_num().double().reshape(len(value) if value.ndim else 1, -1) for value in (one, other))
-    allowed = TOLERANCE * rows.abs().amax(0).clamp(min=1) if one.is_floating_point() else 0
+    rows, others = _rows(one), _rows(other)
+    allowed = torch.zeros_like(rows[0])
+    if one.is_floating_point():
+        allowed = TOLERANCE * rows.abs().amax(0).clamp(min=1)
+        if spread is not None:
+            allowed = torch.maximum(allowed, SPREAD * spread)
     agreeing = ((rows - others).abs() <= allowed).all(1)
     return bool(agreeing.double().mean() >= LEAST_AGREEMENT)
+
+
+def _apart(one: Tensor, other: Tensor) -> Float[Tensor, "_"]:
+    """The largest difference in each column."""
+    if not one.numel():
+        return torch.zeros(0, device=one.device)
+    return (_rows(one) - _rows(other)).abs().amax(0)
+
+
+def _rows(values: Tensor) -> Float[Tensor, "R K"]:
+    return values.nan_to_num().double().reshape(len(values) if values.ndim else 1, -1)

@@ -29,7 +29,14 @@ class OnGPU(torch.Tensor):
     is_cuda = property(lambda self: True)  # type: ignore[assignment]
 
 
-class GPUGenerator(torch.Generator):
+class _AnyGenerator(type(torch.Generator)):  # type: ignore[misc]
+    """Run-time type checks look `torch.Generator` up late, and find what stands in for it."""
+
+    def __instancecheck__(cls, value: Any) -> bool:
+        return isinstance(value, torch._C.Generator)
+
+
+class GPUGenerator(torch.Generator, metaclass=_AnyGenerator):
     """A generator of the CPU that says it is the GPU's."""
 
     def __new__(cls, device: Any = "cpu") -> torch.Generator:
@@ -200,9 +207,8 @@ class Tape(TorchDispatchMode):
         super().__init__()
         self.gpu = gpu
         self.works: list[Callable[[], None]] = []
-        self.operations = 0
         self.replays = 0
-        self.active = False
+        self.running: Tape | None = None
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -211,13 +217,13 @@ class Tape(TorchDispatchMode):
     def capture(self, work: Callable[[], None], device: torch.device) -> Callable[[], None]:
         """As `metarl.envs.capture.Capture` wants it. What waits is refused, as in a real capture."""
         tape = Tape(self.gpu)
-        was, self.gpu.strict, self.active = self.gpu.strict, True, True
-        self.current = tape
+        was, self.gpu.strict = self.gpu.strict, True
+        self.running = tape
         try:
             with tape:
                 work()
         finally:
-            self.gpu.strict, self.active = was, False
+            self.gpu.strict, self.running = was, None
 
         def replay() -> None:
             self.replays += 1
@@ -231,6 +237,47 @@ class Tape(TorchDispatchMode):
         result = function(*args, **(kwargs or {}))
         self.works.append(lambda: _again(function, args, kwargs or {}, result))
         return result
+
+
+class _Stream:
+    """A stream of the phantom: there is nothing to wait for."""
+
+    def __init__(self, device: Any = None):
+        pass
+
+    def wait_stream(self, other: Any) -> None:
+        pass
+
+
+@contextlib.contextmanager
+def phantom_warp(monkeypatch: Any, tape: Tape) -> Iterator[None]:
+    """Warp's CPU device under the name of the phantom; what it launches belongs to the tape, if one is running."""
+    import warp as wp
+
+    from metarl.envs.physics import warp_engine
+
+    def find_device(device: torch.device) -> Any:
+        warp_engine.start_warp()
+        return wp.get_device("cpu")
+
+    def launch(self: Any, name: str, work: Callable[[], None]) -> None:
+        def scoped() -> None:
+            with wp.ScopedDevice("cpu"):
+                work()
+
+        if tape.running is not None:
+            tape.running.works.append(scoped)
+        scoped()
+
+    to_torch = wp.to_torch
+    monkeypatch.setattr(warp_engine, "_warp_device", find_device)
+    monkeypatch.setattr(warp_engine.WarpPhysics, "_launch", launch)
+    monkeypatch.setattr(wp, "to_torch", lambda array: on_gpu(to_torch(array)))
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: tape.running is not None)
+    monkeypatch.setattr(torch.cuda, "current_stream", _Stream)
+    monkeypatch.setattr(torch.cuda, "Stream", _Stream)
+    monkeypatch.setattr(torch.cuda, "stream", contextlib.nullcontext)
+    yield
 
 
 def _again(function: Any, args: Any, kwargs: Any, result: Any) -> None:
