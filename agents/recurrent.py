@@ -222,8 +222,9 @@ class Memory:
     def chosen(self, mask: Bool[Tensor, "B"], other: "Memory") -> "Memory":
         """This memory in the mask, `other` elsewhere."""
         own, its = ((m.action, m.reward, m.ended, m.first) for m in (self, other))
-        hidden, steps = choose_state(mask, self.hidden, other.hidden), max(self.steps, other.steps)
-        return Memory(hidden, *choose_state(mask, own, its), steps=steps)
+        hidden = choose_state(mask, self.hidden, other.hidden)
+        action, reward, ended, first = choose_state(mask, own, its)
+        return Memory(hidden, action, reward, ended, first, max(self.steps, other.steps))
 
 
 class RecurrentPolicy(Policy):

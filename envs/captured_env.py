@@ -27,8 +27,12 @@ class CapturedEnv(TaskVectorEnv):
     """Attributes that no step reads, of the environment or of anything that hangs on it."""
     exact_steps: ClassVar[bool] = True
     """Whether a step gives the same bits each time on a GPU."""
-    capture: ClassVar[Capture] = staticmethod(capture_torch)  # type: ignore[assignment]
     _graph: StepGraph | None = None
+
+    @property
+    def capture(self) -> Capture:
+        """How launches are recorded."""
+        return capture_torch
 
     @property
     def is_captured(self) -> bool:
@@ -41,6 +45,7 @@ class CapturedEnv(TaskVectorEnv):
         return None if self._graph is None else self._graph.refusal
 
     def use_graph(self, graph: bool | None) -> None:
+        """`graph` of `TaskDistribution.make_env`."""
         if self.device.type != "cuda":
             if graph:
                 raise UsageError(

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
-from metarl.envs.capture import capture_with_warp
+from metarl.envs.capture import Capture, capture_with_warp
 from metarl.envs.captured_env import CapturedEnv
 from metarl.envs.physics.engine import Physics
 from metarl.envs.physics.selection import Selection
@@ -63,7 +63,6 @@ class PhysicsEnv(CapturedEnv):
 
     outside_steps = CapturedEnv.outside_steps | {"_camera"}
     exact_steps = False  # the engine adds up contacts in any order
-    capture = staticmethod(capture_with_warp)
 
     def __init__(
         self,
@@ -81,6 +80,10 @@ class PhysicsEnv(CapturedEnv):
         self._elapsed_steps = torch.zeros(self.num_envs, dtype=torch.int64, device=device)
         self._all_envs = torch.ones(self.num_envs, dtype=torch.bool, device=device)
         self._observations = torch.zeros(self.num_envs, *self.single_observation_space.shape, device=device)
+
+    @property
+    def capture(self) -> Capture:
+        return capture_with_warp
 
     @property
     @abc.abstractmethod
