@@ -20,7 +20,8 @@ def capture_torch(work: Work, device: torch.device) -> Work:
     >>> replay()
     """
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.device(device), torch.cuda.graph(graph, capture_error_mode="thread_local"):
+    side = torch.cuda.Stream(device)  # torch's own choice belongs to the device of its first capture
+    with torch.cuda.device(device), torch.cuda.graph(graph, stream=side, capture_error_mode="thread_local"):
         work()
     return lambda: graph.replay()
 
@@ -35,20 +36,25 @@ def capture_with_warp(work: Work, device: torch.device) -> Work:
     come from a pool of the graph's own. Child graphs are no way out: CUDA refuses them if they have conditional nodes.
 
     For the same reason everything is on one stream: a capture cannot be ended while other streams have joined it.
+
+    Not yet run on a GPU. First things to look at there, should it fail: whether Warp resumes its capture on a stream of
+    torch's (`wp.stream_from_torch`), whether torch serves allocations from the pool while a stream captures
+    (`pool.snapshot()` shows its segments), and whether the driver has conditional nodes
+    (`wp.is_conditional_graph_supported()`).
     """
     import warp as wp
 
     torch.cuda.synchronize(device)
     gc.collect()  # memory that is freed during the capture would become part of the graph
     with torch.cuda.device(device):
-        pool, side = torch.cuda.MemPool(), torch.cuda.Stream(device)
+        pool, side = torch.cuda.MemPool(), torch.cuda.Stream()
         stream = wp.stream_from_torch(side)
         with torch.cuda.stream(side):
             torch.cuda.current_blas_handle()  # its workspace, which torch keeps, is not to come from the graph's pool
         with (
             torch.cuda.stream(side),
             wp.ScopedStream(stream),
-            torch.cuda.use_mem_pool(pool, device),
+            torch.cuda.use_mem_pool(pool),
             wp.ScopedCapture(stream=stream) as capture,
         ):
             work()

@@ -27,7 +27,7 @@ from metarl.envs.step_state import (
 from metarl.vector_env import StepResult
 
 CHECKS = 2
-"""Steps that are compared with the twin's after a first capture. The second one shows that state is carried over."""
+"""Steps that are compared with the twin's after each capture. The second one shows that state is carried over."""
 TOLERANCE = 1e-3
 """How far numbers of graph and twin may be apart, relative to the largest number of their kind or to 1. Physics on a
 GPU adds up contacts in any order."""
@@ -55,10 +55,10 @@ class StepGraph:
       meantime (by a reset, for instance), all of it is looked at again before the next step: new numbers are copied to
       where the graph reads them, and anything of another shape or value than before leads to a new capture.
 
-    Results of different calls have memory of their own. The first `CHECKS` calls run `step` as well, from the same
-    state, and compare all results and the state reached: bit by bit if `exact`, else as `TOLERANCE`, `SPREAD`
-    and `LEAST_AGREEMENT` say. If capturing fails or the two differ, one warning says why, and `step` itself runs from
-    then on.
+    Results of different calls have memory of their own. The first `CHECKS` calls after a capture run `step` as well,
+    from the same state, and compare all results and the state reached: bit by bit if `exact`, else as `TOLERANCE`,
+    `SPREAD` and `LEAST_AGREEMENT` say. If capturing fails or the two differ, one warning says why, and `step` itself
+    runs from then on.
 
     >>> graph = StepGraph(env, env._run, torch.device("cuda"), capture_torch, exact=True, name="PointNavigation-v0")
     >>> observations, rewards, terminated, truncated, info = graph(actions)
@@ -79,7 +79,7 @@ class StepGraph:
         self._exact, self._name, self._outside = exact, name, frozenset(outside)
         self._replay: Work | None = None
         self._stale = False
-        self._checks = CHECKS
+        self._checks = 0
         self.refusal: str | None = None
         """Why steps are not captured; None if they are, or are going to be."""
         self.captures = 0
@@ -90,7 +90,7 @@ class StepGraph:
             return self._step(actions)
         assert self._replay is not None
         self._actions.copy_(actions)
-        if self._checks:
+        if self._checks > 0:
             return self._check(actions)
         self._replay()
         return self._results.copy()
@@ -168,7 +168,7 @@ class StepGraph:
             replay = self._capture(self._work, self._device)
         finally:
             self._restore(self._known, values)
-        self._replay = replay
+        self._replay, self._checks = replay, CHECKS
         self.captures += 1
 
     def _give_memory(self, start: StepState, replaced: Collection[Path]) -> None:

@@ -22,7 +22,8 @@ State = dict[str, Tensor]
 class NativeDistribution(TaskDistribution):
     """A family described by four pure functions of batched tensors; `NativeEnv` does the rest.
 
-    A subclass says `_sample` (or `all_tasks`), `initial_state`, `transition` and `observe`.
+    A subclass says `_sample` (or `all_tasks`), `initial_state`, `transition` and `observe`. On a GPU they are captured
+    as one graph (`CapturedEnv`), which repeats their tensor operations and nothing else that they do.
     docs/YOUR_OWN_ENVIRONMENT.md writes one.
 
     >>> metarl.check_distribution(MyFamily())
