@@ -27,6 +27,8 @@ class CapturedEnv(TaskVectorEnv):
     """Attributes that no step reads, of the environment or of anything that hangs on it."""
     exact_steps: ClassVar[bool] = True
     """Whether a step gives the same bits each time on a GPU."""
+    uncompared: ClassVar[frozenset[str]] = frozenset()
+    """Attributes whose numbers differ from run to run without changing what a step returns."""
     _graph: StepGraph | None = None
 
     @property
@@ -63,6 +65,7 @@ class CapturedEnv(TaskVectorEnv):
                 exact=self.exact_steps,
                 name=f"{self.distribution.id} on {self.device}",
                 outside=self.outside_steps,
+                uncompared=self.uncompared,
             )
 
     def set_tasks(self, tasks: Tasks) -> None:

@@ -31,10 +31,13 @@ CHECKS = 2
 TOLERANCE = 1e-3
 """How far numbers of graph and twin may be apart, relative to the largest number of their kind or to 1. Physics on a
 GPU adds up contacts in any order."""
+OF_STATE = 10
+"""How many times as far numbers of the state may be apart: forces and velocities that nobody observes."""
 SPREAD = 10
 """The same in units of the difference between two runs of the twin, if that allows more."""
 LEAST_AGREEMENT = 0.98
 """Share of rows that have to agree within the tolerance: a contact may be on in one run and off in the other."""
+_RESULT = "result "
 _ALIGNMENT = 16  # bytes
 
 
@@ -57,8 +60,8 @@ class StepGraph:
 
     Results of different calls have memory of their own. The first `CHECKS` calls after a capture run `step` as well,
     from the same state, and compare all results and the state reached: bit by bit if `exact`, else as `TOLERANCE`,
-    `SPREAD` and `LEAST_AGREEMENT` say. If capturing fails or the two differ, one warning says why, and `step` itself
-    runs from then on.
+    `SPREAD` and `LEAST_AGREEMENT` say, but for attributes named in `uncompared`. If capturing fails or
+    the two differ, one warning says why, and `step` itself runs from then on.
 
     >>> graph = StepGraph(env, env._run, torch.device("cuda"), capture_torch, exact=True, name="PointNavigation-v0")
     >>> observations, rewards, terminated, truncated, info = graph(actions)
@@ -74,9 +77,11 @@ class StepGraph:
         exact: bool,
         name: str,
         outside: Collection[str] = (),
+        uncompared: Collection[str] = (),
     ):
         self._root, self._step, self._device, self._capture = root, step, device, capture
-        self._exact, self._name, self._outside = exact, name, frozenset(outside)
+        self._exact, self._name = exact, name
+        self._outside, self._uncompared = frozenset(outside), frozenset(uncompared)
         self._replay: Work | None = None
         self._stale = False
         self._checks = 0
@@ -227,8 +232,9 @@ class StepGraph:
 
     def _outcome(self, result: StepResult) -> dict[str, Tensor]:
         """Copies of all that a step returned, and of the state that it reached, by names."""
-        state = {describe(path): value for path, value in copy_values(self._find()).items()}
-        return state | {f"result {name}": value.clone() for name, value in _named(result)}
+        values = copy_values(self._find())
+        state = {describe(path): value for path, value in values.items() if path[-1][1] not in self._uncompared}
+        return state | {f"{_RESULT}{name}": value.clone() for name, value in _named(result)}
 
     def _difference(self, expected: dict[str, Tensor], found: dict[str, Tensor]) -> str | None:
         """What graph and twin disagree on, in words; None if they agree."""
@@ -236,7 +242,8 @@ class StepGraph:
             if name not in expected or name not in found:
                 return f"only one of the captured step and the step itself has {name}"
             one, other = expected[name], found[name]
-            if not (_equal(one, other) if self._exact else _agree(one, other, self._spread.get(name))):
+            tolerance = TOLERANCE if name.startswith(_RESULT) else OF_STATE * TOLERANCE
+            if not (_equal(one, other) if self._exact else _agree(one, other, tolerance, self._spread.get(name))):
                 return f"the captured step and the step itself differ in {name}"
         return None
 
@@ -336,14 +343,14 @@ def _equal(one: Tensor, other: Tensor) -> bool:
     return torch.equal(*(value.nan_to_num() if value.is_floating_point() else value for value in (one, other)))
 
 
-def _agree(one: Tensor, other: Tensor, spread: Float[Tensor, "_"] | None) -> bool:
+def _agree(one: Tensor, other: Tensor, tolerance: float, spread: Float[Tensor, "_"] | None) -> bool:
     """Whether nearly all rows agree: numbers within the tolerance, all else exactly."""
     if not one.numel():
         return True
     rows, others = _rows(one), _rows(other)
     allowed = torch.zeros_like(rows[0])
     if one.is_floating_point():
-        allowed = TOLERANCE * rows.abs().amax(0).clamp(min=1)
+        allowed = tolerance * rows.abs().amax(0).clamp(min=1)
         if spread is not None:
             allowed = torch.maximum(allowed, SPREAD * spread)
     agreeing = ((rows - others).abs() <= allowed).all(1)
