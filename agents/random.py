@@ -1,5 +1,6 @@
 """The baseline that every learner has to beat: uniformly random actions."""
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -42,6 +43,12 @@ class RandomPolicy(Policy):
 
     def act(self, observations: Observations) -> PolicyStep:
         return PolicyStep(self.actions.draw(batch_shape(observations), self.generator))
+
+    def fork(self) -> "RandomPolicy":
+        """A copy that shares the format of the actions, whose constants have been copied to the device by now."""
+        copied = copy.copy(self)
+        copied.generator = copy.deepcopy(self.generator)
+        return copied
 
 
 class RandomAgent(Agent):

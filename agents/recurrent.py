@@ -2,7 +2,7 @@
 
 import copy
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import gymnasium as gym
@@ -17,7 +17,7 @@ from metarl.nn.entries import EntryEncoder
 from metarl.nn.heads import Phi
 from metarl.nn.normalization import RunningNorm
 from metarl.nn.recurrent import GRU, LSTM
-from metarl.nn.sequence import SequenceCore, State, choose_state, orthogonal
+from metarl.nn.sequence import BoundedCore, SequenceCore, State, choose_state, orthogonal
 from metarl.nn.snail import SNAILCore
 from metarl.nn.transformer import Transformer
 from metarl.rollout import Policy, PolicyStep, Trajectories, Transition
@@ -171,11 +171,15 @@ class Memory:
     ended: Bool[Tensor, "B"]
     first: Bool[Tensor, "B"]
     """Whether nothing has happened yet."""
+    steps: int = 0
+    """The most steps that a trial can have had: counted on the host, which so knows without waiting for a GPU."""
 
     def chosen(self, mask: Bool[Tensor, "B"], other: "Memory") -> "Memory":
         """This memory in the mask, `other` elsewhere."""
         own, its = ((m.action, m.reward, m.ended, m.first) for m in (self, other))
-        return Memory(choose_state(mask, self.hidden, other.hidden), *choose_state(mask, own, its))
+        hidden = choose_state(mask, self.hidden, other.hidden)
+        action, reward, ended, first = choose_state(mask, own, its)
+        return Memory(hidden, action, reward, ended, first, max(self.steps, other.steps))
 
 
 class RecurrentPolicy(Policy):
@@ -199,6 +203,9 @@ class RecurrentPolicy(Policy):
         network, shape = self.network, batch_shape(observations)
         observations = map_tensors(lambda values: values.flatten(0, 1), observations)
         memory = self.memory = self.memory or self._blank(network.log_std.new_zeros(math.prod(shape)))
+        if isinstance(network.core, BoundedCore) and memory.steps >= network.core.length:
+            # Rarely so: trials may have begun anew or ended early since. Only their own lengths tell.
+            memory = self.memory = replace(memory, steps=network.core.check(memory.hidden))
         inputs = network.inputs(observations, memory.action, memory.reward, memory.ended, memory.first)
         features, self._hidden = network.core.step(dict(network.core_parameters), inputs, memory.hidden)
         phi, values = network.answers(features[None], inputs[None])
@@ -216,6 +223,7 @@ class RecurrentPolicy(Policy):
             reward=transition.rewards.flatten(),
             ended=ended,
             first=torch.zeros_like(ended),
+            steps=self.memory.steps + 1,
         )
         self.memory = new if transition.active is None else new.chosen(transition.active.flatten(), self.memory)
 

@@ -100,16 +100,24 @@ class TaskDistribution(abc.ABC):
         device: torch.device | str = "cpu",
         seed: int = 0,
         render_mode: str | None = None,
+        graph: bool | None = None,
     ) -> TaskVectorEnv:
         """Makes `num_tasks * envs_per_task` environments. Call `set_tasks` before `reset`.
 
-        Raises `UsageError` for a count below one, a device that this machine lacks or a backend that the family lacks.
+        `graph`: whether a whole step is one CUDA graph, which gives the same numbers by far fewer launches. By default
+        it is wherever that is possible: on a GPU, if the environments can capture their steps. With False, launches go
+        out piece by piece; nothing else is possible on the CPU.
+
+        Raises `UsageError` for a count below one, a device that this machine lacks, a backend that the family lacks, or
+        `graph=True` where steps cannot be captured.
         """
         check_count("number of tasks", num_tasks)
         check_count("environments per task", envs_per_task)
-        return self._make_env(
+        env = self._make_env(
             num_tasks, envs_per_task, self.resolve_backend(backend, device), resolve_device(device), seed, render_mode
         )
+        env.use_graph(graph)
+        return env
 
     def resolve_backend(self, backend: str = "auto", device: torch.device | str = "cpu") -> str:
         """`backend`, or the family's preferred one for "auto"; raises `UsageError` if the family lacks it."""

@@ -177,14 +177,19 @@ class TaskVectorEnv(gym.vector.VectorEnv, abc.ABC):
         """
         if not self._started:
             raise UsageError("call reset before step")
-        result = self._step(self._check_actions(actions))
+        result = self._run(self._check_actions(actions))
+        self._check_observations(result[0])
+        return result
+
+    def _run(self, actions: Tensor) -> StepResult:
+        """A step with everything that happens on the device."""
+        result = self._step(actions)
         self._handles_faults = "fault" in result[4]
         if not self._handles_faults:
             result = self._end_faults(result)
         fault = result[4]["fault"]
         if fault.device.type != "cpu" or fault.any():
             self._fault_count = self._fault_count + fault.sum()
-        self._check_observations(result[0])
         return result
 
     def describe_fault(self, index: int, when: str) -> str:
@@ -195,6 +200,14 @@ class TaskVectorEnv(gym.vector.VectorEnv, abc.ABC):
             f"{self.distribution.id}: a number that is not finite, or a simulation that broke down, in {when} of "
             f"environment {index % self.envs_per_task} of task {index // self.envs_per_task} ({values})"
         )
+
+    def use_graph(self, graph: bool | None) -> None:
+        """`graph` of `TaskDistribution.make_env`. An environment that can capture its steps overrides this."""
+        if graph:
+            raise UsageError(
+                f"graph=True: {self.distribution.id} under backend {self.backend!r} cannot capture its steps: "
+                "leave graph out"
+            )
 
     def get_state(self) -> dict[str, Tensor]:
         """Everything that a step depends on, each `[B, ...]`. Once restored, the same actions give the same steps."""

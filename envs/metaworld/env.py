@@ -26,7 +26,8 @@ class MetaWorldEnv(PhysicsEnv):
     """Steps a `MetaWorld` distribution on either physics engine (`PhysicsEnv` says how).
 
     Environments whose tasks share a scene are stepped together. One scene has all CPU threads; several are simulated
-    side by side, each on its share of the threads. On a GPU every scene has a stream.
+    side by side, each on its share of the threads. On a GPU the scenes are part of one graph, one after the other; with
+    `graph=False`, every scene has a graph and a stream of its own.
 
     `info`, each `[B]`: `success` and the package's other numbers (`near_object`, `grasp_success`, `grasp_reward`,
     `in_place_reward`, `obj_to_target` in metres, `unscaled_reward`), beside what every environment reports.
@@ -38,6 +39,8 @@ class MetaWorldEnv(PhysicsEnv):
 
     >>> env = metarl.make("ML10-v3").make_env(num_tasks=20, envs_per_task=10, backend="mujoco")
     """
+
+    outside_steps = PhysicsEnv.outside_steps | {"_store", "_simulators", "_seconds", "_streams"}
 
     def __init__(
         self,
@@ -130,7 +133,7 @@ class MetaWorldEnv(PhysicsEnv):
         """One step of every group: outcomes, observed frames, faults."""
         self._arrays.action.copy_(actions[self._rows])
         if self.device.type == "cuda":
-            self._step_on_streams()
+            self._step_on_gpu()
         else:
             self._step_on_threads()
         faults = torch.cat([group.physics.faults for group in self._groups])[self._order]
@@ -153,6 +156,16 @@ class MetaWorldEnv(PhysicsEnv):
         order = sorted(range(len(self._groups)), key=lambda number: -self._seconds[number])
         by_turns(simulate, order, self._simulators, min(self._threads, len(order)) - 1)
         for group in self._groups:
+            group.score()
+
+    def _step_on_gpu(self) -> None:
+        """One group after the other in a graph (`capture_with_warp` says why), otherwise on a stream each."""
+        if len(self._groups) > 1 and not torch.cuda.is_current_stream_capturing():
+            self._step_on_streams()
+            return
+        for group in self._groups:
+            group.command()
+            group.simulate()
             group.score()
 
     def _step_on_streams(self) -> None:

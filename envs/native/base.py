@@ -9,11 +9,12 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 from metarl.distribution import TaskDistribution
+from metarl.envs.captured_env import CapturedEnv
 from metarl.faults import find_faults
 from metarl.randomness import EnvStreams
 from metarl.spaces import Observations, map_tensors
 from metarl.tasks import Tasks
-from metarl.vector_env import StepResult, TaskVectorEnv, choose_rows, end_by_fault, step_info
+from metarl.vector_env import StepResult, choose_rows, end_by_fault, step_info
 
 State = dict[str, Tensor]
 
@@ -21,7 +22,8 @@ State = dict[str, Tensor]
 class NativeDistribution(TaskDistribution):
     """A family described by four pure functions of batched tensors; `NativeEnv` does the rest.
 
-    A subclass says `_sample` (or `all_tasks`), `initial_state`, `transition` and `observe`.
+    A subclass says `_sample` (or `all_tasks`), `initial_state`, `transition` and `observe`. On a GPU they are captured
+    as one graph (`CapturedEnv`), which repeats their tensor operations and nothing else that they do.
     docs/YOUR_OWN_ENVIRONMENT.md writes one.
 
     >>> metarl.check_distribution(MyFamily())
@@ -63,7 +65,7 @@ class NativeDistribution(TaskDistribution):
         return NativeEnv(self, num_tasks, envs_per_task, device=device, seed=seed, render_mode=render_mode)
 
 
-class NativeEnv(TaskVectorEnv):
+class NativeEnv(CapturedEnv):
     """Steps a `NativeDistribution`: counts time, resets ended environments by masks, keeps their random streams.
 
     >>> env = metarl.make("PointNavigation-v0").make_env(num_tasks=20, envs_per_task=10, device="cuda")

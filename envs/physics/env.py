@@ -10,11 +10,13 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
+from metarl.envs.capture import Capture, capture_with_warp
+from metarl.envs.captured_env import CapturedEnv
 from metarl.envs.physics.engine import Physics
 from metarl.envs.physics.selection import Selection
 from metarl.errors import UsageError
 from metarl.faults import find_faults
-from metarl.vector_env import StepResult, TaskFamily, TaskVectorEnv, end_by_fault, step_info
+from metarl.vector_env import StepResult, TaskFamily, end_by_fault, step_info
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class RawStep:
     """Further entries of the step's `info`, each `[B]`."""
 
 
-class PhysicsEnv(TaskVectorEnv):
+class PhysicsEnv(CapturedEnv):
     """`B` environments on one or several physics engines.
 
     A subclass says how an episode starts (`_start_episodes`), and what a step reads and what it is worth (`_advance`).
@@ -49,7 +51,8 @@ class PhysicsEnv(TaskVectorEnv):
     - State: `get_state` and `set_state`.
     - Pictures: `render`, from what `_pictures` draws.
 
-    Nothing in `step` waits for a GPU: masks do what depends on a tensor's value. Subclasses have to keep to that.
+    Nothing in `step` waits for a GPU: masks do what depends on a tensor's value. Subclasses have to keep to that. On a
+    GPU, a whole step is one graph (`CapturedEnv`): engines, observation, reward and resets.
 
     >>> class Hovering(PhysicsEnv):
     ...     def _advance(self, actions):
@@ -57,6 +60,10 @@ class PhysicsEnv(TaskVectorEnv):
     ...         height = self.physics.qpos[:, 2]
     ...         return RawStep(self.physics.qpos.float(), -height.abs(), height < 0, self.physics.faults.clone())
     """
+
+    outside_steps = CapturedEnv.outside_steps | {"_camera"}
+    exact_steps = False  # the engine adds up contacts in any order
+    uncompared = frozenset({"_warmstart"})  # where the solver starts its search for one and the same solution
 
     def __init__(
         self,
@@ -74,6 +81,10 @@ class PhysicsEnv(TaskVectorEnv):
         self._elapsed_steps = torch.zeros(self.num_envs, dtype=torch.int64, device=device)
         self._all_envs = torch.ones(self.num_envs, dtype=torch.bool, device=device)
         self._observations = torch.zeros(self.num_envs, *self.single_observation_space.shape, device=device)
+
+    @property
+    def capture(self) -> Capture:
+        return capture_with_warp
 
     @property
     @abc.abstractmethod

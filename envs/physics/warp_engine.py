@@ -1,6 +1,8 @@
 """The GPU engine: `mujoco_warp`, in float32, as captured graphs; without graphs on Warp's CPU device, for tests."""
 
 import copy
+import itertools
+import warnings
 from collections.abc import Callable, Mapping
 
 import mujoco
@@ -26,6 +28,7 @@ _FLAGS = mujoco.mjtDisableBit
 _TOO_LARGE = 1e10  # mjMAXVAL: what the C library takes for a sign of divergence
 _HARMLESS = mjw.OverflowType.ITERATIONS | mjw.OverflowType.LS_ITERATIONS  # a solver that stops at its limit
 _BROKEN = int(mjw.OverflowType.ALL & ~_HARMLESS)
+_NUMBERS = itertools.count()
 
 
 class WarpPhysics(Physics):
@@ -33,11 +36,18 @@ class WarpPhysics(Physics):
 
     All launches go to torch's current stream, which orders tensor operations and physics without waiting. A `step` is
     one graph of all its frames, a `forward` another. Both are captured when first needed and again when the model is
-    rebuilt. `contact_capacity` estimates the room for contacts from the scene, unless `contacts_per_world` is given.
+    rebuilt. While Warp captures on the current stream, they become part of that graph instead (`StepGraph`). If a
+    capture fails, a warning says why, and kernels are launched one by one, which waits for the GPU at every iteration
+    of the solver.
+
+    `contact_capacity` estimates the room for contacts from the scene, unless `contacts_per_world` is given.
 
     >>> physics = WarpPhysics(scene, 4096, device=torch.device("cuda"), frames=5)
     >>> physics.step(torch.zeros(4096, scene.model.nu, device="cuda"))
     """
+
+    fixed_memory = True
+    """For `StepGraph`: the tensors here are Warp's memory, and replacing one would cut it off."""
 
     def __init__(
         self,
@@ -70,7 +80,9 @@ class WarpPhysics(Physics):
                 raise UsageError(f"scene {scene.name!r} under backend 'warp': {error}; use backend 'mujoco'") from None
             self._model.opt.warn_overflow = 0  # overflows are reported by `faults`
             self._open_views()
-        self._graphs: dict[str, wp.Graph] = {}
+        self._graphs: dict[str, wp.Graph | None] = {}
+        self._arrays = next(_NUMBERS)
+        """A number for the arrays that kernels use; others have another number. Graphs hold their addresses."""
 
     def reset(
         self,
@@ -164,15 +176,29 @@ class WarpPhysics(Physics):
         mjw.forward(self._model, self._worlds)
 
     def _launch(self, name: str, work: Callable[[], None]) -> None:
-        """Runs `work`: directly on the CPU device, as a graph on a GPU."""
-        if not self._warp_device.is_cuda:
+        """Runs `work`: directly on the CPU device and as part of a capture, otherwise as a graph."""
+        if not self._warp_device.is_cuda or self._warp_device.is_capturing:
             with wp.ScopedDevice(self._warp_device):
                 work()
             return
         stream = wp.stream_from_torch(torch.cuda.current_stream(self.device))
         if name not in self._graphs:
-            self._graphs[name] = self._capture(work, stream)
-        wp.capture_launch(self._graphs[name], stream=stream)
+            self._graphs[name] = self._try_to_capture(work, stream)
+        graph = self._graphs[name]
+        if graph is not None:
+            wp.capture_launch(graph, stream=stream)
+            return
+        with wp.ScopedStream(stream):
+            work()
+
+    def _try_to_capture(self, work: Callable[[], None], stream: wp.Stream) -> wp.Graph | None:
+        try:
+            return self._capture(work, stream)
+        except RuntimeError as error:  # Warp's, for example without conditional nodes in a driver before CUDA 12.4
+            reason = " ".join(str(error).split())
+            message = f"scene {self.scene.name!r}: Warp captures no graph ({reason}), so every solver iteration waits"
+            warnings.warn(message, RuntimeWarning, stacklevel=2)
+            return None
 
     def _capture(self, work: Callable[[], None], stream: wp.Stream) -> wp.Graph:
         """The graph of `work`. A first run compiles the kernels; its effects are undone."""
@@ -200,6 +226,7 @@ class WarpPhysics(Physics):
                 mean = np.full(self.num_worlds, self._host_model.stat.meaninertia, dtype=np.float32)
                 self._model.stat.meaninertia = wp.array(mean, dtype=float)
                 self._graphs.clear()
+                self._arrays = next(_NUMBERS)
                 self._varied = True
             for name in names:
                 rows = np.stack([getattr(model, name) for model in models])

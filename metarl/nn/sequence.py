@@ -6,7 +6,7 @@ three give the same numbers. `metarl.nn.recurrent` has GRU and LSTM, `metarl.nn.
 `metarl.nn.transformer` has a transformer.
 """
 
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
@@ -108,10 +108,37 @@ def ages(steps: int, before: Int[Tensor, "#B"], starts: Bool[Tensor, "T B"] | No
     return time - begin.T
 
 
-def check_length(core: str, limit: int, length: int) -> None:
-    """Raises `UsageError` if a sequence of `length` inputs is too long for the memory of a core of this name."""
-    if length > limit:
-        raise UsageError(
-            f"{core} was built to remember {limit} inputs and is given a sequence of {length}: "
-            "give it shorter sequences, or build it with a larger length"
-        )
+class BoundedCore:
+    """A core that remembers the last `length` inputs, and refuses more. Its state begins with the inputs read, `[B]`.
+
+    On a GPU nobody waits at each step to see whether a sequence is too long: outputs that would be so are NaN, and
+    whoever counts the steps asks `check` in time.
+
+    >>> from metarl.nn.snail import SNAILCore
+    >>> from metarl.nn.sequence import BoundedCore
+    >>> core = SNAILCore(inputs=5, filters=16, keys=8, length=100)
+    >>> isinstance(core, BoundedCore), core.check(core.initial(3, torch.zeros(3)))
+    (True, 0)
+    """
+
+    title: ClassVar[str]
+    """What messages call it."""
+    length: int
+    """The most inputs of a sequence."""
+
+    def check(self, state: State) -> int:
+        """The most inputs that a sequence has read so far. Raises `UsageError` if it has no room for one more.
+
+        Waits for a GPU.
+        """
+        longest = int(state[0].max())
+        self.check_length(longest + 1)
+        return longest
+
+    def check_length(self, length: int) -> None:
+        """Raises `UsageError` if a sequence of `length` inputs is too long."""
+        if length > self.length:
+            raise UsageError(
+                f"{self.title} was built to remember {self.length} inputs and is given a sequence of {length}: "
+                "give it shorter sequences, or build it with a larger length"
+            )

@@ -23,7 +23,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from metarl.adaptation import Parameters
-from metarl.nn.sequence import State, WeightInit, ages, check_length, fan_in_uniform
+from metarl.nn.sequence import BoundedCore, State, WeightInit, ages, fan_in_uniform
 
 GROWTH = (1, 4, 8)
 """Sizes of the three attentions' keys, in units of the first one's."""
@@ -199,7 +199,7 @@ class AttentionBlock:
         return (back < 0) | (back > age[..., None])
 
 
-class SNAILCore:
+class SNAILCore(BoundedCore):
     """The blocks of SNAIL one after the other, for sequences of at most `length` inputs.
 
     `filters` is the number of filters of each dense block. `keys` is the size of the first attention's keys, twice the
@@ -207,8 +207,9 @@ class SNAILCore:
     `length`). The parameters depend on `reach`, not on `length`; those of block n have n appended to their names.
 
     The state is the length of each sequence so far `[B]` and the memory of each block. `step`, `peek` and `sequence`
-    raise `UsageError` if a sequence grows longer than `length`. Given a state, this check makes the host wait for the
-    GPU.
+    raise `UsageError` if a sequence grows longer than `length`. On a GPU, where the host would have to wait for that,
+    `step` and a `sequence` that goes on from a state answer NaN to the inputs beyond `length` instead. A caller who
+    counts steps knows when to ask `check`.
 
     >>> from metarl.nn.snail import SNAILCore
     >>> core = SNAILCore(inputs=5, filters=16, keys=8, length=100)
@@ -216,6 +217,8 @@ class SNAILCore:
     >>> outputs, state = core.sequence(parameters, torch.zeros(10, 3, 5))
     >>> output, state = core.step(parameters, torch.zeros(3, 5), state)
     """
+
+    title = "SNAIL"
 
     def __init__(self, inputs: int, filters: int, keys: int, length: int, reach: int | None = None):
         self.inputs, self.length = inputs, length
@@ -245,7 +248,7 @@ class SNAILCore:
 
     def peek(self, parameters: Parameters, inputs: Float[Tensor, "B Q I"], state: State) -> Float[Tensor, "B Q O"]:
         length, *memories = state
-        check_length("SNAIL", self.length, int(length.max()) + 1)
+        self.check_length(int(length.max()) + 1)
         hidden = inputs
         for number, (block, memory) in enumerate(zip(self.blocks, memories, strict=True)):
             hidden = block.peek(_own(block, number, parameters), hidden, memory, length)
@@ -261,14 +264,18 @@ class SNAILCore:
         steps, batch = inputs.shape[:2]
         before = inputs.new_zeros(1, dtype=torch.long) if state is None else state[0]
         age = ages(steps, before, starts)
-        if state is not None or steps > self.length:
-            check_length("SNAIL", self.length, int(age.max()) + 1)
+        unchecked = state is not None and age.device.type != "cpu"
+        if not unchecked and (state is not None or steps > self.length):
+            self.check_length(int(age.max()) + 1)
         hidden, memories = inputs.transpose(0, 1), []
         for number, block in enumerate(self.blocks):
             memory = None if state is None else state[1 + number]
             hidden, memory = block.sequence(_own(block, number, parameters), hidden, memory, age)
             memories.append(memory)
-        return hidden.transpose(0, 1), ((age[:, -1] + 1).expand(batch), *memories)
+        outputs, length = hidden.transpose(0, 1), age.T + 1
+        if unchecked:
+            outputs = outputs.masked_fill((length > self.length)[..., None], math.nan)
+        return outputs, ((age[:, -1] + 1).expand(batch), *memories)
 
 
 def _own(block: Block, number: int, parameters: Parameters) -> Parameters:

@@ -28,13 +28,13 @@ from torch import Tensor
 
 from metarl.adaptation import Parameters
 from metarl.errors import UsageError
-from metarl.nn.sequence import State, WeightInit, ages, check_length, fan_in_uniform
+from metarl.nn.sequence import BoundedCore, State, WeightInit, ages, fan_in_uniform
 
 Attend = Callable[[int, Float[Tensor, "B n d"], Float[Tensor, "B n 2*d"]], Float[Tensor, "B n d"]]
 """What a layer's queries find: (number of the layer, queries, keys and values of the same elements) → values."""
 
 
-class Transformer:
+class Transformer(BoundedCore):
     """`layers` layers of width `units` with `heads` heads, for sequences of at most `length` inputs.
 
     Parameters: `embedding` `[d, I]`, and for each layer, with its number appended, `attention` `[3 d, d]` with the rows
@@ -55,6 +55,8 @@ class Transformer:
     >>> outputs, state = core.sequence(parameters, torch.zeros(10, 3, 5))
     >>> output, state = core.step(parameters, torch.zeros(3, 5), state)
     """
+
+    title = "a transformer"
 
     def __init__(self, inputs: int, units: int, length: int, layers: int = 2, heads: int = 4):
         if units % heads or units % 2:
@@ -93,10 +95,10 @@ class Transformer:
         self, parameters: Parameters, inputs: Float[Tensor, "B I"], state: State
     ) -> tuple[Float[Tensor, "B O"], State]:
         length, *memories = state
-        longest = int(length.max()) + 1
-        check_length("a transformer", self.length, longest)
+        on_host = length.device.type == "cpu"
+        longest = self.check(state) + 1 if on_host else self.length
         seen = torch.arange(longest, device=length.device) <= length[:, None]
-        place = length[:, None, None].expand(-1, 1, 2 * self.outputs)
+        place = length.clamp(max=self.length - 1)[:, None, None].expand(-1, 1, 2 * self.outputs)
         extended = []
 
         def attend(layer: int, queries: Tensor, new: Tensor) -> Tensor:
@@ -104,12 +106,14 @@ class Transformer:
             return self._attention(queries, extended[-1][:, :longest], seen[:, None])
 
         outputs = self._layers(parameters, inputs[:, None], length[:, None], attend)
+        if not on_host:
+            outputs = outputs.masked_fill((length >= self.length)[:, None, None], math.nan)
         return outputs[:, 0], (length + 1, *extended)
 
     def peek(self, parameters: Parameters, inputs: Float[Tensor, "B Q I"], state: State) -> Float[Tensor, "B Q O"]:
         length, *memories = state
         longest, queries = int(length.max()), inputs.shape[1]
-        check_length("a transformer", self.length, longest + 1)
+        self.check_length(longest + 1)
         before = torch.arange(longest, device=length.device) < length[:, None]
         itself = torch.eye(queries, dtype=torch.bool, device=length.device)
         seen = torch.cat([before[:, None].expand(-1, queries, -1), itself.expand(len(length), -1, -1)], -1)
@@ -129,8 +133,9 @@ class Transformer:
         steps, batch = inputs.shape[:2]
         length, *memories = (inputs.new_zeros(1, dtype=torch.long),) if state is None else state
         age = ages(steps, length, starts)
-        if state is not None or steps > self.length:
-            check_length("a transformer", self.length, int(age.max()) + 1)
+        unchecked = state is not None and age.device.type != "cpu"
+        if not unchecked and (state is not None or steps > self.length):
+            self.check_length(int(age.max()) + 1)
         stored = self.length if memories else 0
         seen = None if state is None and starts is None else _seen(age, length, stored)
         after = []
@@ -141,6 +146,8 @@ class Transformer:
             return self._attention(queries, window, seen)
 
         outputs = self._layers(parameters, inputs.transpose(0, 1), age, attend)
+        if unchecked:
+            outputs = outputs.masked_fill((age >= self.length)[..., None], math.nan)
         return outputs.transpose(0, 1), ((age[:, -1] + 1).expand(batch), *after)
 
     def _layers(
