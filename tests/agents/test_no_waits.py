@@ -6,8 +6,10 @@ from phantom_gpu import OnGPU, PhantomGPU, Waits, move_module, phantom_gpu, wait
 
 import metarl
 from metarl.agents.maml import MAML, MAMLConfig
+from metarl.agents.multitask import Multitask, MultitaskConfig
 from metarl.agents.random import RandomAgent, RandomConfig
 from metarl.agents.rl2 import RL2, RL2Config
+from metarl.agents.varibad import VariBAD, VariBADConfig
 from metarl.rollout.storage import RolloutStorage
 
 FAMILIES = {
@@ -16,7 +18,7 @@ FAMILIES = {
     "Bandit-v0": {"pulls": 4},
     "TabularMDP-v0": {"horizon": 4},
 }
-AGENTS = ["maml", "rl2-gru", "rl2-lstm", "rl2-snail", "rl2-transformer", "random"]
+AGENTS = ["maml", "rl2-gru", "rl2-lstm", "rl2-snail", "rl2-transformer", "multitask", "varibad", "random"]
 
 
 @pytest.fixture
@@ -31,6 +33,15 @@ def make_agent(name, family):
         return MAML(MAMLConfig(num_tasks=2, envs_per_task=3, hidden=(8,)), spec, device="cuda")
     if name == "random":
         return RandomAgent(RandomConfig(num_tasks=2), spec, device="cuda")
+    if name == "multitask":
+        baseline = Multitask(MultitaskConfig(num_tasks=2, hidden=(8,)), spec, device="cuda")
+        move_module(baseline.network)
+        return baseline
+    if name == "varibad":
+        believer = VariBAD(VariBADConfig(num_tasks=2, hidden=8, policy_hidden=(8,)), spec, device="cuda")
+        move_module(believer.network)
+        move_module(believer.model)
+        return believer
     config = RL2Config(num_tasks=2, envs_per_task=3, hidden=8, core=name.removeprefix("rl2-"), episodes_per_trial=1)
     agent = RL2(config, spec, device="cuda")
     move_module(agent.network)
