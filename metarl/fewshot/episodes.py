@@ -5,6 +5,7 @@ the order of both sets is random, and so is the class behind each label, so posi
 has N = 1.
 """
 
+import zlib
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,6 +19,8 @@ from metarl.randomness import make_generator
 from metarl.tasks import check_count
 
 Kind = Literal["classification", "regression"]
+CHECKED_BYTES = 2**28
+"""Most bytes of a pool that a checksum reads."""
 
 
 @dataclass(frozen=True)
@@ -145,6 +148,18 @@ class Pool:
         self.classes, self.counts = labels.unique_consecutive(return_counts=True)
         """The labels of the C classes and how many examples each has, `[C]`."""
         self.starts = self.counts.cumsum(0) - self.counts
+
+    def checksum(self, crc: int = 0) -> int:
+        """Goes on with the CRC-32 `crc` over labels, groups and inputs.
+
+        Of inputs larger than `CHECKED_BYTES`, which may be on disk, it reads every k-th example.
+        """
+        size = self.inputs[:1].nbytes * len(self.inputs)
+        inputs = self.inputs[:: max(1, -(-size // CHECKED_BYTES))]
+        for values in (inputs, self.classes, self.counts, self.groups):
+            for part in () if values is None else values.split(4096):
+                crc = zlib.crc32(part.contiguous().numpy(), crc)
+        return crc
 
     def check(self, shape: EpisodeShape) -> None:
         """Raises `UsageError` if there are too few classes or examples for episodes of `shape`."""

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from metarl.errors import UsageError
+from metarl.faults import check_finite
 from metarl.fewshot.data import DataSet
 from metarl.fewshot.episodes import EpisodeShape
 from metarl.fewshot.learner import Learner
@@ -42,6 +44,11 @@ def evaluate(
     """
     check_count("episodes", episodes)
     shape = shape or learner.spec.shape
+    trained = learner.spec.shape.ways
+    if learner.spec.kind == "classification" and not learner.any_ways and shape.ways != trained:
+        raise UsageError(
+            f"{type(learner).__name__} was trained for {trained} ways: it cannot be tested with {shape.ways}"
+        )
     began = time.perf_counter()
     scores: list[Tensor] = []
     curves: dict[int, list[Tensor]] = {}
@@ -51,6 +58,7 @@ def evaluate(
         batch = batch.to(learner.device)
         predictor = learner.adapt(batch.support)
         outputs = predictor(batch.query.x)
+        check_finite("a prediction", outputs)
         scores.append(learner.task_scores(outputs, batch.query))
         generator = learner.generator("evaluate", seed, start)
         for name, values in learner.objective.measure(predictor, batch.query, outputs, generator).items():
