@@ -207,11 +207,7 @@ class Learner(abc.ABC):
 
     def score(self, outputs: Float[Tensor, "E n O"], samples: Samples) -> dict[str, float]:
         """The mean `accuracy` or `mse` of predictions."""
-        return {self.metric: float(self.task_scores(outputs, samples).mean())}
-
-    def task_scores(self, outputs: Float[Tensor, "E n O"], samples: Samples) -> Float[Tensor, "E"]:
-        """The accuracy, or the mean squared error, of each task."""
-        return task_score(outputs, samples)
+        return {self.metric: float(task_score(outputs, samples).mean())}
 
     @property
     def metric(self) -> str:

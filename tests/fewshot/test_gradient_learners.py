@@ -214,7 +214,7 @@ def test_the_curve_ends_where_the_test_ends(images, shape):
     curve = learner.curve(episodes)
     assert list(curve) == [0, 1, 2, 3]
     with torch.no_grad():
-        scores = learner.task_scores(learner.adapt(episodes.support)(episodes.query.x), episodes.query)
+        scores = task_score(learner.adapt(episodes.support)(episodes.query.x), episodes.query)
     torch.testing.assert_close(curve[3], scores)
 
 

@@ -59,10 +59,10 @@ class FavourablePool(Pool):
         labels: Tensor,
         groups: Tensor | None = None,
         *,
-        name: str = "the data",
         favourable: int,
+        **names: Any,
     ):
-        super().__init__(inputs, labels, groups, name=name)
+        super().__init__(inputs, labels, groups, **names)
         self.favourable = favourable
 
     def draw(self, count: int, shape: EpisodeShape, generator: torch.Generator) -> Int[Tensor, "E N n"]:
@@ -128,16 +128,20 @@ def split_pools(
     name: str,
     groups: Int[Tensor, "n"] | None = None,
     favourable: int | None = None,
+    units: Int[Tensor, "n"] | None = None,
+    unit_name: str = "rows",
 ) -> Mapping[str, Pool]:
-    """The pools of the training rows and of the `held_out` test rows, those of a `favourable` class if given."""
+    """The pools of the training rows and of the `held_out` test rows, those of a `favourable` class if given.
+
+    `units` are those of intervals (`Pool`); each row is one if they are not given.
+    """
     pools = {}
+    units = torch.arange(len(rows)) if units is None else units
     for split, chosen in (("train", ~held_out), ("test", held_out)):
         parts = rows[chosen], labels[chosen], None if groups is None else groups[chosen]
-        title = f"{name} ({split})"
+        how: dict[str, Any] = {"name": f"{name} ({split})", "units": units[chosen], "unit_name": unit_name}
         pools[split] = (
-            Pool(*parts, name=title)
-            if favourable is None
-            else FavourablePool(*parts, name=title, favourable=favourable)
+            Pool(*parts, **how) if favourable is None else FavourablePool(*parts, **how, favourable=favourable)
         )
     return pools
 
@@ -209,7 +213,7 @@ class Digits(Table):
         rows = torch.from_numpy(bunch.data).float()
         labels = torch.from_numpy(bunch.target).to(torch.int64)
         self.preprocessing = Preprocessing((rows.shape[1],), scale=(1 / 16,))
-        self.pools = split_pools(rows, labels, labels >= 5, "digits")
+        self.pools = split_pools(rows, labels, labels >= 5, "digits", units=labels, unit_name="classes")
 
     def default_shape(self) -> EpisodeShape:
         return EpisodeShape()
