@@ -1,43 +1,27 @@
 """MAML for reinforcement learning (Finn et al. 2017, section 4.2, algorithm 3), with later variants as options."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
-from metarl.adaptation import Parameters, adapt, stack
-from metarl.agent import Agent, AgentConfig, EnvSpec
-from metarl.agents.meta_objective import InnerStep, LocalModel, MetaObjective
+from metarl.adaptation import Parameters, stack
+from metarl.agent import EnvSpec
+from metarl.agents.meta_objective import SCALE, InnerStep, LocalModel, MetaObjective, split
+from metarl.agents.policy_gradient import ADAPTED, PolicyGradientAgent, PolicyGradientConfig, Stage
 from metarl.agents.trpo import TrustRegion, trust_region_step
 from metarl.errors import UsageError
 from metarl.faults import check_finite
-from metarl.nn.baseline import Baseline, baseline_metrics, episode_time, fit_baseline
-from metarl.nn.policy import PolicyBatch, PolicyGradient, PolicyNetwork, StackedPolicy
-from metarl.nn.wide import WideVectors, map_values, without_constant_columns
-from metarl.optimizer_state import load_optimizer_tensors, optimizer_tensors
+from metarl.nn.policy import PolicyBatch, PolicyGradient, PolicyNetwork
 from metarl.parallel import Ranks
 from metarl.randomness import derive_seed, make_generator
-from metarl.rollout import (
-    Policy,
-    Trajectories,
-    collect,
-    discounted_returns,
-    gae,
-    standardize,
-    success_metrics,
-    used_fraction,
-)
-from metarl.spaces import Observations
 from metarl.vector_env import TaskVectorEnv
-
-ADAPTED = "a parameter after an inner gradient step"
 
 
 @dataclass(frozen=True)
-class MAMLConfig(AgentConfig):
+class MAMLConfig(PolicyGradientConfig):
     """Options of MAML.
 
     >>> from metarl.agents.maml import MAMLConfig
@@ -45,22 +29,10 @@ class MAMLConfig(AgentConfig):
     'trpo'
     """
 
-    hidden: tuple[int, ...] = (64, 64)
-    """Units of the policy's tanh layers."""
-    initial_std: float = 1.0
-    """Standard deviation of the untrained Gaussian policy."""
-    inner_steps: int = 1
-    """Gradient steps of adaptation in training."""
-    inner_lr: float = 0.1
-    """Step size of the first gradient step (α)."""
-    later_inner_lr: float = 0.05
-    """Step size of all later gradient steps; half of the first by default, as in the paper's appendix A.2."""
     first_order: bool = False
     """Ignore how the inner gradient depends on the parameters (first-order MAML)."""
-    discount: float = 0.99
-    """Discount of rewards (γ)."""
-    gae_lambda: float = 1.0
-    """λ of generalised advantage estimation."""
+    learn_inner_lr: bool = False
+    """Learn a step size for each parameter by the outer update (Meta-SGD, Li et al. 2017), from those above on."""
     outer: Literal["trpo", "ppo", "promp"] = "trpo"
     """Outer update: trpo is a trust region, ppo clips likelihood ratios, promp is ProMP (Rothfuss et al. 2019), which
     clips and adds an inner KL penalty."""
@@ -79,35 +51,21 @@ class MAMLConfig(AgentConfig):
     """Weight of the KL penalty on the policy before adaptation (promp)."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not 0 < self.curvature_fraction <= 1:
             raise UsageError(f"curvature_fraction must lie in (0, 1], got {self.curvature_fraction}")
-        if self.inner_steps < 1:
-            raise UsageError(f"inner_steps must be at least 1, got {self.inner_steps}")
 
 
-class AdaptedPolicy(StackedPolicy):
-    """A `StackedPolicy` that counts the gradient steps it has taken.
-
-    >>> from metarl.agents.maml import MAML, MAMLConfig
-    >>> family = metarl.make("PointNavigation-v0", horizon=5)
-    >>> env = family.make_env(num_tasks=1, envs_per_task=20)
-    >>> env.set_tasks(family.task(goal=[0.3, 0.1]))
-    >>> MAML(MAMLConfig(), metarl.EnvSpec.of(family)).adapt(env, episodes=20).steps
-    1
-    """
-
-    def __init__(self, network: PolicyNetwork, parameters: Parameters, generator: torch.Generator, steps: int = 0):
-        super().__init__(network, parameters, generator)
-        self.steps = steps
-
-
-class MAML(Agent):
+class MAML(PolicyGradientAgent):
     """Learns initial parameters from which one policy-gradient step on episodes of a new task improves the policy most.
 
     An iteration collects episodes of each task before adaptation and after each of `inner_steps` gradient steps, and
-    improves the return after adaptation by the `outer` update. Advantages are taken over a linear baseline, fitted to
-    the same episodes: the metric `baseline_features` tells with how many features, `baseline_r2` how well it predicts
-    episodes that it was not fitted to.
+    improves the return after adaptation by the `outer` update.
+
+    With `learn_inner_lr`, every parameter has a step size α of its own: θ' = θ − α ∘ ∇L(θ) (Li et al. 2017, equation
+    2). It is `inner_lr`, or `later_inner_lr`, times a scale that starts at 1. The outer update changes θ and the scales
+    together: the trust region bounds the step of both, with exact derivatives. Deviations: the paper draws the first
+    step sizes at random and takes one step; here all steps share the scales. A scale may become negative, as there.
 
     >>> from metarl.agents.maml import MAML, MAMLConfig
     >>> family = metarl.make("PointNavigation-v0", horizon=5)
@@ -120,6 +78,7 @@ class MAML(Agent):
 
     config_class = MAMLConfig
     config: MAMLConfig
+    stream = "maml"
 
     def __init__(
         self,
@@ -131,11 +90,9 @@ class MAML(Agent):
         ranks: Ranks | None = None,
     ):
         super().__init__(config, spec, device=device, seed=seed, ranks=ranks)
-        self.network = PolicyNetwork(
-            spec.observation_space, spec.action_space, config.hidden, config.initial_std, self.device
-        )
-        initial = self.network.initialize(make_generator("maml", seed))
-        self.parameters = {name: value.to(self.device).requires_grad_() for name, value in initial.items()}
+        if config.learn_inner_lr:
+            scales = {f"{SCALE}{name}": torch.ones_like(value) for name, value in self._initial().items()}
+            self.parameters |= {name: value.requires_grad_() for name, value in scales.items()}
         self.optimizer = torch.optim.Adam(self.parameters.values(), lr=config.outer_lr)
 
     def improve(self, env: TaskVectorEnv, *, seed: int) -> dict[str, int | float]:
@@ -144,81 +101,25 @@ class MAML(Agent):
         losses = update(objective)
         for stage in stages:  # after the update, which must improve the policy that acted
             self.network.scale.update(stage.observations, self.ranks)
-        return {
-            "env_steps": sum(stage.used.numel() for stage in stages),
-            "return_mean": float(stages[-1].returns.mean()),
-            "return_before_adaptation": float(stages[0].returns.mean()),
-            "used_fraction": used_fraction(*(stage.used for stage in stages)),
-            **stages[-1].success,
-            **baseline_metrics(*(stage.baseline for stage in stages)),
-            **losses,
-        }
+        return self._metrics(stages) | losses
 
-    def adapt(self, env: TaskVectorEnv, episodes: int, *, seed: int = 0, policy: Policy | None = None) -> AdaptedPolicy:
-        """Takes one gradient step per `envs_per_task` episodes, as in training, and one for the remaining episodes."""
-        self.spec.check(env.distribution)
-        generator = make_generator("maml", "adapt", seed, device=self.device)
-        if policy is None:  # copies: training changes the agent's own in place
-            parameters = {name: value.clone() for name, value in stack(self._initial(), env.num_tasks).items()}
-            network, steps = self.network.frozen(), 0
-        else:
-            assert isinstance(policy, AdaptedPolicy)
-            parameters, network, steps = policy.parameters, policy.network, policy.steps
-        for start in range(0, episodes, self.config.envs_per_task):
-            count = min(self.config.envs_per_task, episodes - start)
-            rounds = -(-count // env.envs_per_task)
-            actor = StackedPolicy(network, parameters, generator)
-            trajectories = collect(env, actor, episodes=rounds, seed=derive_seed(seed, start))
-            batch, _ = self._batch(trajectories, trajectories.in_first_episodes(count))
-            with torch.no_grad():
-                parameters = adapt(parameters, [self._gradient(network, batch)], [self._step_size(steps)])
-            check_finite(ADAPTED, parameters)
-            steps += 1
-        return AdaptedPolicy(network, parameters, generator, steps)
-
-    def stages(self, episodes: int | None = None) -> list[int]:
-        """After every gradient step; three steps by default."""
-        batch = self.config.envs_per_task
-        total = 3 * batch if episodes is None else episodes
-        return [*range(0, total, batch), total]
-
-    def state(self) -> tuple[Mapping[str, Tensor], Mapping[str, Any]]:
-        tensors = {name: value.detach().cpu().clone() for name, value in self._learned().items()}
-        return tensors | optimizer_tensors(self.optimizer), {}
-
-    def load_state(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
-        shapes = {name: value.shape for name, value in tensors.items() if not name.startswith("optimizer.")}
-        expected = {name: value.shape for name, value in self._learned().items()}
-        wrong = sorted(name for name in shapes.keys() | expected.keys() if shapes.get(name) != expected.get(name))
-        if wrong:
-            raise UsageError(f"the saved state is not of this agent: {', '.join(wrong)} missing or of another shape")
-        self._assign(tensors)
-        scale = {name.removeprefix("scale."): v for name, v in tensors.items() if name.startswith("scale.")}
-        self.network.scale.load_state_dict(scale)
-        load_optimizer_tensors(self.optimizer, tensors)
-
-    def _learned(self) -> Parameters:
-        """All tensors of the agent except the optimizer's."""
-        return self.parameters | {f"scale.{name}": value for name, value in self.network.scale.state_dict().items()}
-
-    def _rollouts(self, env: TaskVectorEnv, seed: int) -> tuple[MetaObjective, list["_Stage"]]:
+    def _rollouts(self, env: TaskVectorEnv, seed: int) -> tuple[MetaObjective, list[Stage]]:
         """Collects episodes before adaptation and after each inner step.
 
         Returns the objective that they define, and what else the iteration needs of them.
         """
         config = self.config
-        generator = make_generator("maml", "improve", seed, device=self.device)
-        parameters = stack(self._initial(), env.num_tasks)
+        generator = make_generator(self.stream, "improve", seed, device=self.device)
+        policy, scales = split(self._initial())
+        parameters = stack(policy, env.num_tasks)
         steps: list[InnerStep] = []
-        stages: list[_Stage] = []
+        stages: list[Stage] = []
         for step in range(config.inner_steps + 1):
-            actor = StackedPolicy(self.network, parameters, generator)
-            trajectories = collect(env, actor, env.horizon, seed=derive_seed(seed, step))
-            batch, stage = self._batch(trajectories, trajectories.in_complete_episodes)
+            batch, stage = self._collect(env, parameters, generator, derive_seed(seed, step))
             stages.append(stage)
-            del trajectories  # wide observations are kept in the batch alone, without constant columns
             if step < config.inner_steps:
-                steps.append(InnerStep(self._gradient(self.network, batch), parameters, self._step_size(step)))
+                gradient = self._gradient(self.network, batch)
+                steps.append(InnerStep(gradient, parameters, self._step_size(step), scales))
                 parameters = steps[-1].after
                 check_finite(ADAPTED, parameters)
         objective = MetaObjective(
@@ -235,41 +136,6 @@ class MAML(Agent):
 
     def _gradient(self, network: PolicyNetwork, batch: PolicyBatch) -> PolicyGradient:
         return PolicyGradient(network, batch, likelihood_ratio=self.config.outer == "promp")
-
-    def _batch(self, trajectories: Trajectories, valid: Bool[Tensor, "T M N"]) -> tuple[PolicyBatch, "_Stage"]:
-        """The `valid` steps, which are complete episodes, with advantages over a baseline fitted to them."""
-        observations = without_constant_columns(trajectories.observations)
-        advantages, baseline = self._advantages(trajectories, observations, valid)
-        assert trajectories.log_probs is not None
-        batch = PolicyBatch(
-            observations=map_values(_by_task, observations),
-            actions=_by_task(trajectories.actions),
-            weights=_by_task(advantages / valid.sum((0, 2), keepdim=True).clamp(min=1)),
-            valid=_by_task(valid),
-            log_probs=_by_task(trajectories.log_probs),
-        )
-        return batch, _Stage(
-            observations, trajectories.episode_returns(), valid, baseline, success_metrics(trajectories)
-        )
-
-    def _advantages(
-        self, trajectories: Trajectories, observations: Observations | WideVectors, valid: Bool[Tensor, "T M N"]
-    ) -> tuple[Float[Tensor, "T M N"], Baseline]:
-        rewards, ended = trajectories.rewards, trajectories.ended
-        returns = discounted_returns(rewards, ended, self.config.discount)
-        time = episode_time(trajectories.episode_starts)
-        baseline = fit_baseline(observations, time, returns, valid)
-        values = baseline.values
-        advantages = gae(
-            rewards,
-            values,
-            torch.cat([values[1:], torch.zeros_like(values[:1])]),
-            ended,  # the baseline reads the time: beyond the horizon there is no return left
-            ended,
-            discount=self.config.discount,
-            gae_lambda=self.config.gae_lambda,
-        )
-        return standardize(advantages, valid, dim=(0, 2)), baseline
 
     def _trust_region_update(self, objective: MetaObjective) -> dict[str, float]:
         model = LocalModel(objective, self.config.curvature_fraction)
@@ -315,17 +181,6 @@ class MAML(Agent):
         centred = values - self.ranks.mean(values.mean())
         return centred / (self.ranks.mean(centred.square().mean()).sqrt() + 1e-8)
 
-    def _step_size(self, step: int) -> float:
-        return self.config.inner_lr if step == 0 else self.config.later_inner_lr
-
-    def _initial(self) -> Parameters:
-        return {name: value.detach() for name, value in self.parameters.items()}
-
-    @torch.no_grad()
-    def _assign(self, parameters: Mapping[str, Tensor]) -> None:
-        for name, value in self.parameters.items():
-            value.copy_(parameters[name])
-
     def _flatten(self, parameters: Parameters) -> Float[Tensor, "P"]:
         return torch.cat([parameters[name].flatten() for name in self.parameters])
 
@@ -333,23 +188,3 @@ class MAML(Agent):
         sizes = [value.numel() for value in self.parameters.values()]
         parts = zip(self.parameters.items(), vector.split(sizes), strict=True)
         return {name: part.reshape(value.shape) for (name, value), part in parts}
-
-
-@dataclass(frozen=True)
-class _Stage:
-    """What the rest of an iteration needs of the episodes before adaptation or after an inner step."""
-
-    observations: Observations | WideVectors
-    """`[T, M, N, ...]`"""
-    returns: Float[Tensor, "M N"]
-    """Undiscounted, of each environment's first episode."""
-    used: Bool[Tensor, "T M N"]
-    """The steps that the update uses."""
-    baseline: Baseline
-    success: dict[str, float]
-    """`success_metrics` of the same episodes."""
-
-
-def _by_task(values: Tensor) -> Tensor:
-    """`[T, M, N, ...]` as `[M, N·T, ...]`: the steps of each environment stay together."""
-    return values.permute(1, 2, 0, *range(3, values.ndim)).flatten(1, 2)

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from metarl.adaptation import Parameters, adapt, stack
+from metarl.adaptation import Parameters, StepSize, adapt, descend, stack
 from metarl.nn.blocks import in_blocks
 from metarl.nn.heads import Phi
 from metarl.nn.mlp import restricted
@@ -20,10 +20,24 @@ from metarl.parallel import Ranks
 from metarl.threads import in_threads
 
 Result = TypeVar("Result")
+SCALE = "step_scale."
+"""What the names of learned step sizes begin with; the name of the parameter follows."""
+
+
+def split(parameters: Parameters) -> tuple[Parameters, Parameters | None]:
+    """The parameters of the policy, and those of their learned step sizes by the same names; None if there are none."""
+    policy = {name: value for name, value in parameters.items() if not name.startswith(SCALE)}
+    scales = {name.removeprefix(SCALE): value for name, value in parameters.items() if name.startswith(SCALE)}
+    return policy, scales or None
+
+
+def scaled(step_size: float, scales: Parameters | None) -> StepSize:
+    """The step size of each parameter: the same for all, times `scales` if they are learned."""
+    return step_size if scales is None else {name: step_size * value for name, value in scales.items()}
 
 
 class InnerStep:
-    """A gradient step of all tasks.
+    """A gradient step of all tasks, θ' = θ − α ∘ ∇L(θ), in which α is `step_size` times `scales` if there are any.
 
     >>> from metarl.adaptation import stack
     >>> from metarl.agents.meta_objective import InnerStep
@@ -36,14 +50,17 @@ class InnerStep:
     """
 
     @torch.no_grad()
-    def __init__(self, gradient: PolicyGradient, parameters: Parameters, step_size: float):
+    def __init__(
+        self, gradient: PolicyGradient, parameters: Parameters, step_size: float, scales: Parameters | None = None
+    ):
         self.gradient = gradient
         self.before = parameters
         self.step_size = step_size
+        self.scales = scales
 
         def after(tasks: slice) -> Parameters:
             before = _of_tasks(parameters, tasks)
-            return _minus(before, gradient.map(lambda values: values[tasks])(before), step_size)
+            return descend(before, gradient.map(lambda values: values[tasks])(before), scaled(step_size, scales))
 
         blocks = in_blocks(after, *_size(gradient.network, gradient.batch))
         self.after = {name: torch.cat([block[name] for block in blocks]) for name in parameters}
@@ -69,6 +86,8 @@ class InnerStep:
 @dataclass(frozen=True)
 class MetaObjective:
     """Fixed samples of M tasks, before and after adaptation, and the losses that they define as functions of θ.
+
+    θ holds the policy's parameters, and beside them the scales of their step sizes if these are learned (`SCALE`).
 
     >>> from metarl.adaptation import stack
     >>> from metarl.agents.meta_objective import InnerStep, MetaObjective
@@ -128,10 +147,11 @@ class MetaObjective:
 
     def phi(self, parameters: Parameters) -> Phi:
         """The adapted policies' distributions over the query actions, differentiable with respect to θ."""
+        policy, scales = split(parameters)
         adapted = adapt(
-            stack(parameters, self.num_tasks),
+            stack(policy, self.num_tasks),
             [step.gradient for step in self.steps],
-            [step.step_size for step in self.steps],
+            [scaled(step.step_size, scales) for step in self.steps],
             first_order=self.first_order,
         )
         return self.network(adapted, self.query.observations)
@@ -197,6 +217,9 @@ class LocalModel:
     below 1 it is an estimate from that share of each task's samples, at that share of the cost. The gradient always
     uses all samples.
 
+    If step sizes are learned, J_i has columns for them, too: with α = s ∘ c, a step's derivative is I − α ∘ ∇²L_i with
+    respect to θ, and −s ∇L_i, one entry each, with respect to the scales c.
+
     If observations are `WideVectors`, products are taken in a `Basis` that holds those of all batches. In other
     directions of the first layer's weights, there is no gradient and no curvature, and J is the identity.
 
@@ -245,8 +268,12 @@ class _LocalBlock:
         adapted = objective.steps[-1].after
         self._query = PolicyLinearization(objective.network, adapted, objective.query.observations)
         self.phi = self._query.phi
-        self._jacobians = [] if objective.first_order else [_Jacobian(step) for step in objective.steps]
-        self._basis = _joint_basis([*(jacobian.local for jacobian in self._jacobians), self._query])
+        self._learned = objective.steps[0].scales is not None
+        needed = self._learned or not objective.first_order
+        self._jacobians = [_Jacobian(step, objective.first_order) for step in objective.steps] if needed else []
+        # Step sizes of single weights do not carry over to another basis of them.
+        bases = [] if self._learned else [*(jacobian.local for jacobian in self._jacobians), self._query]
+        self._basis = _joint_basis(bases)
         if self._basis is not None:
             self._query = self._query.restricted(self._basis)
             for jacobian in self._jacobians:
@@ -259,36 +286,60 @@ class _LocalBlock:
 
     def curvature_product(self, vector: Parameters) -> Parameters:
         """Σ_i J_iᵀ F_i J_i v"""
-        stacked = stack(vector if self._basis is None else restricted(vector, self._basis), self.objective.num_tasks)
+        policy, scales = split(vector)
+        policy = policy if self._basis is None else restricted(policy, self._basis)
+        stacked = stack(policy, self.objective.num_tasks)
         for jacobian in self._jacobians:
-            stacked = jacobian.product(stacked)
+            stacked = jacobian.product(stacked, scales)
         return self._pull_back(self._query.fisher_product(stacked, self.objective.query.valid))
 
     def _pull_back(self, stacked: Parameters) -> Parameters:
+        scales: Parameters = {}
         for jacobian in reversed(self._jacobians):
-            stacked = jacobian.product(stacked)
+            if self._learned:
+                for name, value in jacobian.scale_slopes(stacked).items():
+                    scales[name] = scales.get(name, 0) + value.sum(0)
+            stacked = jacobian.transposed_product(stacked)
         sums = {name: value.sum(0) for name, value in stacked.items()}
         if self._basis is not None:
             sums["weight0"] = self._basis.spread(sums["weight0"])
-        return sums
+        return sums | {f"{SCALE}{name}": value for name, value in scales.items()}
 
 
 class _Jacobian:
-    """J = I − α ∇²L of an inner step, with respect to the parameters that it starts from."""
+    """The derivative of an inner step: I − α ∘ ∇²L with respect to θ, −s ∇L with respect to the scales of its sizes.
 
-    def __init__(self, step: InnerStep):
-        self._step = step
-        self.local, _ = step.gradient.linearize(step.before)
+    `first_order` leaves ∇²L out.
+    """
 
-    def product(self, vector: Parameters) -> Parameters:
-        """J v `[M, ...]`, which is also Jᵀ v because J is symmetric."""
-        return _minus(vector, self._step.gradient.hessian_product(self.local, vector), self._step.step_size)
+    def __init__(self, step: InnerStep, first_order: bool):
+        self._step, self._first_order = step, first_order
+        self._step_size = scaled(step.step_size, step.scales)
+        self.local, self._gradient = step.gradient.linearize(step.before)
+
+    def product(self, vector: Parameters, scales: Parameters | None) -> Parameters:
+        """J v `[M, ...]`, for the directions `vector` of θ `[M, ...]` and `scales` of the scales `[...]`."""
+        image = vector if self._first_order else descend(vector, self._bent(vector), self._step_size)
+        return image if scales is None else descend(image, self._gradient, scaled(self._step.step_size, scales))
+
+    def transposed_product(self, vector: Parameters) -> Parameters:
+        """Jᵀ v with respect to θ `[M, ...]`: J v, unless parameters have step sizes of their own."""
+        if self._first_order or not isinstance(self._step_size, dict):
+            return self.product(vector, None)
+        return descend(vector, self._bent({name: self._step_size[name] * v for name, v in vector.items()}), 1.0)
+
+    def scale_slopes(self, vector: Parameters) -> Parameters:
+        """Jᵀ v with respect to the scales, for each task `[M, ...]`."""
+        return {name: -self._step.step_size * self._gradient[name] * value for name, value in vector.items()}
+
+    def _bent(self, vector: Parameters) -> Parameters:
+        return self._step.gradient.hessian_product(self.local, vector)
 
 
 def _joint_basis(linearizations: Sequence[PolicyLinearization]) -> Basis | None:
     """A basis that holds the observations of all, if all have one."""
     bases = [each.basis for each in linearizations if each.basis is not None]
-    return functools.reduce(Basis.joined, bases) if len(bases) == len(linearizations) else None
+    return functools.reduce(Basis.joined, bases) if bases and len(bases) == len(linearizations) else None
 
 
 def _size(network: PolicyNetwork, batch: PolicyBatch) -> tuple[int, int, torch.device]:
@@ -298,10 +349,6 @@ def _size(network: PolicyNetwork, batch: PolicyBatch) -> tuple[int, int, torch.d
 
 def _of_tasks(parameters: Parameters, tasks: slice) -> Parameters:
     return {name: value[tasks] for name, value in parameters.items()}
-
-
-def _minus(parameters: Parameters, change: Parameters, factor: float) -> Parameters:
-    return {name: torch.sub(value, change[name], alpha=factor) for name, value in parameters.items()}
 
 
 def _head_of(batch: PolicyBatch, fraction: float) -> PolicyBatch:

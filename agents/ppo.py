@@ -1,24 +1,30 @@
 """Proximal policy optimization (Schulman et al. 2017) of an actor-critic over columns of experience."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
-from metarl.agent import AgentConfig
+from metarl.agent import Agent, AgentConfig, EnvSpec
 from metarl.errors import UsageError
 from metarl.faults import check_finite
 from metarl.nn.heads import Head, Phi
+from metarl.optimizer_state import load_optimizer_tensors, optimizer_tensors
 from metarl.parallel import Ranks
-from metarl.spaces import map_tensors
+from metarl.spaces import entries, map_tensors
 from metarl.tasks import check_count
 
 Inputs = Tensor | dict[str, Tensor]
 """What a network reads at each step `[T, b, ...]`: a tensor of numbers, or a dictionary that it makes them from."""
 Network = Callable[[Inputs, Tensor | None], tuple[Phi, Float[Tensor, "T b"]]]
 """Inputs `[T, b, ...]`, mask of the steps with blank memory `[T, b]` (None: only the first) → φ, normalised values."""
+STEPS_PER_ITERATION = 20_000
+BYTES_PER_ITERATION = 2**28
+"""Memory for the observations of an iteration of default size: 20,000 steps of large pictures would take gigabytes."""
 
 
 @dataclass(frozen=True)
@@ -168,3 +174,38 @@ class PPO:
                     parameter.grad.masked_fill_(~sound, 0.0)
         self.optimizer.step()
         self.after_step()
+
+
+class PPOAgent(Agent):
+    """An agent whose `network` is all that `ppo` trains: it is saved and restored with the optimizer.
+
+    >>> from metarl.agents.rl2 import RL2, RL2Config
+    >>> agent = RL2(RL2Config(), metarl.EnvSpec.of(metarl.make("Bandit-v0")))
+    >>> isinstance(agent, metarl.agents.ppo.PPOAgent)
+    True
+    """
+
+    network: nn.Module
+    ppo: PPO
+
+    def state(self) -> tuple[Mapping[str, Tensor], Mapping[str, Any]]:
+        tensors = {f"network.{name}": value.cpu().clone() for name, value in self.network.state_dict().items()}
+        return tensors | optimizer_tensors(self.ppo.optimizer), {}
+
+    def load_state(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
+        network = {name.removeprefix("network."): v for name, v in tensors.items() if name.startswith("network.")}
+        try:
+            self.network.load_state_dict(network)
+        except RuntimeError as error:
+            raise UsageError(f"the saved parameters are not of this agent: {' '.join(str(error).split())}") from None
+        load_optimizer_tensors(self.ppo.optimizer, tensors)
+
+
+def default_num_tasks(spec: EnvSpec, steps_per_task: int) -> int:
+    """The number of tasks that makes an iteration about 20,000 steps long, at least 16 and at most 1,000.
+
+    If the observations of these tasks took more than 256 MiB, it is the number whose observations do not, at least 4.
+    """
+    tasks = min(max(STEPS_PER_ITERATION // steps_per_task, 16), 1000)
+    size = sum(math.prod(s.shape) * s.dtype.itemsize for s in entries(spec.observation_space).values())
+    return max(min(tasks, BYTES_PER_ITERATION // max(1, steps_per_task * size)), 4)

@@ -3,66 +3,47 @@
 import copy
 import math
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import gymnasium as gym
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
+from metarl.agents.actor_critic import VALUES, ActorCritic
+from metarl.agents.heads import HEADS, HeadName
 from metarl.agents.ppo import Inputs
-from metarl.errors import UsageError
 from metarl.nn.entries import EntryEncoder
-from metarl.nn.heads import Head, Phi, head_for
+from metarl.nn.heads import Phi
 from metarl.nn.normalization import RunningNorm
 from metarl.nn.recurrent import GRU, LSTM
 from metarl.nn.sequence import SequenceCore, State, choose_state, orthogonal
 from metarl.nn.snail import SNAILCore
+from metarl.nn.transformer import Transformer
 from metarl.rollout import Policy, PolicyStep, Trajectories, Transition
-from metarl.spaces import (
-    Observations,
-    batch_shape,
-    check_observation_space,
-    entries,
-    is_picture,
-    is_vector,
-    map_tensors,
-    named,
-)
+from metarl.spaces import Observations, batch_shape, map_tensors, named
 
-LOG_STD_RANGE = (-4.0, 1.0)
-CoreName = Literal["gru", "lstm", "snail"]
-VALUES = "values"
-"""The name under which a `RecurrentPolicy` records the normalised values of what it saw."""
+CoreName = Literal["gru", "lstm", "snail", "transformer"]
 
 
 def make_core(name: CoreName, inputs: int, hidden: int, trial_length: int) -> SequenceCore:
-    """A GRU or an LSTM of `hidden` units, or a SNAIL that remembers the `trial_length` steps of a trial.
+    """A GRU or an LSTM of `hidden` units; a SNAIL or a transformer that remembers the `trial_length` steps of a trial.
 
     The dense blocks of SNAIL have `hidden` / 4 filters each; the keys of its attentions have the sizes `hidden` / 8,
-    `hidden` / 2 and `hidden`.
+    `hidden` / 2 and `hidden`. The transformer has two layers of width `hidden` with four heads.
     """
     if name == "snail":
         return SNAILCore(inputs, filters=max(1, hidden // 4), keys=max(2, hidden // 8), length=trial_length)
+    if name == "transformer":
+        return Transformer(inputs, hidden, length=trial_length)
     return GRU(inputs, hidden) if name == "gru" else LSTM(inputs, hidden)
 
 
-class _ObservationNorm(Protocol):
-    """What turns observations into numbers of order one, `[..., F]`: a `RunningNorm` or an `EntryEncoder`."""
-
-    def __call__(self, observations: Any, /) -> Tensor: ...
-    def update(self, observations: Any, valid: Tensor, /) -> None: ...
-
-
-class RecurrentActorCritic(nn.Module):
+class RecurrentActorCritic(ActorCritic):
     """A recurrent core over [o, a₋₁, r₋₁, ended₋₁] with a policy and a value on top (Duan et al. 2016, section 2.2).
 
-    Observations and rewards are normalised by running statistics, and pictures encoded (`EntryEncoder`). The value is
-    in units of the running standard deviation of returns, and its last layer is rescaled whenever the statistics change
-    (van Hasselt et al. 2016, PopArt). `keep_in_range` keeps the logarithm of the policy's standard deviation within
-    `LOG_STD_RANGE` after each optimizer step. `trial_length` is the number of steps in a trial: a SNAIL core refuses
-    longer ones.
+    Rewards are normalised as observations are. `trial_length` is the number of steps in a trial: the cores SNAIL and
+    transformer refuse longer ones. `head` makes policy and value from the core's output (`metarl.agents.heads`).
 
     >>> from metarl.agents.recurrent import RecurrentActorCritic
     >>> family = metarl.make("Bandit-v0", arms=5)
@@ -80,30 +61,16 @@ class RecurrentActorCritic(nn.Module):
         hidden: int,
         initial_std: float,
         core: CoreName = "gru",
+        head: HeadName = "plain",
         *,
         trial_length: int,
     ):
-        super().__init__()
-        low, high = map(math.exp, LOG_STD_RANGE)
-        if not low <= initial_std <= high:
-            raise UsageError(f"initial_std must lie in [{low:.3f}, {high:.3f}], got {initial_std}")
-        self.head: Head = head_for(action_space)
-        check_observation_space(observation_space, "actor-critic")
-        self.has_pictures = any(map(is_picture, entries(observation_space).values()))
-        self.observation_norm: _ObservationNorm
-        if is_vector(observation_space):
-            size = observation_space.shape[0]
-            self.observation_norm = RunningNorm(size)
-        else:
-            self.observation_norm = EntryEncoder(observation_space)
-            size = self.observation_norm.outputs
+        super().__init__(observation_space, action_space, initial_std)
         self.reward_norm = RunningNorm(1)
-        self.return_norm = RunningNorm(1)
-        self.core = make_core(core, size + self.head.size + 2, hidden, trial_length)
+        self.core = make_core(core, self.observation_size + self.head.size + 2, hidden, trial_length)
         self.core_parameters = nn.ParameterDict()
-        self.actor = nn.Linear(self.core.outputs, self.head.size)
-        self.critic = nn.Linear(self.core.outputs, 1)
-        self.log_std = nn.Parameter(torch.full((self.head.scale_size,), initial_std).log())
+        self.actor_critic = HEADS[head](self.core.outputs, self.observation_size, self.head.size)
+        self.register_load_state_dict_pre_hook(_name_plain_head)
 
     @torch.no_grad()
     def initialize(self, generator: torch.Generator) -> None:
@@ -111,14 +78,7 @@ class RecurrentActorCritic(nn.Module):
         self.core_parameters.update(self.core.initialize(generator, orthogonal))
         if isinstance(self.observation_norm, EntryEncoder):
             self.observation_norm.initialize(generator)
-        for layer, gain in ((self.actor, 0.01), (self.critic, 1.0)):
-            nn.init.orthogonal_(layer.weight, gain, generator=generator)
-            layer.bias.zero_()
-
-    @torch.no_grad()
-    def keep_in_range(self) -> None:
-        """Moves `log_std` back into its range. Clamping it in the forward pass would set its gradient to 0 outside."""
-        self.log_std.clamp_(*LOG_STD_RANGE)
+        self.actor_critic.initialize(generator)
 
     def inputs(
         self,
@@ -160,14 +120,14 @@ class RecurrentActorCritic(nn.Module):
             raw = {name.removeprefix("observation."): value for name, value in inputs.items() if name != "before"}
             inputs = torch.cat([self.observation_norm(raw), inputs["before"]], dim=-1)
         features, state = self.core.sequence(dict(self.core_parameters), inputs, None, starts)
-        return *self.answers(features), state
+        return *self.answers(features, inputs), state
 
-    def answers(self, features: Float[Tensor, "... H"]) -> tuple[Phi, Float[Tensor, "..."]]:
-        """φ of the action distribution and the normalised value, from the outputs of the core."""
-        layers = self.actor, self.critic  # one product for both
-        weight, bias = torch.cat([layer.weight for layer in layers]), torch.cat([layer.bias for layer in layers])
-        output = F.linear(features, weight, bias)
-        return self._phi(output[..., :-1]), output[..., -1]
+    def answers(
+        self, features: Float[Tensor, "*n H"], inputs: Float[Tensor, "*n I"]
+    ) -> tuple[Phi, Float[Tensor, "*n"]]:
+        """φ of the action distribution and the normalised value, from outputs and inputs of the core."""
+        output = self.actor_critic(features, inputs[..., : self.observation_size])
+        return self.phi(output[..., :-1]), output[..., -1]
 
     def _before(
         self,
@@ -181,20 +141,15 @@ class RecurrentActorCritic(nn.Module):
         before = torch.cat([self.head.features(actions), reward, ended[..., None].float()], dim=-1)
         return before.masked_fill(first[..., None], 0.0)
 
-    def _phi(self, output: Float[Tensor, "... O"]) -> Phi:
-        return (output, self.log_std.expand(*[1] * (output.ndim - 1), -1)) if self.head.scale_size else (output,)
+    def rescale_value(self, scale: Float[Tensor, "1"], shift: Float[Tensor, "1"]) -> None:
+        self.actor_critic.rescale_value(scale, shift)
 
-    def denormalize(self, values: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-        """Converts normalised values to returns."""
-        return values * self.return_norm.std + self.return_norm.mean
 
-    @torch.no_grad()
-    def update_return_norm(self, returns: Float[Tensor, "..."], valid: Bool[Tensor, "..."]) -> None:
-        """Adds `returns` and rescales the last layer of the value, so that denormalised values do not change."""
-        mean, std = self.return_norm.mean.clone(), self.return_norm.std
-        self.return_norm.update(returns[..., None], valid)
-        self.critic.weight.mul_((std / self.return_norm.std)[:, None])
-        self.critic.bias.mul_(std).add_(mean - self.return_norm.mean).div_(self.return_norm.std)
+def _name_plain_head(module: nn.Module, state: dict[str, Tensor], prefix: str, *_: Any) -> None:
+    """Gives the layers of the plain head the names they have; run folders before 0.5 have `actor` and `critic`."""
+    old = [name for name in state if name.startswith((f"{prefix}actor.", f"{prefix}critic."))]
+    for name in old:
+        state[f"{prefix}actor_critic.{name.removeprefix(prefix)}"] = state.pop(name)
 
 
 @dataclass(frozen=True)
@@ -246,7 +201,7 @@ class RecurrentPolicy(Policy):
         memory = self.memory = self.memory or self._blank(network.log_std.new_zeros(math.prod(shape)))
         inputs = network.inputs(observations, memory.action, memory.reward, memory.ended, memory.first)
         features, self._hidden = network.core.step(dict(network.core_parameters), inputs, memory.hidden)
-        phi, values = network.answers(features[None])
+        phi, values = network.answers(features[None], inputs[None])
         actions = network.head.sample(phi, self.generator)
         log_probs = network.head.log_prob(phi, actions)
         chosen, *known = (value[0].unflatten(0, shape) for value in (actions, log_probs, values))

@@ -1,31 +1,24 @@
 """RL² (Duan et al. 2016; Wang et al. 2016): a recurrent policy whose learning algorithm is its own dynamics."""
 
 import copy
-import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from metarl.agent import Agent, EnvSpec
-from metarl.agents.ppo import PPO, Columns, Inputs, PPOConfig
-from metarl.agents.recurrent import VALUES, CoreName, RecurrentActorCritic, RecurrentPolicy
-from metarl.errors import UsageError
+from metarl.agent import EnvSpec
+from metarl.agents.actor_critic import VALUES
+from metarl.agents.heads import HeadName
+from metarl.agents.ppo import PPO, Columns, Inputs, PPOAgent, PPOConfig, default_num_tasks
+from metarl.agents.recurrent import CoreName, RecurrentActorCritic, RecurrentPolicy
 from metarl.nn.heads import Phi
-from metarl.optimizer_state import load_optimizer_tensors, optimizer_tensors
 from metarl.parallel import Ranks
 from metarl.randomness import make_generator
 from metarl.rollout import Policy, Trajectories, collect, gae, standardize, success_metrics, used_fraction
-from metarl.spaces import entries, map_tensors
+from metarl.spaces import map_tensors
 from metarl.tasks import check_count
 from metarl.vector_env import TaskVectorEnv
-
-STEPS_PER_ITERATION = 20_000
-BYTES_PER_ITERATION = 2**28
-"""Memory for the observations of an iteration of default size: 20,000 steps of large pictures would take gigabytes."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +35,10 @@ class RL2Config(PPOConfig):
     episodes_per_trial: int = 2
     """Episodes per trial, across which the recurrent state is kept."""
     core: CoreName = "gru"
-    """Recurrent core: gru, lstm or snail. snail refuses trials longer than those of training."""
+    """Recurrent core. snail and transformer refuse trials longer than those of training."""
+    head: HeadName = "plain"
+    """What makes policy and value from the core's output: a linear layer (plain), a network that reads the observation
+    again (state-again), or such a network whose weights are made from the memory (hypernetwork)."""
     hidden: int = 128
     """Units of the core. For snail, the size of the last keys and four times the number of filters."""
     initial_std: float = 1.0
@@ -54,7 +50,7 @@ class RL2Config(PPOConfig):
             check_count(name, getattr(self, name))
 
 
-class RL2(Agent):
+class RL2(PPOAgent):
     """A recurrent policy trained by PPO (Schulman et al. 2017) over whole trials.
 
     The recurrent state is blank at the start of a trial and kept across the episodes of the trial. Returns and
@@ -73,6 +69,7 @@ class RL2(Agent):
 
     config_class = RL2Config
     config: RL2Config
+    network: RecurrentActorCritic
 
     def __init__(
         self,
@@ -90,6 +87,7 @@ class RL2(Agent):
             config.hidden,
             config.initial_std,
             config.core,
+            config.head,
             trial_length=config.episodes_per_trial * spec.horizon,
         )
         self.network.initialize(make_generator("rl2", seed))
@@ -98,15 +96,8 @@ class RL2(Agent):
 
     @classmethod
     def default_config(cls, spec: EnvSpec) -> RL2Config:
-        """The number of tasks that makes an iteration about 20,000 steps long, at least 16 and at most 1,000.
-
-        If the observations of these tasks took more than 256 MiB, it is the number whose observations do not, at
-        least 4.
-        """
-        steps = spec.horizon * RL2Config.episodes_per_trial
-        tasks = min(max(STEPS_PER_ITERATION // steps, 16), 1000)
-        size = sum(math.prod(s.shape) * s.dtype.itemsize for s in entries(spec.observation_space).values())
-        return RL2Config(num_tasks=max(min(tasks, BYTES_PER_ITERATION // max(1, steps * size)), 4))
+        """The number of tasks of `metarl.agents.ppo.default_num_tasks`."""
+        return RL2Config(num_tasks=default_num_tasks(spec, spec.horizon * RL2Config.episodes_per_trial))
 
     def improve(self, env: TaskVectorEnv, *, seed: int) -> dict[str, int | float]:
         generator = make_generator("rl2", "improve", seed, device=self.device)
@@ -142,18 +133,6 @@ class RL2(Agent):
         """After every episode; by default, every stage of a training trial."""
         return list(range(self.config.episodes_per_trial if episodes is None else episodes + 1))
 
-    def state(self) -> tuple[Mapping[str, Tensor], Mapping[str, Any]]:
-        tensors = {f"network.{name}": value.cpu().clone() for name, value in self.network.state_dict().items()}
-        return tensors | optimizer_tensors(self.ppo.optimizer), {}
-
-    def load_state(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
-        network = {name.removeprefix("network."): v for name, v in tensors.items() if name.startswith("network.")}
-        try:
-            self.network.load_state_dict(network)
-        except RuntimeError as error:
-            raise UsageError(f"the saved parameters are not of this agent: {' '.join(str(error).split())}") from None
-        load_optimizer_tensors(self.ppo.optimizer, tensors)
-
     def _update(
         self, trajectories: Trajectories, valid: Bool[Tensor, "T M N"], generator: torch.Generator
     ) -> dict[str, float]:
@@ -187,7 +166,7 @@ class RL2(Agent):
             actions=trajectories.actions.flatten(1, 2),
             log_probs=trajectories.log_probs.flatten(1),
             advantages=standardize(advantages, columns),
-            targets=(returns - network.return_norm.mean) / network.return_norm.std,
+            targets=network.normalize(returns),
             valid=columns,
         )
 

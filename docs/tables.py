@@ -165,6 +165,36 @@ def sizes() -> str:
     return rows(["environments", *counts], [[f"`{figures['env']}`, steps/s", *speeds]])
 
 
+def device() -> str:
+    """Figures of GPUs, a column for each campaign of `metarl benchmark device`, beside the CPU's."""
+    campaigns = load("benchmarks/device-*.json")
+    assert not any(campaign["rehearsal"] for campaign in campaigns), "a rehearsal measures nothing"
+    columns = [campaign["device"]["name"] for campaign in campaigns] or ["a GPU"]
+    cpu = {f"`{id}`, steps/s": cpu_speed(id) for id in DEVICE_FAMILIES} | cpu_seconds()
+    body = []
+    for label, (line, figure, form) in DEVICE_FIGURES.items():
+        measured = [campaign["lines"].get(line, {}).get("figures", {}).get(figure) for campaign in campaigns] or [None]
+        cells = ["not measured" if value is None else format(value, form) for value in measured]
+        body.append([label, *cells, format(cpu[label], form) if cpu.get(label) is not None else "–"])
+    return rows(["", *columns, "2 cores"], body)
+
+
+def cpu_speed(id: str) -> float | None:
+    """The most environment steps per second of a family on CPU threads; None if it was not measured."""
+    figures = load(f"benchmarks/rollout-cpu-{id}.json") + load(f"benchmarks/metaworld-cpu-{id}.json")
+    return max((row["steps_per_second"]["metarl"] for found in figures for row in found["rows"]), default=None)
+
+
+def cpu_seconds() -> dict[str, float]:
+    """What the trainings of the GPU's table take on CPU threads."""
+    (reach,) = curves("results/rl2-ML1-reach-v3.metrics.jsonl")
+    (learning,) = load("benchmarks/learn.json")
+    return {
+        REACH_SECONDS: next(row["wall_seconds"] for row in reach if row["success_mean"] >= 0.8),
+        CHEETAH_SECONDS: 100 * learning["settings"]["maml-cheetah-quarter"]["seconds"],
+    }
+
+
 def cheetah() -> str:
     """Mean return by gradient steps on HalfCheetahDir-v0, whose two tasks have no interval but a range."""
     body = []
@@ -175,6 +205,30 @@ def cheetah() -> str:
         body.append([f"metarl, 100 iterations, seed {seed}", *cells])
     steps = [str(step) for step in range(len(body[0]) - 1)]
     return rows(["gradient steps", *steps], [*body, ["MAML paper, at the end of its training", "-50.7", "293.2"]])
+
+
+def beside_sb3() -> str:
+    """Returns of adapted agents beside Stable-Baselines3 from scratch, after equal steps of the test task or more."""
+    settings = [  # family, steps of an episode, our agent and its file, its episodes, the episodes of SB3's
+        ("PointNavigation-v0", 100, "MAML", "maml-PointNavigation-v0-seed0", 20, 20),
+        ("HalfCheetahDir-v0", 200, "MAML", "maml-HalfCheetahDir-v0-seed0", 20, 20),
+        ("ML1-reach-v3", 150, "RL²", "rl2-ML1-reach-v3-horizon150", 1, 20),
+    ]
+    body = []
+    for family, horizon, agent, name, ours, theirs in settings:
+        for label, file, episodes in (
+            (f"{agent}, meta-trained", name, ours),
+            ("SB3's PPO from scratch", f"sb3/ppo-{family}", theirs),
+            ("the same, rollouts of 250, step size 1e-3", f"sb3/ppo-short-{family}", theirs),
+            ("SB3's SAC from scratch", f"sb3/sac-{family}", theirs),
+        ):
+            for evaluation in load(f"results/{file}.json"):
+                (row,) = [row for row in evaluation["summary"] if row["episodes_used"] == episodes]
+                digits = 2 if abs(row["return_mean"]) < 10 else 0
+                cells = [f"{row['return_' + key]:.{digits}f}" for key in ("mean", "low", "high")]
+                figure = f"{cells[0]} ({cells[1]} … {cells[2]})"
+                body.append([f"`{family}`", label, f"{episodes * horizon:,}", str(row["tasks"]), figure])
+    return rows(["family", "agent", "steps of the test task", "tasks", "return"], body)
 
 
 def short_episodes() -> str:
@@ -356,9 +410,31 @@ OMNIGLOT_PAPERS = {
 Siamese row included); Munkhdalai and Yu 2017; Mishra et al. 2018; Garnelo et al. 2018, table 2."""
 MANN_PAPER = {1: "36.4", 2: "82.8", 5: "94.9", 10: "98.1"}
 """Santoro et al. 2016, table 1, one-hot labels, five classes."""
+DEVICE_FAMILIES = {
+    "HalfCheetahVel-v0": "family",
+    "AntGoal-v0": "family",
+    "HumanoidDir-v0": "family",
+    "ML1-reach-v3": "family",
+    "ML1-pick-place-v3": "family",
+    "ML1-door-open-v3": "family",
+    "ML10-v3": "set",
+    "MT50-v3": "set",
+}
+REACH_SECONDS = "RL² on `ML1-reach-v3` to 80 % success, seconds"
+CHEETAH_SECONDS = "MAML on `HalfCheetahDir-v0`, 100 iterations of 100 episodes a task (CPU: 20), seconds"
+DEVICE_FIGURES = {
+    **{f"`{id}`, steps/s": (f"{kind} {id}", "steps_per_second", ",.0f") for id, kind in DEVICE_FAMILIES.items()},
+    "scripted policies, 50 tasks × 2 goals, success": ("scripted policies", "solved", ".0%"),
+    REACH_SECONDS: ("learning RL2 reach", "seconds_to_goal", ",.0f"),
+    CHEETAH_SECONDS: ("learning MAML cheetah", "seconds", ",.0f"),
+    "MAML on 100,000 points, 10 iterations, seconds": ("learning MAML points", "seconds", ",.0f"),
+    "times as fast as mtcworldmjx on reach": ("peer mtcworldmjx", "times_as_fast_reach-v3", ".2f"),
+}
+"""Label → line, name of its figure in campaign.json, and form."""
 METAWORLD_PEERS = ("envpool", "gymnasium", "single tasks")
 TABLES: dict[str, Callable[[], str]] = {
     "maml": maml,
+    "beside_sb3": beside_sb3,
     "bandit": bandit,
     "reach": reach,
     "speed": speed,
@@ -375,6 +451,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "optimizer": optimizer,
     "fewshot_speed": fewshot_speed,
     "sizes": sizes,
+    "device": device,
     "cheetah": cheetah,
     "short_episodes": short_episodes,
     "environments": environments,

@@ -17,6 +17,7 @@ def start_warp() -> None:
     process, which then compiles what other processes have compiled before. `WARP_CACHE_PATH` names a better one.
     """
     wp.config.log_level = wp.LOG_WARNING
+    wp.config.cuda_output = "cubin"  # what `metarl precompile` makes; PTX is compiled again by each driver, or refused
     try:
         with _standard_error_closed():  # on a machine without an NVIDIA driver, Warp's library says so there
             wp.init()

@@ -7,8 +7,13 @@ The names of `metarl.api` are imported on first use: the command line answers `-
 import importlib
 from typing import Any
 
-_ELSEWHERE = {"fewshot": "metarl.fewshot", "GymnasiumDistribution": "metarl.envs.gymnasium_env:GymnasiumDistribution"}
-"""Public names that `metarl.api` does not import: the core imports no environment, and nobody waits for few-shot."""
+_ELSEWHERE = {
+    "fewshot": "metarl.fewshot",
+    "GymnasiumDistribution": "metarl.envs.gymnasium_env:GymnasiumDistribution",
+    "to_sb3": "metarl.sb3:to_sb3",
+}
+"""Public names that `metarl.api` does not import: the core imports no environment, and nobody waits for few-shot
+learners or Stable-Baselines3."""
 
 
 def __getattr__(name: str) -> Any:

@@ -13,6 +13,8 @@ from torch import Tensor
 Parameters = dict[str, Tensor]
 Gradient = Callable[[Parameters], Parameters]
 """Stacked parameters `[M, ...]` → the gradient of each task's loss, `[M, ...]`, differentiable by autograd."""
+StepSize = float | Parameters
+"""One number, or one for each entry of each parameter, the same for all tasks, `[...]`."""
 
 
 def stack(parameters: Parameters, num_tasks: int) -> Parameters:
@@ -38,7 +40,7 @@ def gradient_of(loss: Callable[[Parameters], Float[Tensor, "M"]]) -> Gradient:
 def adapt(
     parameters: Parameters,
     gradients: Sequence[Gradient],
-    step_sizes: Sequence[float],
+    step_sizes: Sequence[StepSize],
     *,
     first_order: bool = False,
 ) -> Parameters:
@@ -52,5 +54,12 @@ def adapt(
                 step = gradient(parameters)
         else:
             step = gradient(parameters)
-        parameters = {name: torch.sub(value, step[name], alpha=step_size) for name, value in parameters.items()}
+        parameters = descend(parameters, step, step_size)
     return parameters
+
+
+def descend(parameters: Parameters, gradient: Parameters, step_size: StepSize) -> Parameters:
+    """θ − α ∘ g for stacked parameters `[M, ...]`."""
+    if isinstance(step_size, dict):
+        return {n: torch.addcmul(value, step_size[n], gradient[n], value=-1) for n, value in parameters.items()}
+    return {name: torch.sub(value, gradient[name], alpha=step_size) for name, value in parameters.items()}

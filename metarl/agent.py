@@ -2,7 +2,7 @@
 
 import abc
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import gymnasium as gym
@@ -35,7 +35,7 @@ class AgentConfig:
 
 @dataclass(frozen=True)
 class EnvSpec:
-    """What an agent knows about its environments before it meets them: spaces and horizon.
+    """What an agent knows about its environments before it meets them: spaces, horizon and parameters of tasks.
 
     >>> metarl.EnvSpec.of(metarl.make("PointNavigation-v0", horizon=5)).horizon
     5
@@ -44,10 +44,13 @@ class EnvSpec:
     observation_space: gym.Space
     action_space: gym.Space
     horizon: int
+    task_space: Mapping[str, gym.Space] = field(default_factory=dict)
+    """Name and space of each parameter of a task, for agents that are shown them."""
 
     @classmethod
     def of(cls, distribution: TaskDistribution) -> "EnvSpec":
-        return cls(distribution.observation_space, distribution.action_space, distribution.horizon)
+        spaces = distribution.observation_space, distribution.action_space
+        return cls(*spaces, distribution.horizon, dict(distribution.task_space))
 
     def check(self, family: TaskFamily) -> None:
         """Raises `UsageError` unless observations and actions of `family` are of this form, whatever their bounds."""

@@ -5,7 +5,7 @@ from metarl.contract import check_distribution
 from metarl.distribution import TaskDistribution
 from metarl.errors import UsageError
 from metarl.evaluation import Evaluation, evaluate
-from metarl.experiment import TrainConfig, load_agent, load_run, resume, train
+from metarl.experiment import TrainConfig, load_agent, load_run, preset, resume, train
 from metarl.parallel import Ranks
 from metarl.registry import (
     list_agents,
@@ -59,6 +59,7 @@ __all__ = [
     "load_agent",
     "load_run",
     "make",
+    "preset",
     "register_agent",
     "register_data",
     "register_distribution",

@@ -85,3 +85,8 @@ def standard_normal(uniform: Float[Tensor, "B 2 ..."]) -> Float[Tensor, "B ..."]
     """Standard normal numbers from pairs that are uniform in [0, 1), by the Box-Muller transform."""
     radius = torch.sqrt(-2.0 * torch.log1p(-uniform[:, 0]))
     return radius * torch.cos(2.0 * math.pi * uniform[:, 1])
+
+
+def dirichlet(concentration: Float[Tensor, "... K"], generator: torch.Generator) -> Float[Tensor, "... K"]:
+    """A draw from the Dirichlet distribution of each row; for K = 2, its first entry is from a beta distribution."""
+    return torch._sample_dirichlet(concentration, generator)  # torch.distributions takes no generator

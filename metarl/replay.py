@@ -60,17 +60,17 @@ class ReplayBuffer:
         if not len(self):
             raise UsageError("the buffer is empty: append rows before sampling")
         places = torch.randint(len(self), (count,), generator=generator, device=generator.device)
-        return self._at(places + (self.count - len(self)))
+        return self.at(places + (self.count - len(self)))
 
-    def _at(self, numbers: Int[Tensor, "n"]) -> dict[str, Tensor]:
-        """The rows with these `numbers`, which must be among the last `capacity`."""
+    def at(self, numbers: Int[Tensor, "..."], *names: str) -> dict[str, Tensor]:
+        """The rows with these `numbers`, which must be among the last `capacity`; only the fields `names` if given."""
         places = numbers.to(self.device) % self.capacity
-        return {name: value[places] for name, value in self._rows.items()}
+        return {name: self._rows[name][places] for name in names or self._rows}
 
     def rows(self, first: int, last: int) -> dict[str, Tensor]:
         """The rows numbered `first` to `last` (exclusive) that are still in the buffer, oldest first."""
         first, last = max(first, self.count - len(self)), min(last, self.count)
-        return self._at(torch.arange(first, max(first, last)))
+        return self.at(torch.arange(first, max(first, last)))
 
     def restore(self, count: int, rows: Mapping[str, Tensor]) -> None:
         """Restores a buffer to which `count` rows had been appended; `rows` are the last of them."""

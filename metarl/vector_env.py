@@ -1,6 +1,7 @@
 """The environment contract: a Gymnasium vector environment on torch tensors whose tasks can be set."""
 
 import abc
+from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import gymnasium as gym
@@ -31,6 +32,7 @@ class TaskFamily(Protocol):
     id: str
     observation_space: gym.Space
     action_space: gym.Space
+    task_space: Mapping[str, gym.Space]
     horizon: int
 
     def validate(self, tasks: Tasks) -> None: ...
@@ -111,6 +113,10 @@ class TaskVectorEnv(gym.vector.VectorEnv, abc.ABC):
     def fault_count(self) -> int:
         """Faults since the environments were made. On a GPU, reading it waits for the steps under way."""
         return int(self._fault_count)
+
+    def add_faults(self, count: int) -> None:
+        """Counts faults of environments that were stepped in the place of these."""
+        self._fault_count = self._fault_count + count
 
     @property
     def restarts_faults(self) -> bool:

@@ -20,12 +20,16 @@ BENCHMARKS = {
     "before": ("metarl.scripts.benchmark_before", "rollouts, a MAML iteration and memory, beside another version"),
     "copy": ("metarl.scripts.benchmark_copy", "the copy task: a Neural Turing Machine beside an LSTM"),
     "l2o": ("metarl.scripts.benchmark_l2o", "a learned optimizer on quadratics, beside Adam, RMSprop and SGD"),
+    "device": ("metarl.scripts.benchmark_device", "a GPU in nine minutes: tests, speed, parity, learning, a peer"),
     "fewshot": ("metarl.scripts.benchmark_fewshot", "one step of supervised MAML, beside a loop over tasks and peers"),
     "learn": ("metarl.scripts.benchmark_learn", "iterations of training by parts, beside bounds, neighbours and peers"),
     "maml": ("metarl.scripts.benchmark_maml", "one MAML iteration on point navigation, beside a loop over tasks"),
+    "pearl": ("metarl.scripts.benchmark_pearl", "a gradient step of PEARL, beside its matrix products alone"),
     "rollout": ("metarl.scripts.benchmark_rollout", "environment steps per second, beside EnvPool and Gymnasium"),
 }
-"""Name: module and what it measures. The module has a dataclass `Arguments` and `run(arguments) -> dict`."""
+"""Name: module and what it measures. The module has a dataclass `Arguments` and `run(arguments) -> dict`.
+
+If the arguments are an `Output`, the result is written to the file that they name."""
 
 
 @dataclass
@@ -52,8 +56,9 @@ def main(arguments: Sequence[str]) -> None:
         raise UsageError(f"unknown benchmark {name!r}; did you mean {' or '.join(near)}?")
     module = importlib.import_module(BENCHMARKS[name][0])
     parsed: Any = parse(module.Arguments, rest, f"metarl benchmark {name}")
-    if parsed.json is not None:
-        check_writable(parsed.json)
+    file = parsed.json if isinstance(parsed, Output) else None
+    if file is not None:
+        check_writable(file)
     figures = module.run(parsed)
-    if parsed.json is not None:
-        write_atomically(parsed.json, json.dumps({"benchmark": name, **figures}, indent=2) + "\n")
+    if file is not None:
+        write_atomically(file, json.dumps({"benchmark": name, **figures}, indent=2) + "\n")

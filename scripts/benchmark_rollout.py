@@ -106,9 +106,9 @@ def benchmark_rollout(
         "env": env,
         "env_options": dict(env_options or {}),
         "backend": backend,
-        "device": _device_name(device),
+        "device": device_name(device),
         "versions": known_versions(_PACKAGES),
-        "commit": _commit(),
+        "commit": commit(),
         "num_tasks": num_tasks,
         "rollout_steps": ROLLOUT_STEPS,
         "seconds": seconds,
@@ -176,13 +176,14 @@ def _cell(value: float | None, form: str) -> str:
     return "–" if value is None else format(value, form)
 
 
-def _device_name(device: str) -> str:
+def device_name(device: str) -> str:
+    """What `device` is, for people."""
     if torch.device(device).type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"
 
 
-def _commit() -> str:
+def commit() -> str:
     """The measured commit, or "unknown" outside a checkout."""
     place = Path(__file__).resolve().parent
     try:

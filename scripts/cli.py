@@ -9,6 +9,7 @@ from metarl.errors import EnvironmentFault, NumericalFault, UsageError
 COMMANDS = {
     "envs": ("metarl.scripts.envs", "list the task distributions"),
     "train": ("metarl.scripts.train", "train an agent on a task distribution"),
+    "presets": ("metarl.scripts.presets", "list the presets of agents"),
     "resume": ("metarl.scripts.resume", "continue a run exactly where it stopped"),
     "evaluate": (
         "metarl.scripts.evaluate",
@@ -19,6 +20,7 @@ COMMANDS = {
     "report": ("metarl.scripts.report", "curves and tables over runs"),
     "check": ("metarl.scripts.check", "run the contract on a task distribution of your own"),
     "benchmark": ("metarl.scripts.benchmark", "measure speed, beside peers"),
+    "precompile": ("metarl.scripts.precompile", "compile kernels for a GPU, on a machine that need not have one"),
 }
 """Name → module and summary. The module's `main` takes the command's arguments and may return an exit code."""
 

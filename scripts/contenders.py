@@ -2,6 +2,7 @@
 
 import functools
 import importlib.util
+import inspect
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -52,20 +53,33 @@ class Contender:
         return rollouts * ROLLOUT_STEPS * self.num_envs / (time.perf_counter() - start)
 
 
+def takes_graph(family: TaskDistribution) -> bool:
+    """Whether its environments can be told to step without a graph of whole steps."""
+    return "graph" in inspect.signature(family.make_env).parameters
+
+
 class OwnContender(Contender):
-    """`metarl.collect`, with `num_tasks` tasks, or as many as fit."""
+    """`metarl.collect`, with `num_tasks` tasks, or as many as fit; `graph` goes to `make_env`, if it is given."""
 
     def __init__(
-        self, family: TaskDistribution, backend: str, device: str, num_envs: int, num_tasks: int | None = None
+        self,
+        family: TaskDistribution,
+        backend: str,
+        device: str,
+        num_envs: int,
+        num_tasks: int | None = None,
+        *,
+        graph: bool | None = None,
     ):
         super().__init__(num_envs)
         num_tasks = num_tasks or next(tasks for tasks in (40, 32, 20, 16, 10, 8, 4, 2, 1) if num_envs % tasks == 0)
-        self.env = family.make_env(num_tasks, num_envs // num_tasks, backend=backend, device=device)
+        options: dict[str, Any] = {} if graph is None else {"graph": graph}
+        self.env = family.make_env(num_tasks, num_envs // num_tasks, backend=backend, device=device, **options)
         self.env.set_tasks(family.sample(num_tasks, seed=0))
-        self._policy = RandomPolicy(family.action_space, make_generator("benchmark", device=self.env.device))
+        self.policy = RandomPolicy(family.action_space, make_generator("benchmark", device=self.env.device))
 
     def rollout(self) -> None:
-        metarl.collect(self.env, self._policy, ROLLOUT_STEPS)
+        metarl.collect(self.env, self.policy, ROLLOUT_STEPS)
         self._wait()
 
     def close(self) -> None:
@@ -78,7 +92,7 @@ class OwnContender(Contender):
         side, physics cannot be separated from the rest of a step.
         """
         spent: dict[str, float] = {}
-        owners: list[tuple[Any, str, str]] = [(self.env, "step", "step"), (self._policy, "act", "policy")]
+        owners: list[tuple[Any, str, str]] = [(self.env, "step", "step"), (self.policy, "act", "policy")]
         engines = [self.env.physics] if hasattr(self.env, "physics") else getattr(self.env, "engines", [])
         owners += [(engine, "step", "physics") for engine in engines]
         for owner, method, name in owners:

@@ -1,6 +1,7 @@
 """`metarl train`: the available options depend on the agent, which is named first."""
 
 import dataclasses
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,9 @@ from metarl.agent import AgentConfig, EnvSpec
 from metarl.distribution import TaskDistribution
 from metarl.errors import UsageError
 from metarl.experiment import TrainConfig, train
+from metarl.experiment.named_presets import find_preset
 from metarl.experiment.run_folder import check_output
+from metarl.presets import Preset
 from metarl.registry import agent_class, list_agents, make
 from metarl.scripts.arguments import key_values, parse, peek
 
@@ -26,7 +29,9 @@ class Arguments(Generic[Config]):
     env: Annotated[str, tyro.conf.arg(metavar="ID")]
     """Task distribution: an id that `metarl envs` lists, or MODULE:NAME."""
     env_options: Annotated[tuple[str, ...], tyro.conf.arg(metavar="KEY=VALUE ...")] = ()
-    """Options of the task distribution."""
+    """Options of the task distribution. Those of a preset stay unless their KEY is given."""
+    preset: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """Take the options of this preset, which `metarl presets` lists, where no others are given."""
     iterations: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """Iterations to train for; 500 if neither this nor --steps is given."""
     steps: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
@@ -54,30 +59,55 @@ class EnvArguments:
 
     env: str | None = None
     env_options: tuple[str, ...] = ()
+    preset: str | None = None
+    iterations: str | None = None
+    steps: str | None = None
 
 
 def main(arguments: Sequence[str]) -> None:
     agent, options = _split_agent(arguments)
     config_class = AgentConfig if agent is None else agent_class(agent).config_class
-    distribution = _named_distribution(options)
-    default = None if agent is None or distribution is None else _defaults(agent, distribution)
+    named = peek(EnvArguments, options)
+    preset = _named_preset(agent, named)
+    distribution = _named_distribution(named, preset)
+    default = None if agent is None or distribution is None else _defaults(agent, distribution, named, preset)
     parsed = parse(Arguments[config_class], options, f"metarl train {agent or 'AGENT'}", default)  # type: ignore[valid-type]
-    entries = {f.name: getattr(parsed, f.name) for f in dataclasses.fields(parsed)}
+    entries = {f.name: getattr(parsed, f.name) for f in dataclasses.fields(parsed) if f.name != "preset"}
     entries |= {"env": distribution, "env_options": {}}  # made with its options
     check_output(parsed.output)
     print(train(TrainConfig(agent=str(agent), **entries)))
 
 
-def _named_distribution(arguments: Sequence[str]) -> TaskDistribution | None:
-    """The distribution that `arguments` name, made once because an agent's defaults depend on it; None without one."""
-    named = peek(EnvArguments, arguments)
-    return None if named.env is None else make(named.env, **key_values(named.env_options, "--env-options"))
+def _named_preset(agent: str | None, named: EnvArguments) -> Preset | None:
+    if agent is None or named.env is None or named.preset is None:
+        return None
+    return find_preset(agent, named.env, named.preset)
 
 
-def _defaults(agent: str, distribution: TaskDistribution) -> Arguments:
-    """The defaults of all arguments except the environment, which is always given."""
-    options = agent_class(agent).default_config(EnvSpec.of(distribution))
-    return Arguments(env=distribution.id, agent_options=options)
+def _named_distribution(named: EnvArguments, preset: Preset | None) -> TaskDistribution | None:
+    """The distribution that is named, made once because an agent's defaults depend on it; None without one."""
+    if named.env is None:
+        return None
+    options = key_values(named.env_options, "--env-options")
+    return make(named.env, **{**({} if preset is None else preset.env_options), **options})
+
+
+def _defaults(agent: str, distribution: TaskDistribution, named: EnvArguments, preset: Preset | None) -> Arguments:
+    """The defaults of all arguments except the environment, which is always given.
+
+    A bound on the command line takes the place of both of a preset's: else the preset's other one might come first.
+    """
+    if preset is None:
+        return Arguments(env=distribution.id, agent_options=agent_class(agent).default_config(EnvSpec.of(distribution)))
+    bounded = named.iterations is not None or named.steps is not None
+    return Arguments(
+        env=distribution.id,
+        env_options=tuple(f"{name}={json.dumps(value)}" for name, value in preset.env_options.items()),
+        preset=preset.name,
+        iterations=None if bounded else preset.iterations,
+        steps=None if bounded else preset.steps,
+        agent_options=preset.config,
+    )
 
 
 def _split_agent(arguments: Sequence[str]) -> tuple[str | None, list[str]]:

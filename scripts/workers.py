@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from metarl.errors import UsageError
 
@@ -29,11 +29,12 @@ class Process:
     processes they have (`man 7 sched`, autogroup): three sessions get a third of a machine each.
     """
 
-    def __init__(self, command: list[str], environment: Mapping[str, str] | None = None):
+    def __init__(self, command: list[str], environment: Mapping[str, str] | None = None, errors: IO[str] | None = None):
         self.popen = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=errors,
             env=None if environment is None else dict(environment),
             text=True,
             process_group=0,
@@ -44,10 +45,21 @@ class Process:
         assert self.popen.stdout is not None
         return self.popen.stdout.readline()
 
-    def close(self) -> None:
+    def write_line(self, text: str) -> None:
+        """Gives it a line of input, if it has not ended."""
+        assert self.popen.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self.popen.stdin.write(text + "\n")
+            self.popen.stdin.flush()
+
+    def kill(self) -> None:
         """Ends the process and all that it has started."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.popen.pid, signal.SIGKILL)
+
+    def close(self) -> None:
+        """Ends the process and all that it has started, waits for it and closes its pipes."""
+        self.kill()
         self.popen.wait()
         for pipe in (self.popen.stdin, self.popen.stdout):
             assert pipe is not None
@@ -58,14 +70,18 @@ class Process:
 class Worker(Process):
     """A process of one version that runs the measurements of `script` on request, one line of JSON for each.
 
-    `threads` are OpenMP's; None leaves them to the environment.
+    `threads` are OpenMP's; None leaves them to `environment`, which is that of this process if not given.
     """
 
-    def __init__(self, python: str, script: Path, threads: int | None = None):
+    def __init__(
+        self, python: str, script: Path, threads: int | None = None, environment: Mapping[str, str] | None = None
+    ):
         self._python = python
         chosen = {} if threads is None else {"OMP_NUM_THREADS": str(threads)}
         # -P: modules must not be imported from the folder of the script.
-        super().__init__([python, "-P", str(script)], os.environ | chosen)
+        super().__init__(
+            [python, "-P", str(script)], {**(os.environ if environment is None else environment), **chosen}
+        )
 
     def ask(self, request: Any) -> dict[str, Any]:
         """Runs one measurement; returns its result."""
@@ -74,11 +90,8 @@ class Worker(Process):
 
     def send(self, request: Any) -> None:
         """Starts a measurement."""
-        assert self.popen.stdin is not None
         self._request = request
-        with contextlib.suppress(BrokenPipeError):  # `receive` says so
-            self.popen.stdin.write(json.dumps(request) + "\n")
-            self.popen.stdin.flush()
+        self.write_line(json.dumps(request))  # `receive` says so if it has ended
 
     def receive(self) -> dict[str, Any]:
         """Waits for the result of the measurement."""

@@ -110,6 +110,8 @@ def test_the_core_knows_no_family_and_no_protocol_of_one(module):
 
 # The optimizers of `higher` take the loss.
 STEPS_A_PEER = "metarl.scripts.benchmark_fewshot"
+# An adapter is stepped by another library's loop.
+ADAPTERS = {"metarl.sb3"}
 
 
 @pytest.mark.parametrize("module", FILES)
@@ -117,12 +119,22 @@ def test_environments_are_stepped_in_one_place(module):
     """`env.step(actions)` is for `collect` and for the contract; a family may step what it is made of."""
     if module == "metarl.rollout.collect" or module.startswith("metarl.contract.") or folder_of(module) == "envs":
         return
-    if module == STEPS_A_PEER:
+    if module == STEPS_A_PEER or module in ADAPTERS:
         return
     # An optimizer's step has no arguments, and a sequence core's reads one more input.
     named = [(name, call) for name, call in calls(module) if name.endswith(".step") and not name.endswith("core.step")]
     stepped = [call.lineno for _, call in named if call.args or call.keywords]
     assert not stepped, f"{SOURCES[module]}, lines {stepped}: say metarl.collect"
+
+
+def test_nobody_waits_for_stable_baselines3_who_does_not_use_it():
+    wanting = {"metarl.sb3", "metarl.agents.sb3", "metarl.agents.sb3_models"}
+    for module, tree in TREES.items():
+        for node in executed_at_import(tree):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [str(node.module)] if isinstance(node, ast.ImportFrom) else []
+            found = [name for name in names if name.split(".")[0] == "stable_baselines3" or name in wanting]
+            assert not found or module in wanting, f"{module} imports {found}"
 
 
 UNPICKLING = re.compile(

@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 
-PAGES = ["README.md", "docs/YOUR_OWN_ENVIRONMENT.md", "docs/A_ROBOT_OF_YOUR_OWN.md", "docs/TASKS.md"]
+PAGES = ["README.md", "docs/GPU.md", "docs/YOUR_OWN_ENVIRONMENT.md", "docs/A_ROBOT_OF_YOUR_OWN.md", "docs/TASKS.md"]
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -59,20 +59,32 @@ class CompiledRows:
         types |= {f"o{number}": value.dtype for number, value in enumerate(results.values())}
         self._kernel = _kernel(name, types, body)
 
-    def bind(self, inputs: Tensors) -> Callable[[], Tensors]:
-        """A call that computes the results from what these inputs hold by then: the same tensors each time."""
+    def bind(self, inputs: Tensors, results: Tensors | None = None) -> Callable[[], Tensors]:
+        """A call that computes the results from what these inputs hold by then: the same tensors each time.
+
+        `results`: tensors to write into, by name; they may be inputs, too. A result without one gets one of its own.
+        Raises `UsageError` for one of a wrong shape or type.
+        """
         rows = len(next(iter(inputs.values())))
-        results = {key: torch.zeros(rows, *shape, dtype=dtype) for key, (shape, dtype) in self._results.items()}
-        memory = [inputs[key] for key in self._inputs] + list(results.values())
+        made = {key: torch.zeros(rows, *shape, dtype=dtype) for key, (shape, dtype) in self._results.items()}
+        found = {key: (results or {}).get(key, own) for key, own in made.items()}
+        for key, own in made.items():
+            if found[key].shape != own.shape or found[key].dtype != own.dtype:
+                raise UsageError(f"{key!r} is {_type(own)}: cannot write it into {_type(found[key])}")
+        memory = [inputs[key] for key in self._inputs] + list(found.values())
         arrays = [wp.from_torch(tensor if tensor.ndim > 1 else tensor[:, None]) for tensor in memory]
         launch = wp.launch(self._kernel, rows, [self._constants, *arrays], device="cpu", record_cmd=True)
 
         def run() -> Tensors:
             launch.launch()
-            return results
+            return found
 
         run.memory = memory  # type: ignore[attr-defined]  # Warp knows its address only: it must outlive the call
         return run
+
+
+def _type(tensor: Tensor) -> str:
+    return f"{tensor.dtype} {list(tensor.shape)}"
 
 
 def _kernel(name: str, types: Mapping[str, torch.dtype], body: Sequence[str]) -> wp.Kernel:

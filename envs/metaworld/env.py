@@ -12,7 +12,7 @@ from torch import Tensor
 from metarl.devices import num_cpus
 from metarl.envs.metaworld.episode_starts import EpisodeStart, episode_starts
 from metarl.envs.metaworld.family_options import FamilyOptions
-from metarl.envs.metaworld.group import SceneGroup
+from metarl.envs.metaworld.group import SceneGroup, StepArrays
 from metarl.envs.metaworld.group_store import GroupKey, GroupStore
 from metarl.envs.metaworld.scoring import OUTCOMES
 from metarl.envs.metaworld.tasks import definition
@@ -86,14 +86,17 @@ class MetaWorldEnv(PhysicsEnv):
         ]
         self._groups = self._store.take(keys)
         self._seconds = [0.0] * len(self._groups)
-        for group, numbers in zip(self._groups, tasks_by_scene.values(), strict=True):
+        self._arrays = StepArrays.zeros(self.num_envs, like=self._groups[0].physics.qpos)
+        first = 0
+        for group, key, numbers in zip(self._groups, keys, tasks_by_scene.values(), strict=True):
             members = [(definition(name), self._starts(name, vectors[chosen])) for name, chosen in numbers.items()]
             rows = [self._rows_of(number) for chosen in numbers.values() for number in chosen]
-            group.set_tasks(members, torch.cat(rows), self._options.reward)
+            worlds = slice(first, first := first + key.num_worlds)
+            group.set_tasks(members, torch.cat(rows), self._arrays[worlds], self._options.reward)
         self._rows = torch.cat([group.rows for group in self._groups])
         self._order = self._rows.argsort()
-        self._first_frame = self._gather([group.first_observation for group in self._groups])
-        self._goal = self._gather([group.goals for group in self._groups])
+        self._first_frame = self._in_order(torch.cat([group.first_observation for group in self._groups]))
+        self._goal = self._in_order(torch.cat([group.goals for group in self._groups]))
         if not self._options.goal_observable:
             self._goal.zero_()
         if self._options.one_hot:
@@ -125,43 +128,47 @@ class MetaWorldEnv(PhysicsEnv):
         self, actions: Float[Tensor, "B 4"]
     ) -> tuple[Float[Tensor, "B 7"], Float[Tensor, "B 18"], Bool[Tensor, "B"]]:
         """One step of every group: outcomes, observed frames, faults."""
-        like = self._groups[0].physics.qpos
-        given = actions[self._rows].to(like.dtype).split([len(group.rows) for group in self._groups])
-        step = self._step_on_streams if self.device.type == "cuda" else self._step_on_threads
-        outcomes, frames = (self._gather(list(parts)) for parts in zip(*step(given), strict=True))
+        self._arrays.action.copy_(actions[self._rows])
+        if self.device.type == "cuda":
+            self._step_on_streams()
+        else:
+            self._step_on_threads()
         faults = torch.cat([group.physics.faults for group in self._groups])[self._order]
-        return outcomes, frames, faults
+        return self._in_order(self._arrays.outcomes), self._in_order(self._arrays.observed), faults
 
-    def _step_on_threads(self, actions: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
-        """Threads take one group after the other, the slowest first: simulate it and score what comes of it."""
+    def _step_on_threads(self) -> None:
+        """Threads simulate one group after the other, the slowest first.
 
-        def step(number: int) -> tuple[Tensor, Tensor]:
-            group, begin = self._groups[number], time.perf_counter()
-            group.simulate(actions[number])
-            scores = group.score()
+        What comes before and after is done for all groups at once. It is small, and between two simulations none of it
+        would be in the core's caches.
+        """
+
+        def simulate(number: int) -> None:
+            begin = time.perf_counter()
+            self._groups[number].simulate()
             self._seconds[number] = time.perf_counter() - begin
-            return scores
 
-        order = sorted(range(len(actions)), key=lambda number: -self._seconds[number])
-        scored = by_turns(step, order, self._simulators, min(self._threads, len(actions)) - 1)
-        found = dict(zip(order, scored, strict=True))
-        return [found[number] for number in range(len(actions))]
+        for group in self._groups:
+            group.command()
+        order = sorted(range(len(self._groups)), key=lambda number: -self._seconds[number])
+        by_turns(simulate, order, self._simulators, min(self._threads, len(order)) - 1)
+        for group in self._groups:
+            group.score()
 
-    def _step_on_streams(self, actions: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
+    def _step_on_streams(self) -> None:
         """Each stream starts when the present one gets here, and the present one goes on when all have ended."""
         present = torch.cuda.current_stream(self.device)
         while len(self._streams) < len(self._groups):
             self._streams.append(torch.cuda.Stream(self.device))
         streams = self._streams[: len(self._groups)]
-        scored = []
-        for group, stream, action in zip(self._groups, streams, actions, strict=True):
+        for group, stream in zip(self._groups, streams, strict=True):
             stream.wait_stream(present)
             with torch.cuda.stream(stream):
-                group.simulate(action)
-                scored.append(group.score())
+                group.command()
+                group.simulate()
+                group.score()
         for stream in streams:
             present.wait_stream(stream)
-        return scored
 
     def _start_episodes(self, chosen: Selection) -> Float[Tensor, "R D"]:
         for group in self._groups:
@@ -199,6 +206,6 @@ class MetaWorldEnv(PhysicsEnv):
     def _observe(self, now: Float[Tensor, "B 18"], before: Float[Tensor, "B 18"]) -> Float[Tensor, "B D"]:
         return torch.cat([now, before, self._goal, self._one_hot], 1)
 
-    def _gather(self, parts: list[Tensor]) -> Tensor:
-        """The groups' rows in the order of the batch, float32."""
-        return torch.cat(parts)[self._order].float()
+    def _in_order(self, worlds: Float[Tensor, "B _"]) -> Float[Tensor, "B _"]:
+        """A copy of what the groups' worlds have, one group after the other, in the order of the batch; float32."""
+        return worlds[self._order].float()

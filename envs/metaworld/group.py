@@ -12,7 +12,7 @@ from torch import Tensor
 from metarl.envs.metaworld.definition import Start, TaskDefinition
 from metarl.envs.metaworld.episode_starts import FRAMES, TENSORS, EpisodeStart
 from metarl.envs.metaworld.scenes import task_scene
-from metarl.envs.metaworld.scoring import bind_command, bind_score, remember, scoring_inputs
+from metarl.envs.metaworld.scoring import OUTCOMES, bind_command, bind_score, scoring_inputs, scoring_results
 from metarl.envs.physics import make_physics
 from metarl.envs.physics.camera import Camera
 
@@ -25,17 +25,46 @@ class _TaskWorlds:
     worlds: slice
     memory: Start
     """Changed in place."""
-    score: Callable[[], Mapping[str, Tensor]]
-    """`scoring.score` of the state reached."""
+    score: Callable[[], object]
+    """Scores the state reached (`scoring.score`)."""
+
+
+@dataclass(frozen=True)
+class StepArrays:
+    """What the worlds of all scenes are given and what they return in a step: one array each for the whole batch.
+
+    So the operations before and after the physics are done once, and not scene by scene.
+
+    >>> arrays = StepArrays.zeros(200, like=group.physics.qpos)
+    >>> arrays[:40].action  # [40, 4], a view
+    """
+
+    action: Float[Tensor, "W 4"]
+    outcomes: Float[Tensor, "W 7"]
+    """Columns as `OUTCOMES` names them."""
+    observed: Float[Tensor, "W 18"]
+    """Hand, gripper and objects."""
+
+    @classmethod
+    def zeros(cls, num_worlds: int, like: Tensor) -> "StepArrays":
+        """For so many worlds, of the type and on the device of `like`."""
+        return cls(*(like.new_zeros(num_worlds, width) for width in (4, len(OUTCOMES), 18)))
+
+    def __getitem__(self, worlds: slice) -> "StepArrays":
+        return StepArrays(self.action[worlds], self.outcomes[worlds], self.observed[worlds])
 
 
 class SceneGroup:
     """`W` worlds of one scene, which may run different tasks of it.
 
     >>> group = SceneGroup("sawyer_reach_v3.xml", 40, backend="mujoco", device=torch.device("cpu"))
-    >>> group.set_tasks([(definition("reach-v3"), starts)], torch.arange(40), "v2")
-    >>> group.simulate(action)
-    >>> outcomes, observed = group.score()
+    >>> arrays = StepArrays.zeros(40, like=group.physics.qpos)
+    >>> group.set_tasks([(definition("reach-v3"), starts)], torch.arange(40), arrays, "v2")
+    >>> arrays.action.copy_(action)
+    >>> group.command()
+    >>> group.simulate()
+    >>> group.score()
+    >>> arrays.outcomes  # [40, 7]
     """
 
     rows: Int[Tensor, "W"]
@@ -51,17 +80,23 @@ class SceneGroup:
         self._all_worlds = torch.ones(num_worlds, dtype=torch.bool, device=device)
         self._starting = self._all_worlds.clone()
         self._any_starting = True
-        self._action = self.physics.qpos.new_zeros(num_worlds, 4)
+        self._control = self.physics.qpos.new_zeros(num_worlds, 2)
         self._compiled = backend == "mujoco"
         self._camera: Camera | None = None
 
     def set_tasks(
-        self, members: Sequence[tuple[TaskDefinition, EpisodeStart]], rows: Int[Tensor, "W"], version: str
+        self,
+        members: Sequence[tuple[TaskDefinition, EpisodeStart]],
+        rows: Int[Tensor, "W"],
+        arrays: StepArrays,
+        version: str,
     ) -> None:
-        """Puts every world at the start of its task; `members` fill the worlds one after the other."""
+        """Puts every world at the start of its task; `members` fill the worlds one after the other.
+
+        From now on, actions are read from `arrays`, and scores and observations are written there.
+        """
         like = self.physics.qpos
         self.rows = rows.to(like.device)
-        self._version = version
         self._qpos, self._qvel, self._warmstart, self._mocap_start, mocap_quat, self.first_observation = (
             torch.cat([getattr(start, name) for _, start in members]).to(like) for name in TENSORS
         )
@@ -71,26 +106,27 @@ class SceneGroup:
         )
         self._mocap_pos = self._mocap_start.clone()
         self.physics.set_state({"mocap_pos": self._mocap_pos.flatten(1), "mocap_quat": mocap_quat.flatten(1)})
-        self._prepare(members)
+        self._prepare(members, arrays, version)
         self.restart(self._all_worlds)
 
-    def _prepare(self, members: Sequence[tuple[TaskDefinition, EpisodeStart]]) -> None:
+    def _prepare(
+        self, members: Sequence[tuple[TaskDefinition, EpisodeStart]], arrays: StepArrays, version: str
+    ) -> None:
         """Makes ready what a step computes beside the physics: on CPU threads it is compiled."""
-        self._hand = self._mocap_pos[:, self.scene.hand_mocap]
-        inputs = {"action": self._action, "hand": self._hand, "low": self._hand_low, "high": self._hand_high}
-        self._command = bind_command(inputs, compiled=self._compiled)
+        hand = self._mocap_pos[:, self.scene.hand_mocap]
+        inputs = {"action": arrays.action, "hand": hand, "low": self._hand_low, "high": self._hand_high}
+        results = {"hand": hand, "control": self._control}
+        self._command = bind_command(inputs, results, compiled=self._compiled)
         self._parts, first = [], 0
         for task, own in members:
             worlds = slice(first, first := first + len(own.qpos))
-            memory = own.memory.map(lambda value: value.to(self._action, copy=True).contiguous())
+            memory = own.memory.map(lambda value: value.to(arrays.action, copy=True).contiguous())
+            part = arrays[worlds]
             inputs = scoring_inputs(
-                self.physics.sensordata[worlds],
-                self.physics.qpos[worlds],
-                self._action[worlds],
-                self._starting[worlds],
-                memory,
+                self.physics.sensordata[worlds], self.physics.qpos[worlds], part.action, self._starting[worlds], memory
             )
-            score = bind_score(task, self._version, inputs, compiled=self._compiled)
+            results = scoring_results(part.outcomes, part.observed, memory)
+            score = bind_score(task, version, inputs, results, compiled=self._compiled)
             self._parts.append(_TaskWorlds(task, worlds, memory, score))
 
     @property
@@ -109,24 +145,21 @@ class SceneGroup:
         ]
         return torch.cat(goals)
 
-    def simulate(self, action: Float[Tensor, "W 4"]) -> None:
-        """Moves the commanded hand and simulates."""
-        self._action.copy_(action)
-        commanded = self._command()
-        self._hand.copy_(commanded["hand"])
-        self.physics.step(commanded["control"], self._mocap_pos)
+    def command(self) -> None:
+        """Moves the commanded hand as the actions say."""
+        self._command()
 
-    def score(self) -> tuple[Float[Tensor, "W 7"], Float[Tensor, "W 18"]]:
-        """`OUTCOMES` and the observation of the state reached; the next call may overwrite them."""
-        scores = [part.score() for part in self._parts]
-        for part, own in zip(self._parts, scores, strict=True):
-            remember(part.memory, own)
+    def simulate(self) -> None:
+        """One step of the physics."""
+        self.physics.step(self._control, self._mocap_pos)
+
+    def score(self) -> None:
+        """Scores and observes the state reached."""
+        for part in self._parts:
+            part.score()
         if self._any_starting:
             self._starting.zero_()
             self._any_starting = False
-        if len(scores) == 1:
-            return scores[0]["outcomes"], scores[0]["observed"]
-        return torch.cat([own["outcomes"] for own in scores]), torch.cat([own["observed"] for own in scores])
 
     def restart(self, worlds: Bool[Tensor, "W"]) -> None:
         """Puts the chosen worlds back to the start of their task."""

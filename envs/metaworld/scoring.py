@@ -70,30 +70,49 @@ def scoring_inputs(
 ) -> dict[str, Tensor]:
     """The inputs of `score` by name."""
     points = {"target": memory.target, "object": memory.object, "tcp": memory.tcp}
-    extra = {_MEMORY + name: value for name, value in memory.extra.items()}
-    return {"sensordata": sensordata, "qpos": qpos, "action": action, "first": first, **points, **extra}
+    return {
+        "sensordata": sensordata,
+        "qpos": qpos,
+        "action": action,
+        "first": first,
+        **points,
+        **_remembered(memory),
+    }
 
 
-def remember(memory: Start, scores: Tensors) -> None:
-    """Puts into `memory`, in place, what `score` says of it."""
-    for name, value in scores.items():
-        if name.startswith(_MEMORY):
-            memory.extra[name.removeprefix(_MEMORY)].copy_(value)
+def scoring_results(
+    outcomes: Float[Tensor, "R 7"], observed: Float[Tensor, "R 18"], memory: Start
+) -> dict[str, Tensor]:
+    """Where the results of `score` belong, by name: what is to be remembered goes into `memory` itself."""
+    return {"outcomes": outcomes, "observed": observed, **_remembered(memory)}
 
 
-def bind_score(task: TaskDefinition, version: str, inputs: Tensors, *, compiled: bool) -> Callable[[], Tensors]:
-    """A call of `score` on what `inputs`, which stay where they are, hold by then.
+def _remembered(memory: Start) -> dict[str, Tensor]:
+    return {_MEMORY + name: value for name, value in memory.extra.items()}
 
-    Compiled, it returns the same tensors each time, with new numbers: copy what must outlive the next call.
+
+def bind_score(
+    task: TaskDefinition, version: str, inputs: Tensors, results: Tensors, *, compiled: bool
+) -> Callable[[], object]:
+    """A call of `score` on what `inputs` hold by then that puts its results into `results`.
+
+    All of these tensors stay where they are. Results may be inputs, too.
     """
-    if not compiled:
-        return functools.partial(score, task, version, inputs)
-    return _compiled_score(task.name, version, _shapes(inputs)).bind(inputs)
+    if compiled:
+        return _compiled_score(task.name, version, _shapes(inputs)).bind(inputs, results)
+    return functools.partial(_put, functools.partial(score, task, version), inputs, results)
 
 
-def bind_command(inputs: Tensors, *, compiled: bool) -> Callable[[], Tensors]:
+def bind_command(inputs: Tensors, results: Tensors, *, compiled: bool) -> Callable[[], object]:
     """A call of `command`, as `bind_score` makes one of `score`."""
-    return _compiled_command(_shapes(inputs)).bind(inputs) if compiled else functools.partial(command, inputs)
+    if compiled:
+        return _compiled_command(_shapes(inputs)).bind(inputs, results)
+    return functools.partial(_put, command, inputs, results)
+
+
+def _put(function: Callable[[Tensors], Tensors], inputs: Tensors, results: Tensors) -> None:
+    for name, value in function(inputs).items():
+        results[name].copy_(value)
 
 
 _Shapes = tuple[tuple[str, int | None, torch.dtype], ...]

@@ -94,19 +94,22 @@ class ThreadPhysics(Physics):
         mocap_pos: Float[Tensor, "W nmocap 3"] | None = None,
         mocap_quat: Float[Tensor, "W nmocap 4"] | None = None,
     ) -> None:
-        for value, view in ((control, self._control), (mocap_pos, self._mocap_pos), (mocap_quat, self._mocap_quat)):
+        for value, rows in zip((control, mocap_pos, mocap_quat), self._input_rows, strict=True):
             if value is not None:
-                view.copy_(value)
+                rows[:] = value.detach().numpy() if value.requires_grad else value.numpy()
         before, poses = self._time.copy(), self._pose_rows.copy()
-        if self.frames > self._staged_frames:
-            self._flags[:] = self._step_flags
-            with SetAside(), suppress(RuntimeError):  # it names one of the worlds that failed; all their clocks stand
-                self._batch.step(nstep=self.frames - self._staged_frames)
-        broken = self._time <= before if self.frames > self._staged_frames else np.zeros_like(self._time, dtype=bool)
-        if self._staged_frames:
-            broken |= self._step_staged()
-        if self._reads_end:
-            broken |= self._read_end()
+        with SetAside():
+            if self.frames > self._staged_frames:
+                self._flags[:] = self._step_flags
+                with suppress(RuntimeError):  # it names one of the worlds that failed; all their clocks stand
+                    self._batch.step(nstep=self.frames - self._staged_frames)
+                broken = self._time <= before
+            else:
+                broken = np.zeros_like(self._time, dtype=bool)
+            if self._staged_frames:
+                broken |= self._step_staged()
+            if self._reads_end:
+                broken |= self._read_end()
         broken |= self._warnings.any(1) | ~np.isfinite(self._state.sum(1))
         self._fault_rows[:] = broken
         if broken.any():
@@ -115,7 +118,8 @@ class ThreadPhysics(Physics):
 
     def forward(self, worlds: Bool[Tensor, "W"]) -> None:
         if self.scene.model.nsensordata:
-            self._evaluate(self._whole, worlds.numpy())
+            with SetAside():
+                self._evaluate(self._whole, worlds.numpy())
             self._warnings[:] = 0
 
     def get_state(self) -> dict[str, Tensor]:
@@ -175,6 +179,7 @@ class ThreadPhysics(Physics):
         )  # a bound field is copied at every call
         self.faults = torch.zeros(self.num_worlds, dtype=torch.bool)
         self._pose_rows, self._fault_rows = self._poses.numpy(), self.faults.numpy()
+        self._input_rows = [view.numpy() for view in (self._control, self._mocap_pos, self._mocap_quat)]
 
     def _open_state(self) -> dict[str, Tensor]:
         """Everything that a step depends on, as views."""
@@ -195,15 +200,14 @@ class ThreadPhysics(Physics):
         """Computes forces and readings of all worlds, or of those named, at their present state; returns the broken."""
         self._flags[:] = flags
         broken = np.zeros(self.num_worlds, dtype=bool)
-        with SetAside():
-            try:
-                self._batch.forward(worlds)
-            except RuntimeError:  # it names the first broken one
-                for world in range(self.num_worlds) if worlds is None else worlds.nonzero()[0]:
-                    try:
-                        self._batch.forward(np.array([world]))
-                    except RuntimeError:
-                        broken[world] = True
+        try:
+            self._batch.forward(worlds)
+        except RuntimeError:  # it names the first broken one
+            for world in range(self.num_worlds) if worlds is None else worlds.nonzero()[0]:
+                try:
+                    self._batch.forward(np.array([world]))
+                except RuntimeError:
+                    broken[world] = True
         return broken
 
     def _read_end(self) -> Bool[np.ndarray, "W"]:

@@ -95,7 +95,7 @@ class RunningNorm(nn.Module):
     def update(self, values: Float[Tensor, "... D"], valid: Bool[Tensor, "..."]) -> None:
         """Adds the `valid` rows of `values`."""
         rows = values[valid]
-        if not len(rows):
+        if not rows.numel():
             return
         variance, mean = torch.var_mean(rows, dim=0, correction=0)
         self._merge(torch.tensor(float(len(rows)), device=rows.device), mean, variance)

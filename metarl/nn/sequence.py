@@ -2,16 +2,18 @@
 
 A core reads inputs one after the other; its output for each input depends on the inputs so far. `step` reads one more
 input, `sequence` reads a whole stretch, and `peek` returns what `step` would output without advancing the state. All
-three give the same numbers. `metarl.nn.recurrent` has GRU and LSTM, `metarl.nn.snail` has SNAIL.
+three give the same numbers. `metarl.nn.recurrent` has GRU and LSTM, `metarl.nn.snail` has SNAIL,
+`metarl.nn.transformer` has a transformer.
 """
 
 from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from metarl.adaptation import Parameters
+from metarl.errors import UsageError
 
 State = tuple[Shaped[Tensor, "B ..."], ...]
 """The memory of a core for `B` sequences: tensors `[B, ...]`, so that a mask can select rows (`choose_state`)."""
@@ -90,3 +92,26 @@ class SequenceCore(Protocol):
 def choose_state(mask: Bool[Tensor, "B"], chosen: State, other: State) -> State:
     """Rows of `chosen` in the mask, rows of `other` elsewhere."""
     return tuple(torch.where(mask.reshape(-1, *[1] * (a.ndim - 1)), a, b) for a, b in zip(chosen, other, strict=True))
+
+
+def ages(steps: int, before: Int[Tensor, "#B"], starts: Bool[Tensor, "T B"] | None) -> Int[Tensor, "#B T"]:
+    """The number of inputs of its own sequence before each of `steps` inputs, if `before` come before the first.
+
+    >>> from metarl.nn.sequence import ages
+    >>> ages(4, torch.tensor([7]), torch.tensor([[False], [False], [True], [False]]))
+    tensor([[7, 8, 0, 1]])
+    """
+    time = torch.arange(steps, device=before.device)
+    if starts is None:
+        return time + before[:, None]
+    begin = torch.where(starts, time[:, None], -before).cummax(0).values  # of the sequence that an input is in
+    return time - begin.T
+
+
+def check_length(core: str, limit: int, length: int) -> None:
+    """Raises `UsageError` if a sequence of `length` inputs is too long for the memory of a core of this name."""
+    if length > limit:
+        raise UsageError(
+            f"{core} was built to remember {limit} inputs and is given a sequence of {length}: "
+            "give it shorter sequences, or build it with a larger length"
+        )

@@ -23,8 +23,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from metarl.adaptation import Parameters
-from metarl.errors import UsageError
-from metarl.nn.sequence import State, WeightInit, fan_in_uniform
+from metarl.nn.sequence import State, WeightInit, ages, check_length, fan_in_uniform
 
 GROWTH = (1, 4, 8)
 """Sizes of the three attentions' keys, in units of the first one's."""
@@ -246,7 +245,7 @@ class SNAILCore:
 
     def peek(self, parameters: Parameters, inputs: Float[Tensor, "B Q I"], state: State) -> Float[Tensor, "B Q O"]:
         length, *memories = state
-        self._check(int(length.max()) + 1)
+        check_length("SNAIL", self.length, int(length.max()) + 1)
         hidden = inputs
         for number, (block, memory) in enumerate(zip(self.blocks, memories, strict=True)):
             hidden = block.peek(_own(block, number, parameters), hidden, memory, length)
@@ -263,34 +262,13 @@ class SNAILCore:
         before = inputs.new_zeros(1, dtype=torch.long) if state is None else state[0]
         age = ages(steps, before, starts)
         if state is not None or steps > self.length:
-            self._check(int(age.max()) + 1)
+            check_length("SNAIL", self.length, int(age.max()) + 1)
         hidden, memories = inputs.transpose(0, 1), []
         for number, block in enumerate(self.blocks):
             memory = None if state is None else state[1 + number]
             hidden, memory = block.sequence(_own(block, number, parameters), hidden, memory, age)
             memories.append(memory)
         return hidden.transpose(0, 1), ((age[:, -1] + 1).expand(batch), *memories)
-
-    def _check(self, length: int) -> None:
-        if length > self.length:
-            raise UsageError(
-                f"SNAIL was built to remember {self.length} inputs and is given a sequence of {length}: "
-                "give it shorter sequences, or build it with a larger length"
-            )
-
-
-def ages(steps: int, before: Int[Tensor, "#B"], starts: Bool[Tensor, "T B"] | None) -> Int[Tensor, "#B T"]:
-    """The number of inputs of its own sequence before each of `steps` inputs, if `before` come before the first.
-
-    >>> from metarl.nn.snail import ages
-    >>> ages(4, torch.tensor([7]), torch.tensor([[False], [False], [True], [False]]))
-    tensor([[7, 8, 0, 1]])
-    """
-    time = torch.arange(steps, device=before.device)
-    if starts is None:
-        return time + before[:, None]
-    begin = torch.where(starts, time[:, None], -before).cummax(0).values  # of the sequence that an input is in
-    return time - begin.T
 
 
 def _own(block: Block, number: int, parameters: Parameters) -> Parameters:

@@ -77,6 +77,11 @@ class Trajectories:
         """Which episode of its environment a step belongs to, from 0."""
         return self.episode_starts.long().cumsum(0) - 1
 
+    @property
+    def in_sound_steps(self) -> Bool[Tensor, "T M N"]:
+        """All steps except faults."""
+        return self._sound(torch.ones_like(self.terminated))
+
     @cached_property
     def in_complete_episodes(self) -> Bool[Tensor, "T M N"]:
         """The steps of complete episodes: all but those of each environment's last, unfinished episode, and faults."""

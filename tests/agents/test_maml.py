@@ -7,6 +7,7 @@ from practice import assert_goes_on_exactly, train
 import metarl
 from metarl.adaptation import adapt, stack
 from metarl.agents.maml import MAML, MAMLConfig
+from metarl.agents.meta_objective import SCALE, split
 from metarl.nn.policy import StackedPolicy
 from metarl.randomness import derive_seed, make_generator
 
@@ -36,6 +37,8 @@ OPTIONS = [
     {"outer": "ppo", "exploration": True},
     {"inner_steps": 2},
     {"curvature_fraction": 0.25},
+    {"learn_inner_lr": True},
+    {"learn_inner_lr": True, "outer": "promp"},
 ]
 
 
@@ -103,6 +106,36 @@ def test_tasks_do_not_touch_each_other():
     assert not torch.allclose(parameters["weight0"][1], first["weight0"][1])
 
 
+def test_learned_step_sizes_are_trained_saved_and_used_to_adapt():
+    distribution = metarl.make("PointNavigation-v0", horizon=10)
+
+    def make(seed):
+        return make_agent(distribution, seed, learn_inner_lr=True)
+
+    assert_goes_on_exactly(make, distribution, before=2, after=2)
+    agent = make(0)
+    assert all((value == 1).all() for name, value in agent.parameters.items() if name.startswith(SCALE))
+    train(agent, distribution, 2)
+    scales = {name.removeprefix(SCALE): v for name, v in agent.state()[0].items() if name.startswith(SCALE)}
+    assert not (scales["weight0"] == 1).any()
+    env = distribution.make_env(2, 5)
+    env.set_tasks(distribution.sample(2, seed=0))
+    policy = agent.adapt(env, 5, seed=3)
+    start = split(agent._initial())[0]
+    actor = StackedPolicy(agent.network, stack(start, 2), make_generator("maml", "adapt", 3))
+    trajectories = metarl.collect(env, actor, 10, seed=derive_seed(3, 0))
+    batch, _ = agent._batch(trajectories, torch.ones_like(trajectories.ended))
+    with torch.no_grad():
+        slope = agent._gradient(agent.network, batch)(stack(start, 2))
+    for name, value in start.items():
+        expected = value - agent.config.inner_lr * scales[name] * slope[name]
+        torch.testing.assert_close(policy.parameters[name], expected)
+    before = {name: value.clone() for name, value in policy.scales.items()}
+    train(agent, distribution, 1, first=2)
+    assert all(torch.equal(policy.scales[name], before[name]) for name in before)
+    assert agent.adapt(env, 5, policy=policy).scales is policy.scales
+
+
 @pytest.mark.parametrize("options", [{"curvature_fraction": 0.0}, {"inner_steps": 0}])
 def test_options_out_of_range_are_refused(options):
     with pytest.raises(metarl.UsageError, match=next(iter(options))):
@@ -116,7 +149,7 @@ def test_every_complete_episode_is_learned_from_and_no_other(monkeypatch):
         collected.append(metarl.collect(*args, **kwargs))
         return collected[-1]
 
-    monkeypatch.setattr("metarl.agents.maml.collect", collect)
+    monkeypatch.setattr("metarl.agents.policy_gradient.collect", collect)
     distribution = metarl.make("CartPoleParams-v0", horizon=60)
     agent = make_agent(distribution, num_tasks=3, envs_per_task=4)
     env = distribution.make_env(3, 4)

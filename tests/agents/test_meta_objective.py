@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from metarl.adaptation import stack
-from metarl.agents.meta_objective import InnerStep, LocalModel, MetaObjective
+from metarl.agents.meta_objective import SCALE, InnerStep, LocalModel, MetaObjective, split
 from metarl.nn import blocks, wide
 from metarl.nn.policy import PolicyBatch, PolicyGradient, PolicyNetwork
 from metarl.nn.wide import without_constant_columns
@@ -30,17 +30,25 @@ def make_batch(network, parameters, generator, observations=None):
     return PolicyBatch(observations, actions, weights, valid, network.head.log_prob(phi, actions))
 
 
-def make_objective(kind="box", inner_steps=1, step_size=0.5, likelihood_ratio=False, **options):
+def with_scales(theta, generator):
+    """θ and learned scales of step sizes, between 0.5 and 1.5."""
+    drawn = {name: torch.rand(v.shape, generator=generator, dtype=torch.float64) for name, v in theta.items()}
+    return theta | {f"{SCALE}{name}": 0.5 + value for name, value in drawn.items()}
+
+
+def make_objective(kind="box", inner_steps=1, step_size=0.5, likelihood_ratio=False, learned=False, **options):
     generator = torch.Generator().manual_seed(3)
     network = PolicyNetwork(gym.spaces.Box(-np.inf, np.inf, (D,)), SPACES[kind], (5, 4))
     theta = {
         n: 0.7 * torch.randn(v.shape, generator=generator, dtype=torch.float64)
         for n, v in network.initialize(generator).items()
     }
-    current, steps = stack(theta, M), []
+    theta = with_scales(theta, generator) if learned else theta
+    policy, scales = split(theta)
+    current, steps = stack(policy, M), []
     for _ in range(inner_steps):
         gradient = PolicyGradient(network, make_batch(network, current, generator), likelihood_ratio=likelihood_ratio)
-        steps.append(InnerStep(gradient, current, step_size))
+        steps.append(InnerStep(gradient, current, step_size, scales))
         current = steps[-1].after
     return MetaObjective(network, steps, make_batch(network, current, generator), **options), theta
 
@@ -64,6 +72,7 @@ CASES = [
     pytest.param({"kind": "discrete"}, id="discrete"),
     pytest.param({"inner_steps": 2}, id="two steps"),
     pytest.param({"likelihood_ratio": True}, id="likelihood ratio inside"),
+    pytest.param({"learned": True, "inner_steps": 2}, id="learned step sizes"),
 ]
 
 
@@ -99,7 +108,7 @@ def test_the_curvature_is_the_hessian_of_the_mean_kl(options):
     torch.testing.assert_close(torch.cat([product[n].flatten() for n in theta]), expected, rtol=1e-4, atol=1e-7)
 
 
-def make_wide_objective():
+def make_wide_objective(learned=False):
     """Two inner steps. Each stage sees other columns vary, and other constants."""
     generator = torch.Generator().manual_seed(3)
     network = PolicyNetwork(gym.spaces.Box(-np.inf, np.inf, (WIDE,)), SPACES["box"], (5, 4))
@@ -116,9 +125,11 @@ def make_wide_objective():
         observations[..., varying] = torch.randn(M, N, 9, generator=generator, dtype=torch.float64)
         return make_batch(network, parameters, generator, without_constant_columns(observations))
 
-    current, steps = stack(theta, M), []
+    theta = with_scales(theta, generator) if learned else theta
+    policy, scales = split(theta)
+    current, steps = stack(policy, M), []
     for stage in range(2):
-        steps.append(InnerStep(PolicyGradient(network, batch(current, stage)), current, 0.5))
+        steps.append(InnerStep(PolicyGradient(network, batch(current, stage)), current, 0.5, scales))
         current = steps[-1].after
     return MetaObjective(network, steps, batch(current, 2)), theta
 
@@ -132,7 +143,7 @@ def dense(objective):
         return dataclasses.replace(batch, observations=full)
 
     steps = [
-        InnerStep(PolicyGradient(step.gradient.network, everywhere(step.gradient.batch)), step.before, step.step_size)
+        InnerStep(PolicyGradient(objective.network, everywhere(step.gradient.batch)), step.before, 0.5, step.scales)
         for step in objective.steps
     ]
     return dataclasses.replace(objective, steps=steps, query=everywhere(objective.query))
@@ -140,8 +151,9 @@ def dense(objective):
 
 @pytest.mark.parametrize("fraction", [1.0, 0.5])
 @pytest.mark.parametrize("first_order", [False, True])
-def test_wide_observations_give_the_same_model_as_dense_ones(first_order, fraction, monkeypatch):
-    objective, theta = make_wide_objective()
+@pytest.mark.parametrize("learned", [False, True], ids=["one step size", "learned step sizes"])
+def test_wide_observations_give_the_same_model_as_dense_ones(learned, first_order, fraction, monkeypatch):
+    objective, theta = make_wide_objective(learned)
     objective = dataclasses.replace(objective, first_order=first_order)
     model = LocalModel(objective, fraction)
     generator = torch.Generator().manual_seed(1)

@@ -9,7 +9,7 @@ from metarl.envs.metaworld.definition import Start
 from metarl.envs.metaworld.episode_starts import episode_starts
 from metarl.envs.metaworld.family import random_space
 from metarl.envs.metaworld.scenes import task_scene
-from metarl.envs.metaworld.scoring import bind_score, score, scoring_inputs
+from metarl.envs.metaworld.scoring import bind_score, score, scoring_inputs, scoring_results
 from metarl.envs.metaworld.task_sets import TASKS
 from metarl.envs.metaworld.tasks import definition
 
@@ -51,15 +51,15 @@ def test_compiled_scores_are_those_of_the_definition(name: str) -> None:
         memory,
     )
     for version in ("v2", "v1"):
-        compiled = bind_score(task, version, inputs, compiled=True)
+        found = {key: torch.zeros_like(value) for key, value in score(task, version, inputs).items()}
+        compiled = bind_score(task, version, inputs, found, compiled=True)
         for broken in (False, True):
             draw(inputs, generator)
             if broken:
                 inputs["sensordata"][::3] = torch.nan
                 inputs["sensordata"][1::3] = torch.inf
-            found, expected = compiled(), score(task, version, inputs)
-            assert found.keys() == expected.keys()
-            for key, value in expected.items():
+            compiled()
+            for key, value in score(task, version, inputs).items():
                 torch.testing.assert_close(found[key], value, rtol=1e-12, atol=1e-12, equal_nan=True)
 
 
@@ -74,6 +74,48 @@ def test_constants_keep_all_their_digits() -> None:
     compiled = CompiledRows("digits", lambda at: {"y": at["x"] * 0.1 + 1 / 3}, [ROW])
     x = torch.ones(2, 3, dtype=torch.float64)
     assert torch.equal(compiled.bind({"x": x})()["y"], x * 0.1 + 1 / 3)
+
+
+def test_results_may_be_written_over_inputs() -> None:
+    """All of a row's inputs are read before any of its results is written."""
+    swapped = CompiledRows("swapped", lambda at: {"y": at["x"] + 1, "x": at["y"]}, [ROW, ("y", 3, torch.float64)])
+    x, y = torch.rand(2, 50, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))[..., 1:4]
+    before = x.clone(), y.clone()
+    swapped.bind({"x": x, "y": y}, {"x": x, "y": y})()
+    assert torch.equal(x, before[1])
+    assert torch.equal(y, before[0] + 1)
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_what_a_reward_remembers_is_written_where_it_is_read(compiled: bool) -> None:
+    task, rows = definition("bin-picking-v3"), 6
+    vector = torch.from_numpy(random_space(task.name)[0])[None, : len(task.random_low)]
+    memory = shaken(episode_starts(task.name, vector).memory, rows, torch.Generator().manual_seed(0))
+    model = task_scene(task.scene).scene.model
+    inputs = scoring_inputs(
+        torch.rand(rows, model.nsensordata, dtype=torch.float64, generator=torch.Generator().manual_seed(1)),
+        torch.zeros(rows, model.nq, dtype=torch.float64),
+        torch.zeros(rows, 4, dtype=torch.float64),
+        torch.arange(rows) % 2 == 0,
+        memory,
+    )
+    expected = score(task, "v2", inputs)
+    outcomes, observed = torch.zeros(2, rows, 18, dtype=torch.float64)
+    results = scoring_results(outcomes[:, :7], observed, memory)
+    new = [name for name in expected if name in inputs]
+    assert new
+    assert not any(torch.equal(expected[name], inputs[name]) for name in new)
+    bind_score(task, "v2", inputs, results, compiled=compiled)()
+    for name, value in expected.items():
+        torch.testing.assert_close(results[name], value, rtol=1e-12, atol=1e-12)
+    assert all(inputs[name] is results[name] for name in new)
+
+
+@pytest.mark.parametrize("wrong", [torch.zeros(4, 2).double(), torch.zeros(4, 3), torch.zeros(5, 3).double()])
+def test_results_of_a_wrong_shape_or_type_are_refused(wrong: torch.Tensor) -> None:
+    compiled = CompiledRows("doubled", lambda at: {"y": 2 * at["x"]}, [ROW])
+    with pytest.raises(UsageError, match=r"'y' is torch.float64 \[4, 3\]: cannot write it into torch"):
+        compiled.bind({"x": torch.zeros(4, 3, dtype=torch.float64)}, {"y": wrong})
 
 
 def rows_meet(at):

@@ -6,6 +6,7 @@ import torch
 from metarl.nn.recurrent import GRU, LSTM, lstm_cell
 from metarl.nn.sequence import SequenceCore, choose_state, fan_in_uniform, orthogonal
 from metarl.nn.snail import SNAILCore
+from metarl.nn.transformer import Transformer
 
 STEPS, BATCH, INPUTS = 9, 3, 4
 CORES = {
@@ -13,6 +14,8 @@ CORES = {
     "lstm": LSTM(INPUTS, 5),
     "snail": SNAILCore(INPUTS, filters=3, keys=4, length=STEPS),
     "snail-with-room": SNAILCore(INPUTS, filters=3, keys=4, length=2 * STEPS, reach=STEPS),
+    "transformer": Transformer(INPUTS, units=8, length=STEPS, heads=2),
+    "transformer-with-room": Transformer(INPUTS, units=8, length=2 * STEPS, heads=2),
 }
 MODULES = {"gru": torch.nn.GRU, "lstm": torch.nn.LSTM}
 STARTS = torch.zeros(STEPS, BATCH, dtype=torch.bool)
@@ -48,19 +51,27 @@ def same_state(core, parameters, one, other):
     """Whether two states answer alike; what lies in a memory beyond a sequence's length is not compared."""
     generator = torch.Generator().manual_seed(7)
     inputs = torch.randn(len(one[0]), 2, INPUTS, generator=generator).double()
-    if isinstance(core, SNAILCore):
-        core = SNAILCore(INPUTS, filters=3, keys=4, length=core.length + 1, reach=STEPS)
-        one, other = (pad(core, state) for state in (one, other))
+    if isinstance(core, SNAILCore | Transformer):
+        at_end = isinstance(core, SNAILCore)  # where the newest elements lie
+        core = longer(core)
+        one, other = (pad(core, state, at_end) for state in (one, other))
     torch.testing.assert_close(core.peek(parameters, inputs, one), core.peek(parameters, inputs, other))
 
 
-def pad(core, state):
-    """The same memories at the end of longer ones, so that a full one can be asked for one more answer."""
-    wanted = core.initial(len(state[0]), state[1])
-    memories = [
-        torch.cat([long[:, : long.shape[1] - m.shape[1]], m], 1) for m, long in zip(state[1:], wanted[1:], strict=True)
-    ]
-    return state[0], *memories
+def longer(core):
+    """The same core with room for one more input."""
+    if isinstance(core, SNAILCore):
+        return SNAILCore(INPUTS, filters=3, keys=4, length=core.length + 1, reach=STEPS)
+    return Transformer(INPUTS, units=8, length=core.length + 1, heads=2)
+
+
+def pad(core, state, at_end):
+    """The same memories in longer ones, so that a full one can be asked for one more answer."""
+    padded = []
+    for memory, blank in zip(state[1:], core.initial(len(state[0]), state[1])[1:], strict=True):
+        room = blank[:, memory.shape[1] :]
+        padded.append(torch.cat([room, memory] if at_end else [memory, room], 1))
+    return state[0], *padded
 
 
 def test_each_is_a_core(core):

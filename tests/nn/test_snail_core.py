@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from metarl.errors import UsageError
-from metarl.nn.snail import AttentionBlock, DenseBlock, SNAILCore, ages
+from metarl.nn.sequence import ages
+from metarl.nn.snail import AttentionBlock, DenseBlock, SNAILCore
 
 BLOCKS = [DenseBlock(5, 4, 1), DenseBlock(5, 4, 4), AttentionBlock(5, 6, 3, length=9)]
 WHOLE = torch.arange(8)[None]  # ages in a sequence that nothing comes before

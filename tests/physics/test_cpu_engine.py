@@ -130,6 +130,14 @@ def test_a_broken_world_keeps_its_mocap_poses(evil):
         assert torch.equal(physics.get_state()[name], state[name])
 
 
+def test_a_control_may_be_a_part_of_a_tensor_in_single_precision_that_wants_gradients():
+    one, other = (start(boxes(), 2, frames=2) for _ in range(2))
+    for wide in controls(3, 4):
+        one.step(wide[::2].double().contiguous())
+        other.step(wide.clone().requires_grad_()[::2])
+    assert torch.equal(outcome(one), outcome(other))
+
+
 def test_a_bad_control_is_a_fault_of_its_world_and_of_its_step():
     physics = start(boxes(), 3)
     control = torch.zeros(3, 1)
