@@ -152,6 +152,7 @@ def _test_learner(run: FewShotRun, parsed: Arguments) -> None:
         if path is not None:
             write_result(path, result)
     print_table(f"{experiment.title}, {episodes} {parsed.split} episodes", _learner_table(result))
+    print(f"95 % interval: {result['interval']}", file=sys.stderr)
 
 
 def _agent_table(result: Evaluation) -> Table:
