@@ -135,6 +135,8 @@ def _test_learner(run: FewShotRun, parsed: Arguments) -> None:
         if getattr(parsed, name) not in (None, (), False):
             raise UsageError(f"--{name.replace('_', '-')} is for runs of agents: {run.path} is a few-shot run")
     experiment = run.experiment
+    for change in experiment.changes():
+        print(f"metarl: {run.path} is tested on {change} than it was trained with", file=sys.stderr)
     episodes = TEST_EPISODES if parsed.tasks is None else parsed.tasks
     found = measure(
         run.learner,
@@ -150,6 +152,7 @@ def _test_learner(run: FewShotRun, parsed: Arguments) -> None:
         if path is not None:
             write_result(path, result)
     print_table(f"{experiment.title}, {episodes} {parsed.split} episodes", _learner_table(result))
+    print(f"95 % interval: {result['interval']}", file=sys.stderr)
 
 
 def _agent_table(result: Evaluation) -> Table:

@@ -129,6 +129,7 @@ def _print_result(path: Path) -> None:
     ]
     what = f"{size}, {result['episodes']} test episodes, normalisation {result['normalisation']}"
     print(f"{result['learner']} on {result['data']}, {what}: {', '.join(lines)}", file=sys.stderr)
+    print(f"95 % interval: {result['interval']}", file=sys.stderr)
 
 
 def _split_learner(arguments: Sequence[str]) -> tuple[str | None, list[str]]:

@@ -40,8 +40,6 @@ WITHOUT = {
         "experiment.progress.Progress",
         "experiment.report.Kind",
         "experiment.report.RunRecord",
-        "fewshot.data.csv_table.Columns",
-        "fewshot.data.csv_table.Feature",
         "fewshot.data.imagenet.Listing",
         "fewshot.data.imagenet.Source",
         "fewshot.run.FewShotExperiment",

@@ -5,6 +5,7 @@ of metrics. A run resumed from a checkpoint therefore continues exactly.
 """
 
 import abc
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -60,6 +61,10 @@ class Training(abc.ABC):
         """The replay buffers by name. New rows are appended to files."""
         return {}
 
+    def notes(self) -> list[str]:
+        """What people should see before the training, in lines."""
+        return []
+
     @abc.abstractmethod
     def describe(self, row: Row) -> tuple[str, str]:
         """A row of metrics as text for people: one line, and details for a second line."""
@@ -79,6 +84,8 @@ def run_training(path: Path, training: Training, start: Checkpoint | None, show:
     loop = _Loop(path, training, start or Checkpoint(0, 0, 0.0, *training.state()))
     if start is None:
         loop.save_start()
+        if show:
+            print(*training.notes(), sep="\n", end="\n" if training.notes() else "", file=sys.stderr)
     with torch_threads(training.threads):
         loop.run(show)
         with Interrupts():

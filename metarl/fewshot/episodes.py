@@ -5,6 +5,8 @@ the order of both sets is random, and so is the class behind each label, so posi
 has N = 1.
 """
 
+import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,6 +20,8 @@ from metarl.randomness import make_generator
 from metarl.tasks import check_count
 
 Kind = Literal["classification", "regression"]
+CHECKED_BYTES = 2**28
+"""Most bytes of a pool that a checksum reads."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,41 @@ class Samples:
 
 
 @dataclass(frozen=True)
+class Members:
+    """Which units of a finite pool the episodes hold, support and query, and the class of each example in the pool.
+
+    A unit is what would be another in another pool of the same kind: a class, if the classes of the test are not those
+    of training, else a row, or what the rows are split by, such as a patient.
+
+    >>> from metarl.fewshot.episodes import Members
+    >>> ones = torch.ones(4, 5, dtype=torch.int64)
+    >>> Members("rows", ones, ones, ones, ones)[:2].support.shape
+    torch.Size([2, 5])
+    """
+
+    name: str
+    """What the units are, in the plural."""
+    support: Int[Tensor, "E S"]
+    query: Int[Tensor, "E Q"]
+    support_classes: Int[Tensor, "E S"]
+    query_classes: Int[Tensor, "E Q"]
+
+    @property
+    def are_classes(self) -> bool:
+        return self.name == "classes"
+
+    def __getitem__(self, tasks: slice) -> "Members":
+        parts = (self.support, self.query, self.support_classes, self.query_classes)
+        return Members(self.name, *(part[tasks] for part in parts))
+
+    @classmethod
+    def joined(cls, parts: Sequence["Members"]) -> "Members":
+        """The members of all episodes of several batches."""
+        fields = ("support", "query", "support_classes", "query_classes")
+        return cls(parts[0].name, *(torch.cat([getattr(part, field) for part in parts]) for field in fields))
+
+
+@dataclass(frozen=True)
 class Episodes:
     """A batch of E tasks.
 
@@ -58,15 +97,18 @@ class Episodes:
 
     support: Samples
     query: Samples
+    members: Members | None = None
+    """The units of the pool that the examples come from; None if every example is drawn anew."""
 
     def __len__(self) -> int:
         return len(self.support.x)
 
     def __getitem__(self, tasks: slice) -> "Episodes":
-        return Episodes(self.support[tasks], self.query[tasks])
+        return Episodes(self.support[tasks], self.query[tasks], None if self.members is None else self.members[tasks])
 
     def to(self, device: torch.device | str) -> "Episodes":
-        return Episodes(self.support.to(device), self.query.to(device))
+        """The examples on `device`; members stay on the CPU."""
+        return Episodes(self.support.to(device), self.query.to(device), self.members)
 
 
 @dataclass(frozen=True)
@@ -113,7 +155,8 @@ class Pool:
     """Labelled examples to draw episodes from: one tensor, sorted by class, with the start of each class.
 
     `inputs` `[n, *shape]` are uint8 or float32, `labels` `[n]` any integers, one per class, and `groups` `[n]` counted
-    from 0, or None. Raises `UsageError` for NaN, labels that are not integers and lengths that differ.
+    from 0, or None. `units` `[n]` are what varies from pool to pool (`Members`), in the plural `unit_name`; by default
+    the classes. Raises `UsageError` for NaN, labels that are not integers and lengths that differ.
 
     >>> from metarl.fewshot import EpisodeShape, Pool
     >>> from metarl.fewshot.preprocessing import Preprocessing
@@ -129,22 +172,38 @@ class Pool:
         groups: Tensor | None = None,
         *,
         name: str = "the data",
+        units: Tensor | None = None,
+        unit_name: str = "classes",
     ):
+        units = labels if units is None else units
         labels = as_labels(labels, f"{name}, labels")
-        if len(labels) != len(inputs) or (groups is not None and len(groups) != len(inputs)):
+        if any(len(part) != len(inputs) for part in (labels, units, *([] if groups is None else [groups]))):
             raise UsageError(f"{name}: {len(inputs)} examples but {len(labels)} labels")
         if inputs.is_floating_point() and not inputs.isfinite().all():
             raise UsageError(f"{name} holds NaN or infinity")
         order = labels.argsort(stable=True)
         if not torch.equal(order, torch.arange(len(order))):
-            inputs, labels = inputs[order], labels[order]
+            inputs, labels, units = inputs[order], labels[order], units[order]
             groups = None if groups is None else groups[order]
         self.name = name
         self.inputs = inputs
         self.groups = groups
+        self.units, self.unit_name = units, unit_name
         self.classes, self.counts = labels.unique_consecutive(return_counts=True)
         """The labels of the C classes and how many examples each has, `[C]`."""
         self.starts = self.counts.cumsum(0) - self.counts
+
+    def checksum(self, crc: int = 0) -> int:
+        """Goes on with the CRC-32 `crc` over labels, groups and inputs.
+
+        Of inputs larger than `CHECKED_BYTES`, which may be on disk, it reads every k-th example.
+        """
+        size = self.inputs[:1].nbytes * len(self.inputs)
+        inputs = self.inputs[:: max(1, -(-size // CHECKED_BYTES))]
+        for values in (inputs, self.classes, self.counts, self.groups):
+            for part in () if values is None else values.split(4096):
+                crc = zlib.crc32(part.contiguous().numpy(), crc)
+        return crc
 
     def check(self, shape: EpisodeShape) -> None:
         """Raises `UsageError` if there are too few classes or examples for episodes of `shape`."""
@@ -178,18 +237,21 @@ class Pool:
         self.check(shape)
         drawn = self.draw(count, shape, generator)
         labels = torch.arange(shape.ways)[:, None].expand(shape.ways, shape.shots + shape.queries).expand_as(drawn)
-        parts = []
+        drawn_parts = []
         for part in (slice(None, shape.shots), slice(shape.shots, None)):
             index, y = drawn[..., part].flatten(1), labels[..., part].flatten(1)
             order = torch.rand(index.shape, generator=generator, dtype=torch.float64).argsort(1)
-            parts.append((index.gather(1, order), y.gather(1, order)))
-        (support, support_y), (query, query_y) = parts
+            drawn_parts.append((index.gather(1, order), y.gather(1, order)))
+        (support, support_y), (query, query_y) = drawn_parts
         index = torch.cat([support, query], 1)
         x = preprocessing(self.inputs[index])
         groups = None if self.groups is None else self.groups[index]
         cut = support.shape[1]
         halves = [None, None] if groups is None else [groups[:, :cut], groups[:, cut:]]
-        return Episodes(Samples(x[:, :cut], support_y, halves[0]), Samples(x[:, cut:], query_y, halves[1]))
+        owners = torch.searchsorted(self.starts, index, right=True) - 1
+        parts = (values[:, side] for values in (self.units[index], owners) for side in (slice(cut), slice(cut, None)))
+        members = Members(self.unit_name, *parts)
+        return Episodes(Samples(x[:, :cut], support_y, halves[0]), Samples(x[:, cut:], query_y, halves[1]), members)
 
 
 def episode_generator(*parts: int | str) -> torch.Generator:

@@ -1,6 +1,5 @@
 """The test of a few-shot learner: by default 600 episodes of classes unseen in training, with 95 % intervals."""
 
-import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -8,9 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from metarl.errors import UsageError
+from metarl.faults import check_finite
 from metarl.fewshot.data import DataSet
-from metarl.fewshot.episodes import EpisodeShape
+from metarl.fewshot.episodes import Episodes, EpisodeShape, Members
+from metarl.fewshot.intervals import Interval, mean_interval
 from metarl.fewshot.learner import Learner
+from metarl.fewshot.objectives.plain import query_score
 from metarl.randomness import derive_seed
 from metarl.tasks import check_count
 
@@ -31,8 +34,13 @@ def evaluate(
 ) -> dict[str, Any]:
     """Tests `learner` on episodes of `split`; returns `accuracy` (or `mse`), its `ci95`, and how they were measured.
 
-    `shape` defaults to the learner's. `ci95` is half the 95 % interval of the mean over episodes, 1.96 standard errors.
-    `curve` has the score after each adaptation step, `metrics` those of the objective. `report` gets the episodes done.
+    `shape` defaults to the learner's. `ci95` is half the 95 % interval of the mean (`metarl.fewshot.intervals`), which
+    accounts for the finite number of classes or rows that the episodes are drawn from, or None if there are too few;
+    `interval` says which. `curve` has the score after each adaptation step, `metrics` those of the objective. `report`
+    gets the episodes done.
+
+    Raises `UsageError` for other ways than the learner was trained for, unless it takes any, and `NumericalFault` for
+    predictions that are not finite.
 
     >>> from metarl.fewshot.data import open_data
     >>> from metarl.fewshot.learners.protonet import ProtoNet, ProtoNetConfig
@@ -42,26 +50,21 @@ def evaluate(
     """
     check_count("episodes", episodes)
     shape = shape or learner.spec.shape
-    began = time.perf_counter()
-    scores: list[Tensor] = []
-    curves: dict[int, list[Tensor]] = {}
-    metrics: dict[str, list[Tensor]] = {}
+    trained = learner.spec.shape.ways
+    if learner.spec.kind == "classification" and not learner.any_ways and shape.ways != trained:
+        raise UsageError(
+            f"{type(learner).__name__} was trained for {trained} ways: it cannot be tested with {shape.ways}"
+        )
+    began, scores = time.perf_counter(), _Scores()
     for start in range(0, episodes, BATCH):
         batch = data.episodes(split, min(BATCH, episodes - start), shape, seed=derive_seed("evaluate", seed, start))
-        batch = batch.to(learner.device)
-        predictor = learner.adapt(batch.support)
-        outputs = predictor(batch.query.x)
-        scores.append(learner.task_scores(outputs, batch.query))
-        generator = learner.generator("evaluate", seed, start)
-        for name, values in learner.objective.measure(predictor, batch.query, outputs, generator).items():
-            metrics.setdefault(name, []).append(values)
-        for steps, values in learner.curve(batch).items():
-            curves.setdefault(steps, []).append(values)
+        scores.add(learner, batch.to(learner.device), learner.generator("evaluate", seed, start))
         report(start + len(batch))
-    mean, ci95, _ = summarize(scores)
+    main = scores.main()
     result: dict[str, Any] = {
-        learner.metric: mean,
-        "ci95": ci95,
+        learner.metric: main.mean,
+        "ci95": main.half,
+        "interval": main.over,
         "episodes": episodes,
         "ways": shape.ways,
         "shots": shape.shots,
@@ -72,20 +75,53 @@ def evaluate(
         "training_steps": learner.updates,
         "seconds": time.perf_counter() - began,
     }
-    if curves:
-        rows = {steps: summarize(values) for steps, values in curves.items()}
-        result["curve"] = [{"steps": steps, learner.metric: m, "ci95": c} for steps, (m, c, _) in rows.items()]
-    if metrics:
-        rows_by_name = {name: summarize(values) for name, values in metrics.items()}
-        result["metrics"] = {name: {"mean": m, "ci95": c, "empty": e} for name, (m, c, e) in rows_by_name.items()}
-    return result
+    return result | scores.further(learner.metric)
 
 
-def summarize(parts: list[Tensor]) -> tuple[float | None, float | None, int]:
-    """Mean, half width of its 95 % interval, and the number of NaNs, which are left out; None if no value remains."""
-    values = torch.cat(parts).double()
-    kept = values[~values.isnan()]
-    if len(kept) == 0:
-        return None, None, len(values)
-    error = float(kept.std()) / math.sqrt(len(kept)) if len(kept) > 1 else None
-    return float(kept.mean()), None if error is None else 1.96 * error, len(values) - len(kept)
+class _Scores:
+    """The scores of all episodes so far, and which units of the pool they hold."""
+
+    def __init__(self) -> None:
+        self.queries: list[Tensor] = []
+        self.curves: dict[int, list[Tensor]] = {}
+        self.metrics: dict[str, list[Tensor]] = {}
+        self._members: list[Members] = []
+
+    def add(self, learner: Learner, batch: Episodes, generator: torch.Generator) -> None:
+        """Tests the learner on a batch of episodes."""
+        predictor = learner.adapt(batch.support)
+        outputs = predictor(batch.query.x)
+        check_finite("a prediction", outputs)
+        self.queries.append(query_score(outputs, batch.query).cpu())
+        for name, values in learner.objective.measure(predictor, batch.query, outputs, generator).items():
+            self.metrics.setdefault(name, []).append(values.cpu())
+        for steps, values in learner.curve(batch).items():
+            self.curves.setdefault(steps, []).append(values.cpu())
+        if batch.members is not None:
+            self._members.append(batch.members)
+
+    def main(self) -> Interval:
+        """The mean score, and its interval."""
+        queries = torch.cat(self.queries)
+        return mean_interval(queries.mean(1), self._joined, queries)
+
+    def further(self, metric: str) -> dict[str, Any]:
+        """The entries `curve` and `metrics` of the result, if there are any."""
+        found: dict[str, Any] = {}
+        if self.curves:
+            rows = {steps: self.interval(values) for steps, values in self.curves.items()}
+            found["curve"] = [{"steps": steps, metric: row.mean, "ci95": row.half} for steps, row in rows.items()]
+        if self.metrics:
+            named = {name: self.interval(values) for name, values in self.metrics.items()}
+            found["metrics"] = {
+                name: {"mean": row.mean, "ci95": row.half, "empty": row.unknown} for name, row in named.items()
+            }
+        return found
+
+    def interval(self, parts: list[Tensor]) -> Interval:
+        """The mean and the interval of another figure of each episode."""
+        return mean_interval(torch.cat(parts), self._joined)
+
+    @property
+    def _joined(self) -> Members | None:
+        return Members.joined(self._members) if self._members else None

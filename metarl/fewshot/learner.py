@@ -5,6 +5,7 @@ sets of training episodes. Both work on E tasks at once. Query labels never reac
 """
 
 import abc
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -146,8 +147,14 @@ class Learner(abc.ABC):
 
         Inputs are raw, as `Preprocessing.from_user` takes them. `support_y` `[S]` are integers from 0 to N − 1, each at
         least once, or values `[S, O]`. `support_groups` `[S]`, integers counted from 0, are for objectives that use
-        groups in adaptation. Raises `UsageError` for anything else.
+        groups in adaptation. Raises `UsageError` for anything else. Each query is predicted by itself, unless the
+        learner's `normalisation` is transductive, of which a warning tells.
         """
+        if self.normalisation == "transductive":
+            warnings.warn(
+                "normalisation is transductive: a prediction depends on the queries that are predicted with it",
+                stacklevel=2,
+            )
         convert = self.spec.preprocessing.from_user
         support_x, query_x = convert(support_x, "support_x"), convert(query_x, "query_x")
         support_y = self._targets(support_y, len(support_x))
@@ -200,11 +207,7 @@ class Learner(abc.ABC):
 
     def score(self, outputs: Float[Tensor, "E n O"], samples: Samples) -> dict[str, float]:
         """The mean `accuracy` or `mse` of predictions."""
-        return {self.metric: float(self.task_scores(outputs, samples).mean())}
-
-    def task_scores(self, outputs: Float[Tensor, "E n O"], samples: Samples) -> Float[Tensor, "E"]:
-        """The accuracy, or the mean squared error, of each task."""
-        return task_score(outputs, samples)
+        return {self.metric: float(task_score(outputs, samples).mean())}
 
     @property
     def metric(self) -> str:

@@ -10,7 +10,7 @@ import functools
 import math
 import shlex
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Unpack, cast
@@ -37,7 +37,7 @@ from metarl.fewshot.pictures import draw_pictures
 from metarl.fewshot.result import RESULT, measure, write_result
 from metarl.randomness import derive_seed
 from metarl.registry import name_of
-from metarl.tasks import check_count
+from metarl.tasks import SPLITS, check_count
 
 ROWS = 500
 """Most rows of metrics in a run. Each row is the mean over the steps since the row before."""
@@ -121,7 +121,15 @@ class FewShotExperiment(Experiment):
     packages = ("metarl-kit", "torch", "numpy", "pillow", "matplotlib")
     config: FewShotConfig
 
-    def __init__(self, config: FewShotConfig, spec: TaskSpec, data: DataSet | None = None, *, lacks_data: bool = False):
+    def __init__(
+        self,
+        config: FewShotConfig,
+        spec: TaskSpec,
+        data: DataSet | None = None,
+        *,
+        lacks_data: bool = False,
+        recorded: str | None = None,
+    ):
         for name in ("episodes", "checkpoint_every"):
             check_count(name, getattr(config, name))
         for name in ("test_shots", "test_queries"):
@@ -131,6 +139,8 @@ class FewShotExperiment(Experiment):
         if config.threads is not None:
             check_count("threads", config.threads)
         self.spec = spec
+        self.recorded = recorded
+        """The fingerprint of the data that the run was made with; None for a new run, or if there is none."""
         self.device = resolve_device(config.device)
         self.learner_class = learner_class(config.learner)
         self.objective_class = objective_class(config.objective)
@@ -171,8 +181,14 @@ class FewShotExperiment(Experiment):
         return f"{self.config.learner}-{self.config.data}-seed{self.config.seed}"
 
     def entries(self) -> dict[str, Any]:
-        entries = plain(self.config) | {"spec": plain(self.spec)}
+        seen = {"fingerprint": self.data.fingerprint(), "summary": self.data.summary()}
+        entries = plain(self.config) | {"spec": plain(self.spec), "data_seen": seen}
         return entries | ({"unnamed": self.unnamed} if self.unnamed else {})
+
+    def changes(self, splits: Sequence[str] = SPLITS) -> list[str]:
+        if not splits or self.recorded is None:  # opening a run does not read the data
+            return []
+        return [] if self.data.fingerprint() == self.recorded else [f"other examples of {self.config.data}"]
 
     @classmethod
     def from_entries(
@@ -195,7 +211,9 @@ class FewShotExperiment(Experiment):
             given["data_options"] = data.config
         lacks_data = "data" in entries.get("unnamed", ()) and data is None
         opened = data if isinstance(data, DataSet) else None
-        return cls(dataclasses.replace(config, **given), spec, opened, lacks_data=lacks_data)
+        seen = entries.get("data_seen")  # runs of earlier versions have none
+        recorded = seen.get("fingerprint") if isinstance(seen, Mapping) else None
+        return cls(dataclasses.replace(config, **given), spec, opened, lacks_data=lacks_data, recorded=recorded)
 
     def make(self) -> Learner:
         objective = self.objective_class(cast(ObjectiveConfig, self.config.objective_options), self.spec)
@@ -237,6 +255,7 @@ class FewShotExperiment(Experiment):
             "objective": config.objective,
             "command": self.command(),
             "training_seconds": training_seconds,
+            **self.data.facts(),
         }
 
     def share(self, iteration: int, env_steps: int) -> float:
@@ -309,6 +328,9 @@ class FewShotTraining(Training):
 
     def state(self) -> tuple[Mapping[str, Tensor], Mapping[str, Any]]:
         return self.learner.state()
+
+    def notes(self) -> list[str]:
+        return self.data.summary()
 
     def describe(self, row: Row) -> tuple[str, str]:
         score = row.get(self.learner.metric)

@@ -5,9 +5,9 @@ import dataclasses
 import pytest
 import torch
 
-from metarl import UsageError
+from metarl.errors import NumericalFault, UsageError
 from metarl.fewshot.episodes import Samples
-from metarl.fewshot.evaluation import evaluate, summarize
+from metarl.fewshot.evaluation import evaluate
 from metarl.fewshot.learner import Learner
 from metarl.fewshot.learners import learner_class
 from metarl.registry import list_learners
@@ -80,10 +80,44 @@ def test_tasks_of_a_batch_do_not_meet_and_query_labels_are_not_looked_at(name: s
             return type(drawn)(drawn.support, Samples(drawn.query.x, drawn.query.y.flip(1), drawn.query.groups))
 
     seen: list[torch.Tensor] = []
-    learner.task_scores = lambda outputs, query: (seen.append(outputs), torch.zeros(len(outputs)))[1]  # type: ignore[method-assign]
+    measure = learner.objective.measure
+    learner.objective.measure = lambda *given: (seen.append(given[2]), measure(*given))[1]  # type: ignore[method-assign]
     for source in (data, Mislabelled()):
         evaluate(learner, source, episodes=2)
     assert torch.equal(seen[0], seen[1])
+
+
+@pytest.mark.parametrize(("name", "kind"), CASES)
+def test_each_query_is_predicted_by_itself(name: str, kind: str, toy_data, shape):
+    learner = make(name, toy_data[kind], shape)
+    learner.fit(toy_data[kind].episodes("train", 2, learner.training_shape, seed=0), seed=0)
+    episodes = toy_data[kind].episodes("test", 1, learner.spec.shape, seed=1)
+    given, queries = (episodes.support.x[0], episodes.support.y[0]), episodes.query.x[0]
+    together = learner.predict(*given, queries)
+    alone = torch.cat([learner.predict(*given, query[None]) for query in queries])
+    torch.testing.assert_close(alone, together, rtol=1e-3, atol=1e-4)
+    assert learner.normalisation != "transductive"
+
+
+def test_a_transductive_prediction_comes_with_a_warning(images, shape):
+    episodes = images.episodes("test", 1, shape, seed=1)
+    learner = make("maml", images, shape, normalisation="transductive")
+    with pytest.warns(UserWarning, match="transductive: a prediction depends on the queries"):
+        learner.predict(episodes.support.x[0], episodes.support.y[0], episodes.query.x[0])
+
+
+def test_other_ways_than_trained_are_refused(images, shape):
+    more = dataclasses.replace(shape, ways=5)
+    with pytest.raises(UsageError, match="MAMLLearner was trained for 3 ways: it cannot be tested with 5"):
+        evaluate(make("maml", images, shape), images, episodes=2, shape=more)
+    assert evaluate(make("protonet", images, shape), images, episodes=2, shape=more)["ways"] == 5
+
+
+def test_predictions_that_are_no_numbers_are_not_scored(images, shape):
+    learner = make("maml", images, shape)
+    learner.parameters["weight4"].data.fill_(torch.nan)
+    with pytest.raises(NumericalFault, match="a prediction"):
+        evaluate(learner, images, episodes=2)
 
 
 SET_BASED = ("maml", "fomaml", "anil", "protonet")
@@ -131,20 +165,13 @@ def test_learners_that_cannot_are_refused(toy_data, shape):
         learner_class("malm")
 
 
-def test_intervals_leave_out_and_count_what_is_unknown():
-    mean, ci95, empty = summarize([torch.tensor([1.0, torch.nan]), torch.tensor([2.0, 3.0])])
-    assert mean == pytest.approx(2)
-    assert ci95 == pytest.approx(1.96 / 3**0.5)
-    assert empty == 1
-    assert summarize([torch.tensor([torch.nan])]) == (None, None, 1)
-
-
 def test_an_evaluation_says_how_it_was_made(images, shape):
     learner = make("maml", images, shape)
     result = evaluate(learner, images, episodes=25)
     assert {"accuracy", "ci95", "episodes", "ways", "shots", "normalisation", "curve"} <= result.keys()
     assert result["episodes"] == 25
-    assert result["normalisation"] == "transductive"
+    assert result["normalisation"] == "support-statistics"
+    assert result["interval"].startswith(("over", "none over"))
     assert [row["steps"] for row in result["curve"]] == [0, 1, 2, 3]
     assert result["curve"][-1]["accuracy"] == pytest.approx(result["accuracy"])
     assert evaluate(learner, images, episodes=25)["accuracy"] == result["accuracy"]

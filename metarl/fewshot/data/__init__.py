@@ -60,6 +60,18 @@ class DataSet(abc.ABC):
         """The shape of test episodes unless the user gives another."""
         return EpisodeShape()
 
+    def summary(self) -> list[str]:
+        """How a user's files were read, in lines for people; empty if there is nothing to decide about the data."""
+        return []
+
+    def facts(self) -> dict[str, Any]:
+        """What every result has to say of the data, such as the favourable class: plain values."""
+        return {}
+
+    def fingerprint(self) -> str | None:
+        """A checksum of the examples, by which a resumed run notices other data; None if they are drawn by a seed."""
+        return None
+
 
 class LabelledData(DataSet):
     """A classification data set with one pool of examples per split. A subclass sets `pools` and `preprocessing`.
@@ -75,6 +87,13 @@ class LabelledData(DataSet):
     """
 
     pools: Mapping[str, Pool]
+
+    def fingerprint(self) -> str | None:
+        """The CRC-32 of inputs, labels and groups of both pools."""
+        crc = 0
+        for split in SPLITS:
+            crc = self.pools[split].checksum(crc)
+        return f"{crc:08x}"
 
     def episodes(self, split: str, count: int, shape: EpisodeShape, *, seed: int) -> Episodes:
         generator = episode_generator(split, seed)

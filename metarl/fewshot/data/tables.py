@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from metarl.errors import UsageError
@@ -20,6 +20,8 @@ from metarl.randomness import make_generator
 
 TEST_SHARE = 0.3
 """Share of test rows in each class, or of test classes."""
+ORDERS = 200
+"""Random orders of the owners of rows to try."""
 SHOTS, QUERIES = 5, 15
 """Default shots and queries of an episode, if there are enough rows."""
 
@@ -41,21 +43,40 @@ class Table(LabelledData):
         return EpisodeShape(ways, shots, max(1, min(QUERIES, rows - shots)))
 
 
-class OrderedPool(Pool):
-    """A pool whose classes keep their order: if all of them are drawn, label j of every episode is class j.
+class FavourablePool(Pool):
+    """A pool of which every episode has the favourable class, as label 1. The other classes get the labels in order.
 
-    It is for labels with a meaning, such as a favourable one.
-
-    >>> from metarl.fewshot.data.tables import OrderedPool
-    >>> pool = OrderedPool(torch.arange(10.0)[:, None], torch.arange(10) // 5)
+    >>> from metarl.fewshot.data.tables import FavourablePool
+    >>> pool = FavourablePool(torch.arange(15.0)[:, None], torch.arange(15) // 5, favourable=0)
     >>> drawn = pool.draw(4, metarl.fewshot.EpisodeShape(ways=2, shots=1, queries=2), torch.Generator())
-    >>> bool((drawn[:, 0] < 5).all())  # label 0 is class 0 in every episode
+    >>> bool((drawn[:, 1] < 5).all())  # label 1 is class 0 in every episode
     True
     """
 
+    def __init__(
+        self,
+        inputs: Shaped[Tensor, "n ..."],
+        labels: Tensor,
+        groups: Tensor | None = None,
+        *,
+        favourable: int,
+        **names: Any,
+    ):
+        super().__init__(inputs, labels, groups, **names)
+        self.favourable = favourable
+
     def draw(self, count: int, shape: EpisodeShape, generator: torch.Generator) -> Int[Tensor, "E N n"]:
         drawn = super().draw(count, shape, generator)
-        order = drawn[..., 0].argsort(1)  # examples are sorted by class
+        favourable = int((self.classes == self.favourable).nonzero()[0, 0])
+        start, size = int(self.starts[favourable]), int(self.counts[favourable])
+        is_favourable = (drawn[..., 0] >= start) & (drawn[..., 0] < start + size)  # examples are sorted by class
+        lacking = ~is_favourable.any(1)
+        if bool(lacking.any()):  # it takes the place of the class drawn first
+            keys = torch.rand(int(lacking.sum()), size, generator=generator, dtype=torch.float64)
+            drawn[lacking, 0] = start + keys.topk(drawn.shape[-1]).indices
+            is_favourable[lacking, 0] = True
+        order = drawn[..., 0].masked_fill(is_favourable, -1).argsort(1)  # the favourable one first
+        order[:, :2] = order[:, :2].flip(1)
         return drawn.gather(1, order[..., None].expand_as(drawn))
 
 
@@ -80,19 +101,49 @@ def standardisation(rows: Float[Tensor, "n D"], numeric: Bool[Tensor, "D"] | Non
     return Preprocessing((rows.shape[1],), tuple(scale.tolist()), tuple(shift.tolist()))
 
 
+def held_out_values(labels: Int[Tensor, "n"], owners: Int[Tensor, "n"], name: str) -> Bool[Tensor, "n"]:
+    """The mask of the test rows if all rows of one owner, such as a patient, are on the same side.
+
+    Owners are taken in a random order until the test has a `TEST_SHARE` of the rows, the first of `ORDERS` orders by
+    which both sides have two rows of each class. Raises `UsageError` if none does; the message calls the rows `name`.
+    """
+    generator = make_generator("table owners")
+    owner_sizes = owners.bincount()
+    for _ in range(ORDERS):
+        order = torch.rand(len(owner_sizes), generator=generator, dtype=torch.float64).argsort()
+        before = owner_sizes[order].cumsum(0) - owner_sizes[order]
+        held_out = torch.isin(owners, order[before < TEST_SHARE * len(owners)])
+        sides = [labels[side].bincount(minlength=int(labels.max()) + 1) for side in (held_out, ~held_out)]
+        if min(int(side.min()) for side in sides) >= 2:
+            return held_out
+    raise UsageError(
+        f"{name}: its {len(owner_sizes)} values cannot be split so that training and test have two rows of each class"
+    )
+
+
 def split_pools(
     rows: Float[Tensor, "n D"],
     labels: Int[Tensor, "n"],
     held_out: Bool[Tensor, "n"],
     name: str,
     groups: Int[Tensor, "n"] | None = None,
+    favourable: int | None = None,
+    units: Int[Tensor, "n"] | None = None,
+    unit_name: str = "rows",
 ) -> Mapping[str, Pool]:
-    """The pools of the training rows and of the `held_out` test rows; with groups, classes keep their order."""
-    pool = Pool if groups is None else OrderedPool
-    return {
-        split: pool(rows[chosen], labels[chosen], None if groups is None else groups[chosen], name=f"{name} ({split})")
-        for split, chosen in (("train", ~held_out), ("test", held_out))
-    }
+    """The pools of the training rows and of the `held_out` test rows, those of a `favourable` class if given.
+
+    `units` are those of intervals (`Pool`); each row is one if they are not given.
+    """
+    pools = {}
+    units = torch.arange(len(rows)) if units is None else units
+    for split, chosen in (("train", ~held_out), ("test", held_out)):
+        parts = rows[chosen], labels[chosen], None if groups is None else groups[chosen]
+        how: dict[str, Any] = {"name": f"{name} ({split})", "units": units[chosen], "unit_name": unit_name}
+        pools[split] = (
+            Pool(*parts, **how) if favourable is None else FavourablePool(*parts, **how, favourable=favourable)
+        )
+    return pools
 
 
 class BundledTable(Table):
@@ -162,7 +213,7 @@ class Digits(Table):
         rows = torch.from_numpy(bunch.data).float()
         labels = torch.from_numpy(bunch.target).to(torch.int64)
         self.preprocessing = Preprocessing((rows.shape[1],), scale=(1 / 16,))
-        self.pools = split_pools(rows, labels, labels >= 5, "digits")
+        self.pools = split_pools(rows, labels, labels >= 5, "digits", units=labels, unit_name="classes")
 
     def default_shape(self) -> EpisodeShape:
         return EpisodeShape()

@@ -43,8 +43,9 @@ class GradientConfig(LearnerConfig):
     """Gradient steps of adaptation at test time."""
     averaged: bool = False
     """Average the last convolution's output over its positions (images)."""
-    normalisation: Normalisation = "transductive"
-    """Normalise by batch statistics of the queries (as in the paper), by those of the support set, or not at all."""
+    normalisation: Normalisation = "support-statistics"
+    """Normalise by batch statistics of the support set, not at all, or, as in the papers of MAML and Reptile, by those
+    of the queries that are predicted together (transductive): then a prediction depends on the other queries."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -78,6 +78,11 @@ def task_loss(outputs: Float[Tensor, "E n O"], samples: Samples) -> Float[Tensor
 
 def task_score(outputs: Float[Tensor, "E n O"], samples: Samples) -> Float[Tensor, "E"]:
     """The accuracy of each task, or its mean squared error in regression."""
+    return query_score(outputs, samples).mean(1)
+
+
+def query_score(outputs: Float[Tensor, "E n O"], samples: Samples) -> Float[Tensor, "E n"]:
+    """1 for a right prediction and 0 for a wrong one, or the squared error in regression."""
     if samples.y.is_floating_point():
-        return task_loss(outputs, samples)
-    return (outputs.argmax(-1) == samples.y).float().mean(1)
+        return (outputs - samples.y).square().mean(2)
+    return (outputs.argmax(-1) == samples.y).float()
