@@ -42,8 +42,8 @@ WITHOUT = {
         "experiment.report.RunRecord",
         "fewshot.data.csv_table.Columns",
         "fewshot.data.csv_table.Feature",
+        "fewshot.data.folder.Places",
         "fewshot.data.imagenet.Listing",
-        "fewshot.data.imagenet.Source",
         "fewshot.run.FewShotExperiment",
         "fewshot.run.FewShotTraining",
     )
