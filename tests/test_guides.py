@@ -1,5 +1,7 @@
 """The code of the README and the guides runs as it stands, and the README's tables are those of docs/."""
 
+import contextlib
+import io
 import re
 import runpy
 import subprocess
@@ -11,7 +13,14 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 
-PAGES = ["README.md", "docs/GPU.md", "docs/YOUR_OWN_ENVIRONMENT.md", "docs/A_ROBOT_OF_YOUR_OWN.md", "docs/TASKS.md"]
+PAGES = [
+    "README.md",
+    "docs/GPU.md",
+    "docs/YOUR_OWN_ENVIRONMENT.md",
+    "docs/A_ROBOT_OF_YOUR_OWN.md",
+    "docs/TASKS.md",
+    "docs/YOUR_OWN_PICTURES.md",
+]
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -23,6 +32,21 @@ def test_the_python_blocks_of_a_page_run_one_after_another(page, tmp_path):
     command = [sys.executable, "-W", "error", "guide.py"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_summaries_that_a_page_shows_are_printed(tmp_path, monkeypatch):
+    """A block of Python that prints a summary is followed by what it prints."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    page = (ROOT / "docs" / "YOUR_OWN_PICTURES.md").read_text()
+    blocks = re.findall(r"^```python\n(.*?)^```(?:\n\n```\n(.*?)^```)?$", page, re.MULTILINE | re.DOTALL)
+    names: dict = {}
+    for code, shown in blocks[:3]:
+        output = io.StringIO()
+        with contextlib.redirect_stdout(output):
+            exec(code, names)
+        assert output.getvalue() == shown
+    assert sum(bool(shown) for _, shown in blocks) == 2
 
 
 def test_the_tables_of_the_readme_are_current():

@@ -138,7 +138,7 @@ def test_8_bit_and_deep_pictures_in_one_folder_are_each_read_by_their_depth():
     folder("scans")
     write("scans/class00/00.png", scan(0).astype(np.uint16) << 4)
     data = opened("scans")
-    same(inputs_of(data), scan(0) * 16 / 4095, 1e-6)
+    same(inputs_of(data), scan(0).astype(int) * 16 / 4095, 1e-6)
     same(inputs_of(data, number=1), scan(1) / 255, 1e-6)
 
 
@@ -255,7 +255,7 @@ def test_damaged_and_empty_files_are_named():
     file = Path("scans/class00/03.png")
     whole = file.read_bytes()
     for content, why in (
-        (whole[:60], "no image that can be read: "),
+        (whole[:45], "no image that can be read: "),
         (b"", "no image: its content is of no known format"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "no image: its content is of no known format"),
     ):
@@ -530,7 +530,7 @@ def test_more_pictures_than_are_kept_from_the_look(monkeypatch):
     np.testing.assert_array_equal(pictures[torch.arange(8)][:, 0], np.stack([scan(n) for n in range(8)]))
 
 
-def test_a_run_on_a_folder_trains_resumes_and_knows_its_classes():
+def test_a_run_on_a_folder_trains_and_predicts_and_records_its_data():
     """The classes differ in the place of a bright bar."""
     for way in range(12):
         for number in range(8):
@@ -542,19 +542,16 @@ def test_a_run_on_a_folder_trains_resumes_and_knows_its_classes():
         "folder",
         ways=3,
         shots=1,
-        queries=3,
+        queries=2,
         data_options={"root": Path("bars"), "size": SIZE},
         learner_options={"iterations": 3, "train_ways": 3, "width": 4},
-        episodes=20,
+        episodes=10,
     )
     run = metarl.train(config, progress=False)
     result = json.loads((run / "evaluation.json").read_text())
     assert result["split_by"] == "classes"
-    assert "12" in (run / "config.yaml").read_text()
     learner = metarl.fewshot.load(run)
     data = config.resolve().data
     support = data.encode([f"bars/class{way:02}/00.png" for way in range(3)])
     assert learner.predict(support, [0, 1, 2], data.encode(["bars/class01/05.png"])).shape == (1, 3)
-    write("bars/class00/00.png", scan(0))
-    with pytest.raises(UsageError, match="other examples of folder"):
-        metarl.resume(run)
+    assert f"fingerprint: {data.fingerprint()}" in (run / "config.yaml").read_text().replace("'", "")

@@ -41,7 +41,7 @@ SPLIT_FOLDERS = {
 MANY_CLASSES = 10
 """Classes from which on whole classes are held out."""
 MEASURED = 500
-"""Training pictures from which the mean and the deviation of each channel are taken."""
+"""Most training pictures from which the mean and the deviation of each channel are taken."""
 _NAMED = 8
 
 
@@ -133,7 +133,7 @@ class PictureFolder(LabelledData):
             rows = chosen.nonzero()[:, 0]
             how: dict[str, Any] = {"name": f"{self._name} ({split})", "unit_name": self.unit_name}
             self.pools[split] = PicturePool(self.pictures, rows, labels[rows], units=units[rows], **how)
-        self.preprocessing = standardisation(self.pools["train"], self.pictures.reading.shape)
+        self.preprocessing = standardisation(self.pictures, sides["train"].nonzero()[:, 0])
 
     def default_shape(self) -> EpisodeShape:
         return fitting_shape(self.pools.values())
@@ -282,11 +282,12 @@ def read_places(root: Path) -> Places:
     )
 
 
-def standardisation(pool: PicturePool, shape: tuple[int, ...]) -> Preprocessing:
-    """Scales each channel to mean 0 and variance 1 over evenly spaced pictures of `pool`."""
-    count = int(pool.counts.sum())
-    chosen = torch.linspace(0, count - 1, min(count, MEASURED), dtype=torch.float64).round().long()
-    values = Preprocessing(shape)(pool.examples(chosen)).double()
+def standardisation(pictures: PictureCache, rows: Int[Tensor, "n"]) -> Preprocessing:
+    """Scales each channel to mean 0 and variance 1 over those of the training pictures `rows` that were looked at."""
+    looked = torch.from_numpy(np.intersect1d(rows.numpy(), pictures.looked_at))
+    chosen = looked if len(looked) else rows[:1]
+    shape = pictures.reading.shape
+    values = Preprocessing(shape)(pictures[chosen[:: -(-len(chosen) // MEASURED)]]).double()
     deviation, mean = torch.std_mean(values, (0, 2, 3), correction=0)
     scale = torch.where(deviation > 0, 1 / deviation, 1.0)
     return Preprocessing(shape, tuple(scale.tolist()), tuple((-mean * scale).tolist()))

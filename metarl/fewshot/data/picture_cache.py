@@ -127,6 +127,11 @@ class PictureCache:
         self._fill(np.unique(rows.numpy()))
         return torch.from_numpy(self._inputs)[rows]
 
+    @property
+    def looked_at(self) -> Int[np.ndarray, "k"]:
+        """The rows by which it is decided how all are read, evenly spaced."""
+        return np.linspace(0, len(self) - 1, min(len(self), self.options.checked)).round().astype(np.int64)
+
     def read(self, path: Path | str) -> Shaped[np.ndarray, "C size size"]:
         """The input of another file, read as those of the data set are."""
         return self._input(self._thumbnail(path, shown(path)), shown(path))
@@ -195,8 +200,7 @@ class PictureCache:
 
     def _look(self) -> tuple[Survey, dict[int, Thumbnail]]:
         """Looks at pictures, evenly spaced; keeps as many as memory allows. Raises `UsageError` for constant ones."""
-        count = min(len(self), self.options.checked)
-        rows = np.unique(np.linspace(0, len(self) - 1, count).round().astype(int)).tolist() if count else []
+        rows = self.looked_at.tolist()
         survey, kept, kept_bytes = Survey(), {}, 0
         for start in range(0, len(rows), _CHUNK):
             for row, thumbnail in self._decode(rows[start : start + _CHUNK]):
