@@ -186,6 +186,14 @@ def test_the_orientation_of_exif_is_applied(suffix):
     assert "1 of 16 pictures have an orientation in EXIF, by which they are turned" in data.summary()
 
 
+def test_a_grey_palette_with_transparency_stays_grey():
+    image = Image.fromarray(scan(0)).convert("P")
+    image.putpalette(np.arange(256, dtype=np.uint8)[:, None].repeat(3, 1).tobytes())
+    image.save("transparent.gif", transparency=7)
+    picture = read_picture("transparent.gif", "transparent.gif")
+    np.testing.assert_array_equal(picture.pixels, np.where(scan(0) == 7, 255, scan(0)))
+
+
 def test_cmyk_becomes_rgb_and_black_and_white_becomes_grey():
     cmyk = Image.merge("CMYK", [Image.fromarray(scan(i)) for i in range(3)] + [Image.new("L", (SIZE, SIZE))])
     cmyk.save("cmyk.tif")
@@ -245,6 +253,69 @@ def test_16_bit_colour_is_read_by_its_upper_bytes_and_refused_if_these_are_empty
     Path("scans/class00/00.png").write_bytes(png_of_16_bit_colour(colour << 4))
     with pytest.raises(UsageError, match="1 pictures have colours of 16 bits a channel, of which 14 or fewer are used"):
         opened("scans")
+
+
+# The same in the layout with train/ and test/, under every data set of picture files
+
+WIDE = np.kron(SCALES[::4, ::4].astype(np.uint8), np.ones((21, 21), np.uint8))
+"""84 × 84 pixels of 16 greys."""
+BLACK = np.zeros_like(WIDE)
+CASES = {
+    "rgb": (lambda v: np.dstack([v, v, v]), "png", lambda v: v / 255),
+    "16 bits": (lambda v: v.astype(np.uint16) << 8, "png", lambda v: v * 256 / 65535),
+    "12 bits": (lambda v: v.astype(np.uint16) << 4, "tif", lambda v: v * 16 / 4095),
+    "alpha": (lambda v: np.dstack([BLACK, BLACK, BLACK, v]), "png", lambda v: 1 - v / 255),
+    "mask": (lambda v: (v > 99).astype(np.uint8), "png", lambda v: 1.0 * (v > 99)),
+    "grey": (lambda v: v, "png", lambda v: v / 255),
+    "upper case": (lambda v: v, "PNG", lambda v: v / 255),
+    "tif": (lambda v: v, "tif", lambda v: v / 255),
+    "bmp": (lambda v: v, "bmp", lambda v: v / 255),
+}
+
+
+def in_splits(root: str, change, suffix: str, inner: str = "") -> None:
+    for split, ways in (("train", range(3)), ("test", range(3, 5))):
+        for way in ways:
+            for number in range(3):
+                write(f"{root}/{split}/class{way}{inner}/{number}.{suffix}", change(np.roll(WIDE, 21 * way, 1)))
+
+
+@pytest.mark.parametrize("name", ["folder", "miniimagenet"])
+@pytest.mark.parametrize("case", CASES)
+def test_every_case_in_folders_of_splits(case, name):
+    change, suffix, expected = CASES[case]
+    in_splits("photos", change, suffix)
+    pool = open_data(name, {"root": "photos"}).pools["test"]
+    assert pool.counts.tolist() == [3, 3]
+    for row, way in ((0, 3), (3, 4)):
+        values = pool.examples(torch.tensor([row]))[0].numpy()
+        values = values / 255 if values.dtype == np.uint8 else values
+        same(values, expected(np.roll(WIDE, 21 * way, 1).astype(float)), 1.1 / 255)
+
+
+@pytest.mark.parametrize("name", ["folder", "miniimagenet"])
+def test_nested_pictures_and_junk_in_folders_of_splits(name):
+    in_splits("photos", lambda v: v, "png", "/patient/scan")
+    for junk in ("train/.DS_Store", "train/class0/._0.png", "train/class0/notes.txt", "train/1.png"):
+        Path("photos", junk).write_bytes(b"Mac OS X")
+    Path("photos/train/__MACOSX").mkdir()
+    Path("photos/train/__MACOSX/._x.png").write_bytes(b"bad")
+    data = open_data(name, {"root": "photos"})
+    assert data.pools["train"].counts.tolist() == [3, 3, 3]
+    (line,) = (line for line in data.summary() if line.startswith("skipped"))
+    for part in ("1 .DS_Store", "1 ._*", "1 .txt", "1 in __MACOSX", "1 pictures outside of class folders"):
+        assert part in line
+
+
+@pytest.mark.parametrize("name", ["folder", "miniimagenet"])
+def test_constant_and_damaged_pictures_in_folders_of_splits(name):
+    in_splits("photos", lambda v: v, "png")
+    write("photos/train/class1/1.png", BLACK)
+    with pytest.raises(UsageError, match=rf"{name}: 1 of 15 pictures is constant .*first .*class1/1.png"):
+        open_data(name, {"root": "photos"})
+    Path("photos/train/class1/1.png").write_bytes(b"")
+    with pytest.raises(UsageError, match=r"photos/train/class1/1.png is no image: its content is of no known format"):
+        open_data(name, {"root": "photos"})
 
 
 # What is refused
@@ -385,7 +456,7 @@ def test_train_and_test_folders_are_respected():
     with pytest.raises(UsageError, match=r"holds no pictures in test/ \(--validation tests on val/\)"):
         opened("photos")
     os.rename("photos/train", "photos/more")
-    with pytest.raises(UsageError, match=r"photos holds val/ but no pictures in train/"):
+    with pytest.raises(UsageError, match=r"photos holds val/ but no pictures in train/CLASS/"):
         opened("photos")
 
 

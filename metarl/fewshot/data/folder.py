@@ -6,8 +6,9 @@
 Files are listed when the data set is opened, and decoded when they are drawn.
 """
 
+import sys
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -108,8 +109,9 @@ class PictureFolder(LabelledData):
         super().__init__(config)
         if config.root is None:
             raise UsageError("data folder needs the folder of the pictures: --root DIR")
-        self._name = shown(config.root)
-        places = read_places(config.root)
+        root = Path(config.root)
+        self._name = shown(root)
+        places = read_places(root)
         self._places = places
         names = sorted(set(places.classes))
         self.classes = [shown(name) for name in names]
@@ -120,9 +122,8 @@ class PictureFolder(LabelledData):
         sides, self.unit_name = self._split(labels)
         self._check_sizes(labels, sides)
         listing = places.listing
-        self.pictures = PictureCache(
-            "folder", config.root, listing.names, listing.stamps, config.options(config.size, config.channels)
-        )
+        options = config.options(config.size, config.channels)
+        self.pictures = PictureCache("folder", root, listing.names, listing.stamps, options)
         units = {
             "classes": labels,
             "pictures": torch.arange(len(labels)),
@@ -257,40 +258,52 @@ def read_places(root: Path) -> Places:
     Pictures outside of class folders, or beside train/ and test/, are counted as skipped.
     """
     listing = list_pictures(root)
-    paths = [name.split("/") for name in listing.names]
-    splits = [SPLIT_FOLDERS.get(parts[0].lower(), "") if len(parts) > 1 else "" for parts in paths]
-    has_splits = any(splits)
-    start = 1 if has_splits else 0
-    if has_splits and "train" not in splits:
-        found = next(parts[0] for parts, split in zip(paths, splits, strict=True) if split)
-        raise UsageError(f"{shown(root)} holds {shown(found)}/ but no pictures in train/")
-    listing = listing.keep([not has_splits or split != "" for split in splits], "pictures beside train/ and test/")
-    paths = [name.split("/") for name in listing.names]
-    listing = listing.keep([len(parts) > start + 1 for parts in paths], "pictures outside of class folders")
-    if not listing.names:
+    has_splits = any("/" in name and _split_of(name) for name in listing.names)
+    rows, places = [], Places(listing, [], [], [])
+    for row, name in enumerate(listing.names):
+        split = _split_of(name) if has_splits else ""
+        parts = (name.partition("/")[2] if has_splits else name).split("/", 2)
+        if has_splits and not split:
+            listing.skipped["pictures beside train/ and test/"] += 1
+        elif len(parts) < 2:
+            listing.skipped["pictures outside of class folders"] += 1
+        else:
+            rows.append(row)
+            places.splits.append(split)
+            places.classes.append(sys.intern(parts[0]))
+            places.owners.append(sys.intern(parts[1]) if len(parts) > 2 else "")
+    if has_splits and "train" not in places.splits:
+        found = next(name.partition("/")[0] for name in listing.names if _split_of(name))
+        raise UsageError(f"{shown(root)} holds {shown(found)}/ but no pictures in train/CLASS/")
+    if not rows:
         skipped = listing.skipped_line()
         raise UsageError(
             f"{shown(root)} holds no pictures in class folders: want CLASS/*.png, jpg, tif, …"
             + ("" if skipped is None else f" ({skipped})")
         )
-    paths = [name.split("/") for name in listing.names]
-    return Places(
-        listing,
-        [SPLIT_FOLDERS[parts[0].lower()] if has_splits else "" for parts in paths],
-        [parts[start] for parts in paths],
-        [parts[start + 1] if len(parts) > start + 2 else "" for parts in paths],
-    )
+    return replace(places, listing=listing.keep(rows))
+
+
+def _split_of(name: str) -> str:
+    """The split that the first folder of a path stands for; empty if it is none."""
+    return SPLIT_FOLDERS.get(name.partition("/")[0].lower(), "")
 
 
 def standardisation(pictures: PictureCache, rows: Int[Tensor, "n"]) -> Preprocessing:
     """Scales each channel to mean 0 and variance 1 over those of the training pictures `rows` that were looked at."""
     looked = torch.from_numpy(np.intersect1d(rows.numpy(), pictures.looked_at))
     chosen = looked if len(looked) else rows[:1]
+    chosen = chosen[:: -(-len(chosen) // MEASURED)]
     shape = pictures.reading.shape
-    values = Preprocessing(shape)(pictures[chosen[:: -(-len(chosen) // MEASURED)]]).double()
-    deviation, mean = torch.std_mean(values, (0, 2, 3), correction=0)
-    scale = torch.where(deviation > 0, 1 / deviation, 1.0)
-    return Preprocessing(shape, tuple(scale.tolist()), tuple((-mean * scale).tolist()))
+    totals = torch.zeros(2, shape[0], dtype=torch.float64)
+    for part in chosen.split(8):
+        values = Preprocessing(shape)(pictures[part]).double()
+        totals += torch.stack([values.sum((0, 2, 3)), values.square().sum((0, 2, 3))])
+    mean, square = totals / (len(chosen) * shape[1] * shape[2])
+    deviation = (square - mean.square()).clamp(min=1e-12).sqrt()
+    # Four digits, so that another order of summation gives the same numbers, which a resumed run compares.
+    scale, shift = ([float(f"{value:.4g}") for value in values] for values in (1 / deviation, -mean / deviation))
+    return Preprocessing(shape, tuple(scale), tuple(shift))
 
 
 def _listed(names: list[str]) -> str:

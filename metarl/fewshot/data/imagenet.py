@@ -244,9 +244,11 @@ def _fit(image: Image.Image) -> UInt8[np.ndarray, "84 84 3"]:
 def _in_folders(root: Path, name: str, folders: list[str]) -> tuple[PictureListing, list[tuple[str, str]]]:
     """The picture files in `folders` of `root` and in val/, and the folder and the class of each."""
     files = list_pictures(root, only=("train", "val", "test"))
-    parts = [file.split("/") for file in files.names]
-    files = files.keep([len(part) > 2 for part in parts], "pictures outside of class folders")
-    classes = [(part[0], part[1]) for part in parts if len(part) > 2]
+    inside = [row for row, file in enumerate(files.names) if file.count("/") > 1]
+    if len(inside) < len(files.names):
+        files.skipped["pictures outside of class folders"] += len(files.names) - len(inside)
+    files = files.keep(inside)
+    classes = [(parts[0], parts[1]) for parts in (file.split("/", 2) for file in files.names)]
     for folder in folders:
         if all(found != folder for found, _ in classes):
             raise UsageError(f"{name}: {root / folder} holds no images: want {folder}/CLASS/*.jpg")

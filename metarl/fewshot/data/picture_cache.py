@@ -33,8 +33,8 @@ from metarl.tasks import check_count
 CHECKED = 1000
 """Pictures that opening looks at."""
 _THREADS = 4
-_CHUNK = 256
-"""Pictures decoded between writes."""
+_CHUNK_BYTES = 2**25
+"""Most bytes of pictures decoded between writes."""
 _KEPT_BYTES = 2**26
 """Most bytes of pictures that are kept from looking at them, to be filled in without decoding them again."""
 _FORMAT = 1
@@ -158,8 +158,7 @@ class PictureCache:
         intact = np.array([self._sums[row] != 0 and self._sums[row] == _sum(self._inputs[row]) for row in rows], bool)
         self._known[rows[intact]] = True
         missing = rows[~intact].tolist()
-        for start in range(0, len(missing), _CHUNK):
-            chunk = missing[start : start + _CHUNK]
+        for chunk in self._chunks(missing):
             self._store((row, self._input(thumbnail, self._shown(row))) for row, thumbnail in self._decode(chunk))
 
     def _input(self, thumbnail: Thumbnail, what: str) -> Shaped[np.ndarray, "C size size"]:
@@ -193,7 +192,7 @@ class PictureCache:
             shown_over = f" (over {self.options.background})" if trait.startswith("transparent") else ""
             lines.append(f"{count} of {survey.count} pictures have {trait}{shown_over}")
         if survey.constant:
-            lines.append(f"{len(survey.constant)} of {survey.count} pictures are constant and kept")
+            lines.append(f"{survey.constant} of {survey.count} pictures are constant and kept")
         if survey.count < len(self):
             lines.append(f"{survey.count} of them were looked at to decide so; the others are checked when drawn")
         return lines
@@ -202,8 +201,8 @@ class PictureCache:
         """Looks at pictures, evenly spaced; keeps as many as memory allows. Raises `UsageError` for constant ones."""
         rows = self.looked_at.tolist()
         survey, kept, kept_bytes = Survey(), {}, 0
-        for start in range(0, len(rows), _CHUNK):
-            for row, thumbnail in self._decode(rows[start : start + _CHUNK]):
+        for chunk in self._chunks(rows):
+            for row, thumbnail in self._decode(chunk):
                 survey.add(thumbnail, self._shown(row))
                 kept_bytes += thumbnail.values.nbytes
                 if kept_bytes <= _KEPT_BYTES:
@@ -215,6 +214,11 @@ class PictureCache:
                 f"{self.label}: {_constant_line(looked, self.options.background, self.options.size, first)}"
             )
         return survey, kept
+
+    def _chunks(self, rows: Sequence[int]) -> Iterator[Sequence[int]]:
+        """Rows to decode together."""
+        step = max(1, _CHUNK_BYTES // (12 * self.options.size**2))
+        return (rows[start : start + step] for start in range(0, len(rows), step))
 
     def _decode(self, rows: Sequence[int]) -> list[tuple[int, Thumbnail]]:
         paths = [self.root / self.names[row] for row in rows]

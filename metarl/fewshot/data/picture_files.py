@@ -100,7 +100,7 @@ def _decode(image: Image.Image, what: str, background: Background) -> Picture:
     if getattr(image, "is_animated", False):
         traits.append(FRAMES)
     tags: Mapping[int, Any] = getattr(image, "tag_v2", {})
-    deep_colour = any(";16" in str(tile[3]) for tile in image.tile) and not _is_deep(image.mode)
+    deep_colour = any(";16" in str(tile[3]) for tile in getattr(image, "tile", ())) and not _is_deep(image.mode)
     if _is_deep(image.mode) and tags.get(262) == 0:  # Pillow inverts 8 bits and does not invert more
         raise UsageError(f"{what} is of more than 8 bits with 0 as white: save it with 0 as black")
     is_unsigned = image.mode == "I" and tags.get(258) == (32,) and tags.get(339, (1,)) in (1, (1,))
@@ -130,11 +130,12 @@ def _is_deep(mode: str) -> bool:
 
 def _composite(image: Image.Image, background: Background) -> tuple[Image.Image, bool]:
     """The picture over the background, grey if it was grey, and whether any of the background shows."""
-    is_grey = image.mode in ("1", "L", "LA", "La")
     layer = image.convert("RGBA")
     ground = Image.new("RGBA", layer.size, background)
     ground.alpha_composite(layer)
-    return ground.convert("L" if is_grey else "RGB"), layer.getextrema()[3] != (255, 255)
+    flat = ground.convert("RGB")
+    is_grey = image.mode in ("1", "L", "LA", "La") or (image.mode in ("P", "PA") and _has_no_colour(np.asarray(flat)))
+    return flat.convert("L") if is_grey else flat, layer.getchannel("A").getextrema() != (255, 255)
 
 
 def _bytes(image: Image.Image) -> Shaped[np.ndarray, "H W ..."]:
@@ -142,8 +143,12 @@ def _bytes(image: Image.Image) -> Shaped[np.ndarray, "H W ..."]:
     if image.mode in ("1", "L"):
         return np.asarray(image.convert("L"))
     pixels = np.asarray(image.convert("RGB"))
-    is_grey = image.mode == "P" and bool((pixels == pixels[..., :1]).all())
+    is_grey = image.mode == "P" and _has_no_colour(pixels)
     return np.ascontiguousarray(pixels[..., 0]) if is_grey else pixels
+
+
+def _has_no_colour(pixels: Shaped[np.ndarray, "H W 3"]) -> bool:
+    return all(np.array_equal(pixels[..., 0], pixels[..., channel]) for channel in (1, 2))
 
 
 def resized(picture: Picture, size: int) -> Shaped[np.ndarray, "size size ..."]:
@@ -275,8 +280,9 @@ class Survey:
     """Smallest and largest value of files of more bits."""
     is_integer: bool = True
     """Whether the files of more bits hold whole numbers."""
-    constant: list[str] = field(default_factory=list)
-    """Names of pictures whose pixels are all alike."""
+    constant: int = 0
+    """Pictures whose pixels are all alike."""
+    first_constant: str = ""
     traits: dict[str, int] = field(default_factory=dict)
     deep_colour: float = 0.0
     """Largest upper byte of colour files of 16 bits a channel."""
@@ -284,7 +290,8 @@ class Survey:
     def add(self, thumbnail: Thumbnail, name: str) -> None:
         self.count += 1
         if thumbnail.is_constant:
-            self.constant.append(name)
+            self.first_constant = self.first_constant or name
+            self.constant += 1
         for trait in thumbnail.traits:
             self.traits[trait] = self.traits.get(trait, 0) + 1
         if DEEP_COLOUR in thumbnail.traits:

@@ -47,13 +47,10 @@ class PictureListing:
         rest = sum(count for _, count in common[_SHOWN:])
         return "skipped: " + ", ".join([*parts, *([f"{rest} others"] if rest else [])])
 
-    def keep(self, chosen: list[bool], why: str) -> "PictureListing":
-        """The listing without the files that are not `chosen`, which are counted as `why`."""
-        kept = [i for i, keep in enumerate(chosen) if keep]
-        skipped = Counter(self.skipped)
-        if len(kept) < len(chosen):
-            skipped[why] += len(chosen) - len(kept)
-        return PictureListing(self.root, [self.names[i] for i in kept], [self.stamps[i] for i in kept], skipped)
+    def keep(self, rows: list[int]) -> "PictureListing":
+        """The listing of `rows` alone."""
+        names, stamps = [self.names[row] for row in rows], [self.stamps[row] for row in rows]
+        return PictureListing(self.root, names, stamps, self.skipped)
 
 
 def list_pictures(root: Path, only: Sequence[str] | None = None) -> PictureListing:
@@ -65,7 +62,7 @@ def list_pictures(root: Path, only: Sequence[str] | None = None) -> PictureListi
     cannot be read or is nested too deeply.
     """
     listing = PictureListing(root)
-    found: list[tuple[tuple[str, ...], tuple[int, int]]] = []
+    found: list[tuple[str, int, int]] = []
     try:
         if not root.is_dir():
             raise UsageError(f"{shown(root)} is no folder")
@@ -77,15 +74,15 @@ def list_pictures(root: Path, only: Sequence[str] | None = None) -> PictureListi
     except ValueError as error:
         raise UsageError(str(error) if isinstance(error, UsageError) else f"{shown(root)} is no folder") from None
     found.sort()
-    listing.names = ["/".join(parts) for parts, _ in found]
-    listing.stamps = [stamp for _, stamp in found]
+    listing.names = [name for name, _, _ in found]
+    listing.stamps = [(size, time) for _, size, time in found]
     return listing
 
 
 def _list(
     folder: Path,
     parts: tuple[str, ...],
-    found: list[tuple[tuple[str, ...], tuple[int, int]]],
+    found: list[tuple[str, int, int]],
     skipped: Counter[str],
     *,
     in_junk: bool,
@@ -94,15 +91,15 @@ def _list(
         raise UsageError(f"{shown(folder)}: folders more than {MOST_NESTED} deep; does a link lead back?")
     with os.scandir(folder) as entries:
         for entry in entries:
-            name, below = entry.name, (*parts, entry.name)
+            name = entry.name
             if entry.is_dir():
                 is_junk = in_junk or name.startswith(".") or name in JUNK_FOLDERS
-                _list(Path(entry.path), below, found, skipped, in_junk=is_junk)
+                _list(Path(entry.path), (*parts, name), found, skipped, in_junk=is_junk)
             elif in_junk or (kind := _reason_to_skip(entry)):
                 skipped[f"in {_junk_of(parts)}" if in_junk else kind] += 1
             else:
                 stat = entry.stat()
-                found.append((below, (stat.st_size, stat.st_mtime_ns)))
+                found.append(("/".join((*parts, name)), stat.st_size, stat.st_mtime_ns))
 
 
 def _junk_of(parts: tuple[str, ...]) -> str:
