@@ -208,11 +208,9 @@ class PictureCache:
                 if kept_bytes <= _KEPT_BYTES:
                     kept[row] = thumbnail
         if survey.constant and not self.options.keep_constant:
-            number, first = len(survey.constant), survey.constant[0]
-            looked = f"{number} of {survey.count} pictures {'is' if number == 1 else 'are'}"
-            raise UsageError(
-                f"{self.label}: {_constant_line(looked, self.options.background, self.options.size, first)}"
-            )
+            looked = f"{survey.constant} of {survey.count} pictures {'is' if survey.constant == 1 else 'are'}"
+            line = _constant_line(looked, self.options.background, self.options.size, survey.first_constant)
+            raise UsageError(f"{self.label}: {line}")
         return survey, kept
 
     def _chunks(self, rows: Sequence[int]) -> Iterator[Sequence[int]]:
