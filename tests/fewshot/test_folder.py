@@ -601,6 +601,7 @@ def test_more_pictures_than_are_kept_from_the_look(monkeypatch):
     np.testing.assert_array_equal(pictures[torch.arange(8)][:, 0], np.stack([scan(n) for n in range(8)]))
 
 
+@pytest.mark.slow
 def test_a_run_on_a_folder_trains_and_predicts_and_records_its_data():
     """The classes differ in the place of a bright bar."""
     for way in range(12):

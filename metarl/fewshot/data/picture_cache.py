@@ -310,7 +310,7 @@ def _constant_line(whose: str, background: Background, size: int, first: str | N
 
 def _sum(values: np.ndarray) -> np.uint32:
     """The CRC-32, with 1 for 0, which stands for what is not there."""
-    return np.uint32(zlib.crc32(np.ascontiguousarray(values)) or 1)
+    return np.uint32(zlib.crc32(np.ascontiguousarray(values).data) or 1)
 
 
 def _cache_base(
