@@ -40,8 +40,8 @@ WITHOUT = {
         "experiment.progress.Progress",
         "experiment.report.Kind",
         "experiment.report.RunRecord",
+        "fewshot.data.folder.Places",
         "fewshot.data.imagenet.Listing",
-        "fewshot.data.imagenet.Source",
         "fewshot.run.FewShotExperiment",
         "fewshot.run.FewShotTraining",
     )

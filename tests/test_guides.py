@@ -1,5 +1,7 @@
 """The code of the README and the guides runs as it stands, and the README's tables are those of docs/."""
 
+import contextlib
+import io
 import re
 import runpy
 import subprocess
@@ -18,6 +20,7 @@ PAGES = [
     "docs/YOUR_OWN_ENVIRONMENT.md",
     "docs/A_ROBOT_OF_YOUR_OWN.md",
     "docs/TASKS.md",
+    "docs/YOUR_OWN_PICTURES.md",
 ]
 
 
@@ -39,3 +42,18 @@ def test_the_tables_of_figures_are_current(monkeypatch: pytest.MonkeyPatch):
     assert sorted(re.findall(r"<!-- table: (\w+) -->", "".join(texts))) == sorted(tables["TABLES"])
     for text in texts:
         assert tables["render"](text) == text
+
+
+def test_the_summaries_that_a_page_shows_are_printed(tmp_path, monkeypatch):
+    """A block of Python that prints a summary is followed by what it prints."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    page = (ROOT / "docs" / "YOUR_OWN_PICTURES.md").read_text()
+    blocks = re.findall(r"^```python\n(.*?)^```(?:\n\n```\n(.*?)^```)?$", page, re.MULTILINE | re.DOTALL)
+    names: dict = {}
+    for code, shown in blocks[:3]:
+        output = io.StringIO()
+        with contextlib.redirect_stdout(output):
+            exec(code, names)
+        assert output.getvalue() == shown
+    assert sum(bool(shown) for _, shown in blocks) == 2

@@ -73,6 +73,10 @@ class Members:
     def are_classes(self) -> bool:
         return self.name == "classes"
 
+    @property
+    def are_examples(self) -> bool:
+        return self.name in ("rows", "pictures")
+
     def __getitem__(self, tasks: slice) -> "Members":
         parts = (self.support, self.query, self.support_classes, self.query_classes)
         return Members(self.name, *(part[tasks] for part in parts))
@@ -186,12 +190,21 @@ class Pool:
             inputs, labels, units = inputs[order], labels[order], units[order]
             groups = None if groups is None else groups[order]
         self.name = name
-        self.inputs = inputs
+        self._inputs = inputs
         self.groups = groups
         self.units, self.unit_name = units, unit_name
         self.classes, self.counts = labels.unique_consecutive(return_counts=True)
         """The labels of the C classes and how many examples each has, `[C]`."""
         self.starts = self.counts.cumsum(0) - self.counts
+
+    @property
+    def inputs(self) -> Shaped[Tensor, "n ..."]:
+        """All examples, sorted by class."""
+        return self._inputs
+
+    def examples(self, index: Int[Tensor, "..."]) -> Shaped[Tensor, "..."]:
+        """The examples at `index`, all that drawing episodes reads."""
+        return self._inputs[index]
 
     def checksum(self, crc: int = 0) -> int:
         """Goes on with the CRC-32 `crc` over labels, groups and inputs.
@@ -244,7 +257,7 @@ class Pool:
             drawn_parts.append((index.gather(1, order), y.gather(1, order)))
         (support, support_y), (query, query_y) = drawn_parts
         index = torch.cat([support, query], 1)
-        x = preprocessing(self.inputs[index])
+        x = preprocessing(self.examples(index))
         groups = None if self.groups is None else self.groups[index]
         cut = support.shape[1]
         halves = [None, None] if groups is None else [groups[:, :cut], groups[:, cut:]]

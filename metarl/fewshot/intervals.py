@@ -109,7 +109,7 @@ class _Variance:
         classes = np.concatenate([self._support_class.ravel(), self._query_class.ravel()])
         seen, first = np.unique(units, return_index=True)
         owned = classes[first]
-        one = self._members.name != "rows" or not np.array_equal(owned[np.searchsorted(seen, units)], classes)
+        one = not self._members.are_examples or not np.array_equal(owned[np.searchsorted(seen, units)], classes)
         return seen, np.zeros_like(seen) if one else owned
 
     def _of_class(self, units: np.ndarray) -> float:

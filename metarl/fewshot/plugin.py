@@ -28,6 +28,7 @@ def register() -> None:
     register_data("breast-cancer", "metarl.fewshot.data.tables:BreastCancer")
     register_data("csv", "metarl.fewshot.data.csv_table:CsvTable")
     register_data("biased", "metarl.fewshot.data.biased:BiasedTables")
+    register_data("folder", "metarl.fewshot.data.folder:PictureFolder")
     register_data("miniimagenet", "metarl.fewshot.data.imagenet:MiniImageNet")
     register_data("tieredimagenet", "metarl.fewshot.data.imagenet:TieredImageNet")
     register_objective("plain", "metarl.fewshot.objectives.plain:Objective")

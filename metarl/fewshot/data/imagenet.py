@@ -9,20 +9,19 @@ not download them: `root` is a folder with one of the layouts in which they are 
     mini-imagenet-cache-train.pkl                     miniImageNet's published arrays
     train_images_png.pkl  train_labels.pkl            tieredImageNet's published PNGs and labels
 
-Images of another size are resized to 84 × 84 by Lanczos resampling, as Ravi and Larochelle do. The decoded images of a
-split are cached in the user's cache folder (`XDG_CACHE_HOME`; 21 kB per image: 1.1 GB and 14 GB in all) and
-memory-mapped from there.
+Images of another size are resized to 84 × 84 by Lanczos resampling, as Ravi and Larochelle do. Decoded images are
+cached in the user's cache folder (`XDG_CACHE_HOME`; 21 kB per image: 1.1 GB and 14 GB in all) and memory-mapped from
+there. Files are decoded when they are first drawn (`metarl.fewshot.data.picture_cache`), pickles all at once.
 """
 
 import csv
 import hashlib
-import io
 import json
 import os
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +35,10 @@ from torch import Tensor
 
 from metarl.errors import UsageError
 from metarl.experiment.files import write_atomically
-from metarl.fewshot.data import DataConfig, LabelledData
+from metarl.fewshot.data import LabelledData
+from metarl.fewshot.data.picture_cache import PictureCache, PictureConfig, PicturePool
+from metarl.fewshot.data.picture_files import Reading, Thumbnail, read_picture
+from metarl.fewshot.data.picture_listing import PictureListing, list_pictures
 from metarl.fewshot.data.plain_pickle import PlainArray, read_plain_pickle
 from metarl.fewshot.episodes import Pool
 from metarl.fewshot.preprocessing import Preprocessing
@@ -44,7 +46,6 @@ from metarl.fewshot.preprocessing import Preprocessing
 SIZE = 84
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Mean and standard deviation of ImageNet's channels, the values in common use."""
-SUFFIXES = (".jpg", ".jpeg", ".png")
 _CHUNK = 1024
 """Images decoded between writes to the cache."""
 _SLOW = 5000
@@ -53,7 +54,7 @@ _FORMAT = 1
 
 
 @dataclass(frozen=True)
-class ImageNetConfig(DataConfig):
+class ImageNetConfig(PictureConfig):
     """Options of both data sets; `root` is a folder with one of the layouts.
 
     >>> from metarl.fewshot.data.imagenet import ImageNetConfig
@@ -61,22 +62,10 @@ class ImageNetConfig(DataConfig):
     True
     """
 
-    validation: bool = False
-    """Test on the validation classes, which are never used for training."""
-
-
-@dataclass(frozen=True)
-class Source:
-    """The images of one split before they are decoded."""
-
-    files: tuple[Path, ...]
-    """All files that the images come from. The name of the cache depends on them."""
-    load: Callable[[], "Listing"]
-
 
 @dataclass(frozen=True)
 class Listing:
-    """One split: items that `decode` converts to images, and the class of each."""
+    """One split of pickles: items that `decode` converts to images, and the class of each."""
 
     items: Sequence[Any]
     classes: Sequence[str]
@@ -101,30 +90,48 @@ class MiniImageNet(LabelledData):
         scale = tuple(1 / std for std in STD)
         shift = tuple(-mean / std for mean, std in zip(MEAN, STD, strict=True))
         self.preprocessing = Preprocessing((3, SIZE, SIZE), scale, shift)
-        self.pools = {}
-        for split, folder in (("train", "train"), ("test", "val" if config.validation else "test")):
-            images, labels = self._read(self._source(config.root, folder))
-            self.pools[split] = Pool(images, labels, name=f"{self.name} ({folder})")
+        self._notes: list[str] = []
+        folders = {"train": "train", "test": "val" if config.validation else "test"}
+        pickles = {folder: [name.format(folder) for name in self.pickles] for folder in folders.values()}
+        if config.root is None:
+            raise UsageError(f"{self.name}: name with --root the folder that holds {self._expected('train')}")
+        if (config.root / "train").is_dir():
+            self.pools = self._file_pools(config, folders, *_in_folders(config.root, self.name, list(folders.values())))
+        elif (config.root / "train.csv").is_file():
+            self.pools = self._file_pools(config, folders, *_in_tables(config.root, self.name, list(folders.values())))
+        else:
+            self.pools = {}
+            for split, folder in folders.items():
+                paths = tuple(config.root / name for name in pickles[folder])
+                if not all(path.is_file() for path in paths):
+                    raise UsageError(f"{self.name}: {config.root} does not hold {self._expected(folder)}")
+                images, labels = self._read(paths)
+                self.pools[split] = Pool(images, labels, name=f"{self.name} ({folder})")
 
-    def _source(self, root: Path | None, split: str) -> Source:
-        """The source of the images of `split`, in any of the layouts."""
-        table, pickles = f"{split}.csv", [name.format(split) for name in self.pickles]
-        expected = f"{split}/CLASS/*.jpg, or images/ and {table}, or {' and '.join(pickles)}"
-        if root is None:
-            raise UsageError(f"{self.name}: name with --root the folder that holds {expected}")
-        if (root / split).is_dir():
-            files = tuple(sorted(p for p in (root / split).glob("*/*") if p.suffix.lower() in SUFFIXES))
-            if not files:
-                raise UsageError(f"{self.name}: {root / split} holds no images: want {split}/CLASS/*.jpg")
-            return Source(files, lambda: Listing(files, [file.parent.name for file in files], _decode_file))
-        if (root / table).is_file():
-            names, classes = _read_table(root / table)
-            files = tuple(root / "images" / name for name in names)
-            return Source((root / table, *files), lambda: Listing(files, classes, _decode_file))
-        paths = tuple(root / name for name in pickles)
-        if all(path.is_file() for path in paths):
-            return Source(paths, lambda: self._unpickle(*paths))
-        raise UsageError(f"{self.name}: {root} does not hold {expected}")
+    def summary(self) -> list[str]:
+        """How picture files were read and what was skipped; nothing of pickles, which are as published."""
+        return self._notes
+
+    def _expected(self, split: str) -> str:
+        pickles = " and ".join(name.format(split) for name in self.pickles)
+        return f"{split}/CLASS/*.jpg, or images/ and {split}.csv, or {pickles}"
+
+    def _file_pools(
+        self, config: ImageNetConfig, folders: Mapping[str, str], files: PictureListing, classes: list[tuple[str, str]]
+    ) -> dict[str, Pool]:
+        """The pools of picture files, of which `classes` has the folder of the split and the class."""
+        assert config.root is not None
+        pictures = PictureCache(self.name, config.root, files.names, files.stamps, config.options(SIZE, 3))
+        skipped = files.skipped_line()
+        self._notes = [*pictures.summary(), *([] if skipped is None else [skipped])]
+        pools: dict[str, Pool] = {}
+        for split, folder in folders.items():
+            rows = [row for row, (found, _) in enumerate(classes) if found == folder]
+            names = sorted({classes[row][1] for row in rows})
+            place = {name: index for index, name in enumerate(names)}
+            labels = torch.tensor([place[classes[row][1]] for row in rows])
+            pools[split] = PicturePool(pictures, torch.tensor(rows), labels, name=f"{self.name} ({folder})")
+        return pools
 
     def _unpickle(self, *paths: Path) -> Listing:
         """Reads `image_data` `[n, 84, 84, 3]` and `class_dict`, class → indices of its images."""
@@ -142,12 +149,12 @@ class MiniImageNet(LabelledData):
             raise UsageError(f"{paths[0]} is damaged: image {classes.index('')} is of no class")
         return Listing(range(len(images)), classes, lambda row: _fit(Image.fromarray(images[row])))
 
-    def _read(self, source: Source) -> tuple[UInt8[Tensor, "n 3 84 84"], Tensor]:
-        """All images of a source, sorted by class, and the index of the class of each; decoded once, then cached."""
-        cache = self._cache_file(source)
+    def _read(self, paths: tuple[Path, ...]) -> tuple[UInt8[Tensor, "n 3 84 84"], Tensor]:
+        """All images of pickles, sorted by class, and the index of the class of each; decoded once, then cached."""
+        cache = self._cache_file(paths)
         index = cache.with_suffix(".json")
         if not (cache.is_file() and index.is_file()):
-            listing = source.load()
+            listing = self._unpickle(*paths)
             order = sorted(range(len(listing.classes)), key=lambda i: listing.classes[i])
             if len(order) > _SLOW:
                 print(f"{self.name}: decoding {len(order)} images, once; kept as {cache}", file=sys.stderr, flush=True)
@@ -161,12 +168,9 @@ class MiniImageNet(LabelledData):
         images = torch.from_numpy(np.load(cache, mmap_mode="c"))
         return images, torch.arange(len(counts)).repeat_interleave(torch.tensor(list(counts.values())))
 
-    def _cache_file(self, source: Source) -> Path:
-        """The cache file of the decoded images, named by the paths, sizes and modification times of the sources."""
-        try:
-            stats = [(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in source.files]
-        except OSError as error:
-            raise UsageError(f"{self.name}: {error.filename} is missing") from None
+    def _cache_file(self, paths: tuple[Path, ...]) -> Path:
+        """The cache file of the decoded images, named by the paths, sizes and modification times of the pickles."""
+        stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
         key = hashlib.sha256(repr((_FORMAT, SIZE, stats)).encode()).hexdigest()[:16]
         base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         return base / "metarl" / f"{self.name}-{SIZE}-{key}.npy"
@@ -216,10 +220,6 @@ def _write_images(path: Path, listing: Listing, order: list[int]) -> None:
         Path(temporary).unlink(missing_ok=True)
 
 
-def _decode_file(path: Path) -> UInt8[np.ndarray, "84 84 3"]:
-    return _decode(path, str(path))
-
-
 def _decode_png(data: Any, what: str) -> UInt8[np.ndarray, "84 84 3"]:
     """Decodes a PNG, given as bytes or as an array of bytes."""
     if isinstance(data, PlainArray):
@@ -228,21 +228,51 @@ def _decode_png(data: Any, what: str) -> UInt8[np.ndarray, "84 84 3"]:
         data = data.tobytes()
     if not isinstance(data, (bytes, bytearray)):
         raise UsageError(f"{what} is no image")
-    return _decode(io.BytesIO(data), what)
-
-
-def _decode(file: Any, what: str) -> UInt8[np.ndarray, "84 84 3"]:
-    try:
-        with Image.open(file) as image:
-            return _fit(image)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        raise UsageError(f"{what} is no image") from None
+    thumbnail = Thumbnail.of(read_picture(bytes(data), what), SIZE)
+    reading = Reading(SIZE, channels=3)
+    misfit = reading.misfit(thumbnail)
+    if misfit is not None:
+        raise UsageError(f"{what} is {misfit}; want 8 bits")
+    return reading(thumbnail).transpose(1, 2, 0)
 
 
 def _fit(image: Image.Image) -> UInt8[np.ndarray, "84 84 3"]:
-    """Converts an image to RGB of 84 × 84."""
-    image = image.convert("RGB")
+    """Resizes an RGB image to 84 × 84."""
     return np.asarray(image if image.size == (SIZE, SIZE) else image.resize((SIZE, SIZE), Image.Resampling.LANCZOS))
+
+
+def _in_folders(root: Path, name: str, folders: list[str]) -> tuple[PictureListing, list[tuple[str, str]]]:
+    """The picture files in `folders` of `root` and in val/, and the folder and the class of each."""
+    files = list_pictures(root, only=("train", "val", "test"))
+    inside = [row for row, file in enumerate(files.names) if file.count("/") > 1]
+    if len(inside) < len(files.names):
+        files.skipped["pictures outside of class folders"] += len(files.names) - len(inside)
+    files = files.keep(inside)
+    classes = [(parts[0], parts[1]) for parts in (file.split("/", 2) for file in files.names)]
+    for folder in folders:
+        if all(found != folder for found, _ in classes):
+            raise UsageError(f"{name}: {root / folder} holds no images: want {folder}/CLASS/*.jpg")
+    return files, classes
+
+
+def _in_tables(root: Path, name: str, folders: list[str]) -> tuple[PictureListing, list[tuple[str, str]]]:
+    """The picture files in the tables of `folders` and of val/, and the folder and the class of each."""
+    files, classes = PictureListing(root), []
+    for folder in dict.fromkeys((*folders, "val")):
+        table = root / f"{folder}.csv"
+        if not table.is_file():
+            if folder in folders:
+                raise UsageError(f"{name}: {table} is missing")
+            continue
+        for file, label in zip(*_read_table(table), strict=True):
+            try:
+                stat = (root / "images" / file).stat()
+            except (OSError, ValueError):
+                raise UsageError(f"{name}: {root / 'images' / file} is missing") from None
+            files.names.append(f"images/{file}")
+            files.stamps.append((stat.st_size, stat.st_mtime_ns))
+            classes.append((folder, label))
+    return files, classes
 
 
 def _read_table(path: Path) -> tuple[list[str], list[str]]:

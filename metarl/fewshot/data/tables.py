@@ -5,7 +5,7 @@ and train and test are split by rows. `digits` (8 × 8 images as 64 numbers) is 
 9 for the test.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
@@ -35,12 +35,7 @@ class Table(LabelledData):
     """
 
     def default_shape(self) -> EpisodeShape:
-        """Up to 5 ways, 5 shots and 15 queries, as the smaller pool allows."""
-        pools = self.pools.values()
-        ways = min(5, *(len(pool.classes) for pool in pools))
-        rows = min(int(pool.counts.min()) for pool in pools)
-        shots = max(1, min(SHOTS, rows // 2))
-        return EpisodeShape(ways, shots, max(1, min(QUERIES, rows - shots)))
+        return fitting_shape(self.pools.values())
 
 
 class FavourablePool(Pool):
@@ -78,6 +73,14 @@ class FavourablePool(Pool):
         order = drawn[..., 0].masked_fill(is_favourable, -1).argsort(1)  # the favourable one first
         order[:, :2] = order[:, :2].flip(1)
         return drawn.gather(1, order[..., None].expand_as(drawn))
+
+
+def fitting_shape(pools: Collection[Pool]) -> EpisodeShape:
+    """Up to 5 ways, 5 shots and 15 queries, as the smallest of `pools` allows."""
+    ways = min(5, *(len(pool.classes) for pool in pools))
+    rows = min(int(pool.counts.min()) for pool in pools)
+    shots = max(1, min(SHOTS, rows // 2))
+    return EpisodeShape(ways, shots, max(1, min(QUERIES, rows - shots)))
 
 
 def held_out_rows(labels: Int[Tensor, "n"], name: str) -> Bool[Tensor, "n"]:
