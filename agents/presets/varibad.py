@@ -11,7 +11,7 @@ PRESETS: tuple[Preset, ...] = (
         config=VariBADConfig(num_tasks=500, initial_std=2.0),
         steps=12_000_000,
         source="task: Rakelly et al. 2019, section 6.3; VariBAD as for HalfCheetahDir; PPO measured here",
-        expected="at least 80 % of the test goals reached in the second episode",
+        expected="0.75 of 500 test goals reached in the second episode; 0.80 after 6 million steps of another run",
     ),
     # The authors take 16 trials of 200 steps, and two passes over them, for each of 30,000 updates.
     Preset(
@@ -29,6 +29,6 @@ PRESETS: tuple[Preset, ...] = (
         config=VariBADConfig(num_tasks=16, discount=0.97, gae_lambda=0.9, minibatches=8),
         steps=300_000,
         source="Zintgraf et al. 2020, section 5.2, and the authors' configuration, with PPO for 300,000 steps",
-        expected="a curve to lay beside those of RL² and PEARL",
+        expected="not measured: a curve to lay beside those of RL² and PEARL",
     ),
 )
