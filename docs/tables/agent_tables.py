@@ -148,8 +148,9 @@ def beside_sb3() -> str:
             for evaluation in load(f"results/{file}.json"):
                 (row,) = [row for row in evaluation["summary"] if row["episodes_used"] == episodes]
                 digits = 2 if abs(row["return_mean"]) < 10 else 0
-                cells = [f"{row['return_' + key]:.{digits}f}" for key in ("mean", "low", "high")]
-                figure = f"{cells[0]} ({cells[1]} … {cells[2]})"
+                figure = f"{row['return_mean']:.{digits}f}"
+                if row["return_low"] is not None:  # with two tasks, once each, there is no interval
+                    figure += f" ({row['return_low']:.{digits}f} … {row['return_high']:.{digits}f})"
                 body.append([f"`{family}`", label, f"{episodes * horizon:,}", str(row["tasks"]), figure])
     return rows(["family", "agent", "steps of the test task", "tasks", "return"], body)
 
