@@ -154,9 +154,7 @@ class PPO:
         loss = policy_loss + config.value_weight * value_loss - config.entropy_bonus * entropy
         self.optimizer.zero_grad()
         loss.backward()
-        for parameter in self.parameters:
-            if parameter.grad is not None:
-                parameter.grad = self.ranks.mean(parameter.grad)
+        self.ranks.average_gradients(self.parameters)
         norm = torch.nn.utils.clip_grad_norm_(self.parameters, config.max_gradient_norm)
         sound = (loss + norm).isfinite()
         if sound.device.type != "cpu" or bool(sound):

@@ -189,9 +189,7 @@ class SAC:
         """Descends the gradient of `loss`; then the slow critics follow."""
         self.optimizer.zero_grad()
         loss.backward()
-        for parameter in self.parameters:
-            if parameter.grad is not None:
-                parameter.grad = self.ranks.mean(parameter.grad)
+        self.ranks.average_gradients(self.parameters)
         self.optimizer.step()
         with torch.no_grad():
             torch._foreach_lerp_(self._slow, self._fast, self.config.polyak)

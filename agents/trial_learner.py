@@ -12,6 +12,7 @@ from torch import Tensor
 
 from metarl.agent import Agent, AgentConfig, EnvSpec
 from metarl.errors import UsageError
+from metarl.nn.sequence import choose_state
 from metarl.parallel import Ranks
 from metarl.randomness import make_generator
 from metarl.rollout import Policy, PolicyStep, Trajectories, Transition, collect, success_metrics
@@ -174,4 +175,5 @@ def is_counted(space: gym.Space) -> TypeGuard[gym.spaces.Discrete]:
 
 def chosen(mask: Bool[Tensor, "B"], first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The rows of `first` in the mask, of `second` elsewhere."""
-    return {n: torch.where(mask.reshape(-1, *[1] * (v.ndim - 1)), v, second[n]) for n, v in first.items()}
+    rows = choose_state(mask, tuple(first.values()), tuple(second[name] for name in first))
+    return dict(zip(first, rows, strict=True))

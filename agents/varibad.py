@@ -244,9 +244,7 @@ class VariBAD(TrialAgent):
         loss = (config.kl_weight * kl - likelihood) / count
         self.optimizer.zero_grad()
         loss.backward()
-        for parameter in self.model.parameters():
-            if parameter.grad is not None:
-                parameter.grad = self.ranks.mean(parameter.grad)
+        self.ranks.average_gradients(self.model.parameters())
         # Late in training gradients are small, and Adam's steps for one that is not would destroy the beliefs.
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.max_gradient_norm)
         if bool((loss + norm).isfinite()):

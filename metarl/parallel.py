@@ -1,5 +1,6 @@
 """The processes that train one agent together. Today there is one."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -26,3 +27,9 @@ class Ranks:
     def mean(self, tensor: Tensor) -> Tensor:
         """The mean of `tensor` over all ranks, on every rank."""
         return self.sum(tensor) / self.world_size if self.world_size > 1 else tensor
+
+    def average_gradients(self, parameters: Iterable[Tensor]) -> None:
+        """Replaces the gradient of each parameter that has one by its mean over all ranks."""
+        for parameter in parameters:
+            if parameter.grad is not None:
+                parameter.grad = self.mean(parameter.grad)

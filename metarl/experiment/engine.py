@@ -84,8 +84,8 @@ def run_training(path: Path, training: Training, start: Checkpoint | None, show:
     loop = _Loop(path, training, start or Checkpoint(0, 0, 0.0, *training.state()))
     if start is None:
         loop.save_start()
-        if show:
-            print(*training.notes(), sep="\n", end="\n" if training.notes() else "", file=sys.stderr)
+        for note in training.notes() if show else ():
+            print(note, file=sys.stderr)
     with torch_threads(training.threads):
         loop.run(show)
         with Interrupts():

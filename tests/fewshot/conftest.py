@@ -1,5 +1,7 @@
 """Small data that tell what they are: the pixels of an image and the first feature of a row name its class."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -58,3 +60,11 @@ def toy_data(images: ToyImages, rows: ToyRows) -> dict[str, DataSet]:
 @pytest.fixture(scope="session")
 def shape() -> EpisodeShape:
     return EpisodeShape(ways=3, shots=2, queries=4)
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of decoded pictures, in a working directory that is empty."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "cache" / "metarl"

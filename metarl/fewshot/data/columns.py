@@ -100,7 +100,7 @@ class NumberColumn:
         """The column of `table` as inputs; raises `UsageError` for a cell that is no number or date."""
         cells = table.cells(self.name)
         present = reading.present(cells)
-        values = to_days(cells) if self.notation is None else to_numbers(cells, self.notation)
+        values = _values(cells, self.notation)
         _check_numbers(table, self.name, cells, present, values, self.role)
         numbers = torch.from_numpy(values.set(~present, self.median).to_numpy(writable=True)).float()
         if not numbers.isfinite().all():
@@ -266,7 +266,7 @@ def _number_column(
 ) -> NumberColumn | LeftOut:
     cells = table.cells(name)
     present = reading.present(cells)
-    values = to_days(cells) if notation is None else to_numbers(cells, notation)
+    values = _values(cells, notation)
     role: Literal["number", "date"] = "date" if notation is None else "number"
     _check_numbers(table, name, cells, present, values, role)
     learned = values.filter(pl.Series(training.numpy()) & present)
@@ -295,6 +295,11 @@ def _word_column(table: TextTable, name: str, training: Bool[Tensor, "n"], readi
     unseen = words.n_unique() - len(learned)
     other = f"; {unseen} more in the test rows alone, read as (other)" if unseen else ""
     return WordColumn(name, tuple(learned), f"{len(learned)} words: {shown}{other}")
+
+
+def _values(cells: pl.Series, notation: Notation | None) -> pl.Series:
+    """The cells as numbers, or as days if there is no notation; null for one that is neither."""
+    return to_days(cells) if notation is None else to_numbers(cells, notation)
 
 
 def _words(cells: pl.Series, reading: Reading) -> pl.Series:

@@ -5,7 +5,7 @@ numbers and dates are standardised over the training rows, and words become one 
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +79,7 @@ class CsvConfig(DataConfig):
 @dataclass(frozen=True)
 class _Labels:
     codes: Int[Tensor, "n"]
-    names: list[str] = field(default_factory=list)
+    names: list[str]
 
 
 class CsvTable(Table):
@@ -111,7 +111,7 @@ class CsvTable(Table):
         labels = _labels(table, config.label, self._reading)
         self.classes = labels.names
         """What the values 0, 1, … of the label stand for."""
-        held_out, units = self._held_out(table, labels.codes)
+        held_out, units, unit_name = self._held_out(table, labels.codes)
         columns = [
             read_column(table, name, ~held_out, self._reading)
             for name in table.names
@@ -132,14 +132,7 @@ class CsvTable(Table):
         numeric = torch.tensor([numeric for feature in self.features for numeric in feature.is_numeric])
         self.preprocessing: Preprocessing = standardisation(rows[~held_out], numeric)
         name, codes = Path(config.csv).name, None if groups is None else groups.codes
-        kind = (
-            "rows"
-            if config.split_by == "rows"
-            else "classes"
-            if units is labels.codes
-            else f"values of {config.split_by}"
-        )
-        self.pools = split_pools(rows, labels.codes, held_out, name, codes, self._favourable, units, kind)
+        self.pools = split_pools(rows, labels.codes, held_out, name, codes, self._favourable, units, unit_name)
 
     def encode(self, path: Path | str) -> Float[Tensor, "n D"]:
         """Reads another file with the same feature columns as raw inputs; ignores other columns.
@@ -192,19 +185,19 @@ class CsvTable(Table):
 
     def _held_out(
         self, table: TextTable, labels: Int[Tensor, "n"]
-    ) -> tuple[Bool[Tensor, "n"], Int[Tensor, "n"] | None]:
-        """The mask of the test rows, and what they are split by; None if by rows."""
+    ) -> tuple[Bool[Tensor, "n"], Int[Tensor, "n"] | None, str]:
+        """The mask of the test rows, and the units that they are split by, None if by rows, with their name."""
         path, column = self.config.csv, self._split_column
         if column is not None:
             owners = _codes(table, column, self._reading).codes
-            return held_out_values(labels, owners, f"{path}, column {column!r}"), owners
+            return held_out_values(labels, owners, f"{path}, column {column!r}"), owners, f"values of {column}"
         if self.config.split_by == "rows":
-            return held_out_rows(labels, "csv"), None
+            return held_out_rows(labels, "csv"), None, "rows"
         number = len(self.classes)
         if number < 4:
             raise UsageError(f"{path} has {number} classes, too few to split by: leave --split-by out")
         test = torch.randperm(number, generator=make_generator("table classes"))[: max(2, round(TEST_SHARE * number))]
-        return torch.isin(labels, test), labels
+        return torch.isin(labels, test), labels, "classes"
 
 
 def _labels(table: TextTable, name: str, reading: Reading) -> _Labels:
