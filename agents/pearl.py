@@ -87,6 +87,9 @@ class PEARLConfig(SACConfig):
     normalize_rewards: bool = True
     """Whether SAC has rewards in units of their root mean square in the random steps before training, which makes
     `reward_scale` and `kl_weight` mean the same in every family."""
+    dense_rewards: bool = False
+    """Whether SAC learns from the dense rewards of a family that has sparse ones. z is still inferred from the sparse
+    ones, since a test task has no others."""
     kl_weight: float = 0.1
     """Weight of the KL divergence in the encoder's loss (β)."""
     replay_capacity: int = 1_000_000
@@ -133,8 +136,16 @@ class PEARL(Agent):
         ranks: Ranks | None = None,
     ):
         super().__init__(config, spec, device=device, seed=seed, ranks=ranks)
-        options = config.encoder_hidden, config.latent, config.context_next_observations, config.normalize_rewards
-        self.network = PEARLNetwork(config, spec, *options, device=self.device)
+        self.network = PEARLNetwork(
+            config,
+            spec,
+            config.encoder_hidden,
+            config.latent,
+            sees_next=config.context_next_observations,
+            normalizes_rewards=config.normalize_rewards,
+            learns_dense=config.dense_rewards,
+            device=self.device,
+        )
         self.network.initialize(make_generator("pearl", seed))
         self.sac = SAC(config, self.network.sac, self.network.encoder.parameters(), ranks=self.ranks)
         self.replay = TaskReplay(config.replay_capacity, config.train_tasks, self.device)
@@ -205,10 +216,8 @@ class PEARL(Agent):
             env.set_tasks(listed[torch.arange(start, start + env.num_tasks) % len(listed)])
             policy = RandomSteps(ActionFormat(self.spec.action_space), self.config.initial_hold, generator)
             trajectories = collect(env, policy, episodes=count, seed=derive_seed("explore", seed, start))
-            assert isinstance(trajectories.observations, Tensor)
-            self.network.scales["observation"].update(trajectories.observations)
-            self.network.scales["reward"].update(trajectories.rewards[..., None])
             self._store(trajectories, env)
+            self.network.update_scales(trajectories)
             steps += trajectories.num_transitions
         env.set_tasks(drawn)
         return steps
@@ -225,6 +234,10 @@ class PEARL(Agent):
             "terminated": trajectories.terminated,
             "next_observations": trajectories.final_observations,
         }
+        if self.config.dense_rewards:
+            if trajectories.dense_rewards is None:
+                raise UsageError(f"{env.distribution.id} has no dense rewards: leave dense_rewards out")
+            rows["dense_rewards"] = trajectories.dense_rewards
         sound = torch.ones_like(tasks, dtype=torch.bool) if trajectories.fault is None else ~trajectories.fault
         self.replay.append(tasks[sound], {name: value[sound] for name, value in rows.items()})
 

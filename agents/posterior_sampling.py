@@ -16,7 +16,7 @@ from metarl.nn.gaussian_product import Natural, gaussian_factors, gaussian_produ
 from metarl.nn.normalization import RunningScale
 from metarl.nn.squashed_gaussian import SquashedGaussian
 from metarl.nn.stacked_mlp import StackedMLP
-from metarl.rollout import Policy, PolicyStep, Transition
+from metarl.rollout import Policy, PolicyStep, Trajectories, Transition
 from metarl.spaces import Observations, batch_shape, is_vector
 
 
@@ -25,8 +25,8 @@ class PEARLNetwork(nn.Module):
 
     The encoder has `encoder_hidden` units, and `latent` is the size of z. If `sees_next`, it reads the next observation
     of a transition as well. It reads rewards in units of their root mean square at the time when `scales` were updated,
-    and so does SAC if `normalizes_rewards`. Raises `UsageError` for actions that are no box, and for observations that
-    are no vectors.
+    and so does SAC if `normalizes_rewards`. If `learns_dense`, SAC has dense rewards in place of those the encoder
+    reads. Raises `UsageError` for actions that are no box, and for observations that are no vectors.
 
     >>> from metarl.agents.posterior_sampling import PEARLNetwork
     >>> from metarl.agents.sac import SACConfig
@@ -46,6 +46,7 @@ class PEARLNetwork(nn.Module):
         latent: int,
         sees_next: bool = False,
         normalizes_rewards: bool = True,
+        learns_dense: bool = False,
         *,
         device: torch.device | str = "cpu",
     ):
@@ -67,6 +68,8 @@ class PEARLNetwork(nn.Module):
         self.encoder = StackedMLP((context, *encoder_hidden, 2 * latent))
         self.sac = SoftActorCritic(config, size + latent, self.head)
         self.scales = {"observation": RunningScale(size, device), "reward": RunningScale(1, device)}
+        if learns_dense:
+            self.scales["dense_reward"] = RunningScale(1, device)
         self.to(device)
 
     def factors(
@@ -78,7 +81,7 @@ class PEARLNetwork(nn.Module):
     ) -> Natural:
         """The factor of each transition in q(z | c), `[*b, L]` each; `actions` in the unit box."""
         scale = self.scales["observation"]
-        parts = [scale(observations), actions, self._in_units(rewards)[..., None]]
+        parts = [scale(observations), actions, self._in_units("reward", rewards)[..., None]]
         parts += [scale(next_observations)] if self.sees_next else []
         inputs = torch.cat(parts, dim=-1)
         return gaussian_factors(self.encoder(inputs.flatten(0, -2))[0].unflatten(0, rewards.shape))
@@ -92,13 +95,24 @@ class PEARLNetwork(nn.Module):
     def transitions(self, batch: Mapping[str, Tensor], z: Float[Tensor, "m L"]) -> Transitions:
         """What SAC learns from: `n` stored transitions of each of `m` tasks, seen together with the z of their task."""
         each = z[:, None].expand(-1, batch["rewards"].shape[1], -1)
+        kind = "dense_reward" if "dense_reward" in self.scales else "reward"
+        rewards = batch[f"{kind}s"]
         return Transitions(
             observations=self.inputs(batch["observations"], each),
             actions=batch["actions"].flatten(0, 1),
-            rewards=(self._in_units(batch["rewards"]) if self.normalizes_rewards else batch["rewards"]).flatten(),
+            rewards=(self._in_units(kind, rewards) if self.normalizes_rewards else rewards).flatten(),
             terminated=batch["terminated"].flatten(),
             next_observations=self.inputs(batch["next_observations"], each.detach()),
         )
+
+    def update_scales(self, trajectories: Trajectories) -> None:
+        """Counts what the trajectories hold."""
+        assert isinstance(trajectories.observations, Tensor)
+        self.scales["observation"].update(trajectories.observations)
+        self.scales["reward"].update(trajectories.rewards[..., None])
+        if "dense_reward" in self.scales:
+            assert trajectories.dense_rewards is not None
+            self.scales["dense_reward"].update(trajectories.dense_rewards[..., None])
 
     @torch.no_grad()
     def initialize(self, generator: torch.Generator) -> None:
@@ -125,9 +139,9 @@ class PEARLNetwork(nn.Module):
         """What policy and critics read, one row for each observation."""
         return torch.cat([self.scales["observation"](observations), z], dim=-1).flatten(0, -2)
 
-    def _in_units(self, rewards: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
+    def _in_units(self, kind: str, rewards: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
         """Rewards divided by their root mean square, or as they are if there were none but 0."""
-        mean_square = self.scales["reward"].mean_square
+        mean_square = self.scales[kind].mean_square
         return rewards * torch.where(mean_square > 0, mean_square, 1.0).rsqrt()
 
 

@@ -49,6 +49,7 @@ class TaskVectorEnv(gym.vector.VectorEnv, abc.ABC):
     - `final_obs`, like the observations: the true next ones, which differ from those returned only if an episode ended;
     - `_final_obs` `[B]`: the mask of the environments whose episode ended;
     - `success` `[B]`, if the family defines it;
+    - `dense_reward` `[B]`, if the family's reward is sparse and training may learn from another (`PEARLConfig`);
     - `fault` `[B]`: the environment gave a number that is not finite, or its simulation broke down, in this step.
 
     A fault ends its episode: truncated, with reward 0 and the observation before as the last one. The next episode
@@ -240,7 +241,8 @@ class TaskVectorEnv(gym.vector.VectorEnv, abc.ABC):
     def _end_faults(self, result: StepResult) -> StepResult:
         """Ends the episodes of environments that gave bad numbers, for a subclass that does not report faults."""
         observations, rewards, terminated, truncated, info = result
-        fault = find_faults(rewards, info["final_obs"])
+        dense = info.get("dense_reward")
+        fault = find_faults(rewards if dense is None else rewards + dense, info["final_obs"])
         info["fault"] = torch.zeros_like(terminated) if fault is None else fault
         if fault is not None:
             going_on = fault & ~(terminated | truncated)
@@ -250,6 +252,8 @@ class TaskVectorEnv(gym.vector.VectorEnv, abc.ABC):
                 fault, self._before, info["final_obs"], rewards, terminated, truncated
             )
             info |= step_info(final_obs, terminated | truncated)
+            if dense is not None:
+                info["dense_reward"] = dense.masked_fill(fault, 0.0)
         self._before = observations
         return observations, rewards, terminated, truncated, info
 

@@ -49,6 +49,10 @@ class NativeDistribution(TaskDistribution):
         """Whether `state`, just reached, is a success; None if the family defines none."""
         return None
 
+    def dense_reward(self, state: State, task: Tasks) -> Float[Tensor, "B"] | None:
+        """What training may learn from instead of a reward that is too sparse to find; None if there is none."""
+        return None
+
     def draw(self, state: State, task: Tasks, index: int) -> Any:
         """An RGB picture of environment `index`; overridden by the families that can be drawn."""
         raise NotImplementedError
@@ -125,13 +129,14 @@ class NativeEnv(CapturedEnv):
         self._elapsed = self._elapsed + 1
         final_obs = family.observe(state)
         truncated = self._elapsed >= family.horizon
-        success = family.success(state, task)
-        fault = find_faults(reward, final_obs)
+        success, dense_reward = family.success(state, task), family.dense_reward(state, task)
+        fault = find_faults(reward if dense_reward is None else reward + dense_reward, final_obs)
         if fault is not None:
             final_obs, reward, terminated, truncated = end_by_fault(
                 fault, self._observations, final_obs, reward, terminated, truncated
             )
             success = None if success is None else success & ~fault
+            dense_reward = None if dense_reward is None else dense_reward.masked_fill(fault, 0.0)
         ended = terminated | truncated
         fresh = family.initial_state(self._streams, task)
         self._state = map_tensors(functools.partial(choose_rows, ended), fresh, state)
@@ -140,4 +145,6 @@ class NativeEnv(CapturedEnv):
         info = step_info(final_obs, ended, fault=torch.zeros_like(ended) if fault is None else fault)
         if success is not None:
             info["success"] = success
+        if dense_reward is not None:
+            info["dense_reward"] = dense_reward
         return self._observations, reward, terminated, truncated, info

@@ -48,8 +48,9 @@ class PointNavigation(NativeDistribution):
         self, state: State, action: Float[Tensor, "B 2"], streams: EnvStreams, task: Tasks
     ) -> tuple[State, Float[Tensor, "B"], Bool[Tensor, "B"]]:
         position = state["position"] + action.float().clamp(-STEP_SIZE, STEP_SIZE)
-        distance = torch.linalg.vector_norm(position - task.parameters["goal"], dim=-1)
-        return {"position": position}, self.reward(distance), self.terminated(distance)
+        state = {"position": position}
+        distance = self._distance(state, task)
+        return state, self.reward(distance), self.terminated(distance)
 
     def reward(self, distance: Float[Tensor, "B"]) -> Float[Tensor, "B"]:
         return -distance.square()
@@ -59,6 +60,9 @@ class PointNavigation(NativeDistribution):
 
     def observe(self, state: State) -> Float[Tensor, "B 2"]:
         return state["position"]
+
+    def _distance(self, state: State, task: Tasks) -> Float[Tensor, "B"]:
+        return torch.linalg.vector_norm(state["position"] - task.parameters["goal"], dim=-1)
 
     def draw(self, state: State, task: Tasks, index: int) -> UInt8[np.ndarray, "H W 3"]:
         """The point (blue), its start (grey) and its goal (red) in the plane, `[256, 256, 3]`."""
@@ -84,7 +88,8 @@ class SparsePointNavigation(PointNavigation):
 
     Start, observation and action are those of `PointNavigation`. The goal lies on the upper half of the unit circle.
     Reward: 1 minus the distance inside `goal_radius`, 0 outside; nothing terminates the episode. `info["success"]`:
-    inside. Task parameter: `goal` `[2]`. Deviation: goals elsewhere inside the half disc are accepted as tasks, too.
+    inside. `info["dense_reward"]`: minus the distance. Task parameter: `goal` `[2]`. Deviation: goals elsewhere inside
+    the half disc are accepted as tasks, too.
 
     >>> metarl.make("SparsePointNavigation-v0", goal_radius=0.3)
     """
@@ -112,5 +117,7 @@ class SparsePointNavigation(PointNavigation):
         return torch.zeros_like(distance, dtype=torch.bool)
 
     def success(self, state: State, task: Tasks) -> Bool[Tensor, "B"]:
-        distance = torch.linalg.vector_norm(state["position"] - task.parameters["goal"], dim=-1)
-        return distance <= self.goal_radius
+        return self._distance(state, task) <= self.goal_radius
+
+    def dense_reward(self, state: State, task: Tasks) -> Float[Tensor, "B"]:
+        return -self._distance(state, task)

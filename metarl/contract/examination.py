@@ -152,7 +152,7 @@ def arrays(step: StepResult) -> Arrays:
     observations, rewards, terminated, truncated, info = step
     values: dict[str, Any] = {"rewards": rewards, "terminated": terminated, "truncated": truncated}
     values |= parts("observations", observations) | parts("final_obs", info.get("final_obs"))
-    values |= {name: info.get(name) for name in ("_final_obs", "success")}
+    values |= {name: info.get(name) for name in ("_final_obs", "success", "dense_reward")}
     return {name: value for name, value in values.items() if isinstance(value, Tensor)}
 
 

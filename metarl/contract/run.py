@@ -44,6 +44,8 @@ def returned_arrays(exam: Examination) -> Iterator[str]:
         ):
             found |= dict.fromkeys(_array(name, value, batch, dtype))
         found |= dict.fromkeys(_observations(exam, "info['final_obs']", info.get("final_obs")))
+        if "dense_reward" in info:
+            found |= dict.fromkeys(_array("info['dense_reward']", info["dense_reward"], batch, torch.float32))
         if exam.distribution.has_success:
             found |= dict.fromkeys(_array("info['success']", info.get("success"), batch, torch.bool))
         elif "success" in info:

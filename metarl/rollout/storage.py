@@ -10,7 +10,9 @@ from metarl.rollout.policy import PolicyStep
 from metarl.rollout.trajectories import Trajectories
 from metarl.spaces import Observations, map_tensors
 
-_FROM_ENV = {"rewards", "terminated", "truncated", "success", "fault"}
+_FROM_INFO = {"success": "success", "fault": "fault", "dense_reward": "dense_rewards"}
+"""Entries of `info` that are kept if there are any, and under which names."""
+_FROM_ENV = {"rewards", "terminated", "truncated", *_FROM_INFO.values()}
 _EXTRA = "extras."
 _SEEN, _REACHED = "observations", "final_obs"
 """Observations are written under one of these names, or under names that start with it if they are a dictionary."""
@@ -58,9 +60,9 @@ class RolloutStorage:
         self._write("truncated", truncated)
         if step.log_probs is not None:
             self._write("log_probs", step.log_probs)
-        for name in ("success", "fault"):
-            if name in info:
-                self._write(name, info[name])
+        for key, name in _FROM_INFO.items():
+            if key in info:
+                self._write(name, info[key])
         for name, value in step.extras.items():
             self._write(_EXTRA + name, value)
         if ended.device.type != "cpu":

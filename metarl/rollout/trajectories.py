@@ -41,6 +41,8 @@ class Trajectories:
     log_probs: Float[Tensor, "T M N"] | None = None
     success: Bool[Tensor, "T M N"] | None = None
     """Whether the step succeeded; None if the family defines no success."""
+    dense_rewards: Float[Tensor, "T M N"] | None = None
+    """Rewards that training may learn from in place of sparse ones; None if the family has no others."""
     fault: Bool[Tensor, "T M N"] | None = None
     """Whether the step gave a number that is not finite, or its simulation broke down, which ended the episode."""
     extras: dict[str, Tensor] = field(default_factory=dict)

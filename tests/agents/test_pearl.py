@@ -92,6 +92,42 @@ def test_rewards_are_in_units_of_those_of_the_random_steps():
     assert torch.equal(raw.network.transitions(batch, z).rewards, batch["rewards"].flatten())
 
 
+def sparse_agent(**options):
+    distribution = metarl.make("SparsePointNavigation-v0", horizon=15, goal_radius=0.7)
+    return make_agent(distribution=distribution, dense_rewards=True, **options), distribution
+
+
+def test_sac_learns_from_dense_rewards_and_z_is_inferred_from_sparse_ones():
+    agent, distribution = sparse_agent(normalize_rewards=False)
+    improve(agent, distribution)
+    rows = agent.replay.buffer.rows(0, agent.replay.buffer.count)
+    goals = agent.train_tasks.tasks.parameters["goal"][rows["task"]]
+    distance = torch.linalg.vector_norm(rows["next_observations"] - goals, dim=-1)
+    torch.testing.assert_close(rows["dense_rewards"], -distance)
+    torch.testing.assert_close(rows["rewards"], torch.where(distance <= 0.7, 1 - distance, 0.0))
+    assert rows["rewards"].any()
+    batch = agent.replay.sample(torch.arange(5), 8, torch.Generator().manual_seed(0))
+    z = torch.zeros(5, 5)
+    assert torch.equal(agent.network.transitions(batch, z).rewards, batch["dense_rewards"].flatten())
+    blank = agent.network.infer({**batch, "dense_rewards": batch["dense_rewards"] + 1})
+    assert all(torch.equal(*pair) for pair in zip(blank, agent.network.infer(batch), strict=True))
+    assert not torch.equal(agent.network.infer({**batch, "rewards": batch["rewards"] + 1})[0], blank[0])
+
+
+def test_dense_rewards_have_units_of_their_own():
+    agent, distribution = sparse_agent()
+    improve(agent, distribution)
+    start = agent.replay.buffer.rows(0, 2 * 3 * 2 * 15)["dense_rewards"]  # the random steps: 5 tasks are 2 rounds of 3
+    batch = agent.replay.sample(torch.arange(5), 8, torch.Generator().manual_seed(0))
+    expected = batch["dense_rewards"].flatten() / start.square().mean().sqrt()
+    torch.testing.assert_close(agent.network.transitions(batch, torch.zeros(5, 5)).rewards, expected)
+
+
+def test_dense_rewards_of_a_family_that_has_none_are_refused():
+    with pytest.raises(metarl.UsageError, match="PointNavigation-v0 has no dense rewards: leave dense_rewards out"):
+        improve(make_agent(dense_rewards=True), family())
+
+
 def test_contexts_are_drawn_from_the_last_transitions_of_a_task():
     generator = torch.Generator().manual_seed(0)
     agent = make_agent(context_window=1, context_size=7)

@@ -155,6 +155,40 @@ def test_two_hundred_bad_numbers_are_counted_and_disturb_nobody(kind):
     assert f"step {t - start + 1} of an episode of environment {n} of task {task} (" in report
 
 
+class DenseSimulator(Simulator):
+    """Gives a second reward, which is bad in environment 1 at step 2."""
+
+    def _step(self, actions):
+        *result, info = super()._step(actions)
+        dense = torch.ones(self.num_envs)
+        dense[1] = torch.nan if self._t == 3 else 1.0
+        return *result, {**info, "dense_reward": dense}
+
+
+class DenselySimulated(Simulated):
+    env_class = DenseSimulator
+
+
+class DensePoint(PointNavigation):
+    """The same of a native family: bad inside a disc, which environment 1 enters at step 2."""
+
+    def dense_reward(self, state, task):
+        inside = torch.linalg.vector_norm(state["position"] - torch.tensor([0.3, 0.0]), dim=-1) < 0.01
+        return torch.where(inside, torch.nan, 1.0)
+
+
+@pytest.mark.parametrize("family", [DenselySimulated(horizon=7), DensePoint(horizon=7)], ids=["own", "native"])
+def test_a_bad_dense_reward_is_a_fault(family):
+    env = family.make_env(2, 2)
+    env.set_tasks(family.sample(2, seed=0))
+    steps = torch.tensor([[0.0, 0.1], [0.1, 0.0], [0.0, 0.1], [0.0, 0.1]])
+    trajectories = metarl.collect(env, lambda observations: steps, 5, seed=0)
+    assert trajectories.fault.nonzero().tolist() == [[2, 0, 1]]
+    assert trajectories.dense_rewards[2, 0, 1] == 0
+    assert trajectories.dense_rewards.sum() == 19
+    assert trajectories.rewards[2, 0, 1] == 0
+
+
 def test_before_its_first_fault_an_environment_is_undisturbed():
     sound, _, _ = recorded("torch", {})
     hurt, _, _ = recorded("torch", {(10, 5): (math.nan, True)})

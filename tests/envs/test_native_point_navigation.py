@@ -76,6 +76,7 @@ def test_sparse_rewards_are_paid_inside_the_region_only(radius, actions):
     assert 0 < inside.sum() < inside.size / 2
     np.testing.assert_allclose(trajectories.rewards[:, :, 0], np.where(inside, 1 - distance, 0), atol=1e-6)
     np.testing.assert_array_equal(trajectories.success[:, :, 0], inside)
+    np.testing.assert_allclose(trajectories.dense_rewards[:, :, 0], -distance, atol=1e-6)
     assert not trajectories.terminated.any()
 
 
