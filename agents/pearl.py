@@ -15,7 +15,8 @@ Deviations: SAC without the separate value network (`metarl.agents.sac`). The KL
 algorithm 1; the authors' code sums it over the tasks of a batch. An iteration acts in whole trials, as at test time;
 the authors' code draws the contexts of training from the prior's episodes alone. Statistics of the random steps before
 training, which then stay, give the units of rewards and of large observations. The presets `paper` have rewards as they
-are and a fixed temperature. Adapted policies act with the mean of their Gaussian, as in the authors' code.
+are and a fixed temperature. In adaptation, actions are drawn from the policy (algorithm 2); an adapted policy acts with
+the mean of its Gaussian, as the authors' code does in both.
 """
 
 import copy
@@ -178,14 +179,17 @@ class PEARL(Agent):
         }
 
     def adapt(self, env: TaskVectorEnv, episodes: int, *, seed: int = 0, policy: Policy | None = None) -> PEARLPolicy:
-        """Runs `episodes` episodes, which add to the belief. Every environment of `env` is a separate trial."""
+        """Runs `episodes` episodes, which add to the belief. Every environment of `env` is a separate trial.
+
+        Actions are drawn from the policy, as in training; those of the policy that is returned are its mean.
+        """
         self.spec.check(env.distribution)
         generator = make_generator("pearl", "adapt", seed, device=self.device)
         assert policy is None or isinstance(policy, PEARLPolicy)
         # A copy, because training changes the agent's own.
         network, belief = (policy.network, policy.belief) if policy else (copy.deepcopy(self.network), None)
         if episodes > 0:
-            learner = PEARLPolicy(network, generator, belief)
+            learner = PEARLPolicy(network, generator, belief, explores=True)
             collect(env, learner, episodes=episodes, seed=seed)
             belief = learner.belief
         return PEARLPolicy(network, generator, belief)

@@ -2,15 +2,10 @@
 
 import pytest
 import torch
-from phantom_gpu import OnGPU, PhantomGPU, Waits, move_module, phantom_gpu, waiting_refused
+from agents_on_gpu import AGENTS, BOXES_ONLY, make_agent, roll_strictly
+from phantom_gpu import Waits, phantom_gpu, waiting_refused
 
 import metarl
-from metarl.agents.maml import MAML, MAMLConfig
-from metarl.agents.multitask import Multitask, MultitaskConfig
-from metarl.agents.random import RandomAgent, RandomConfig
-from metarl.agents.rl2 import RL2, RL2Config
-from metarl.agents.varibad import VariBAD, VariBADConfig
-from metarl.rollout.storage import RolloutStorage
 
 FAMILIES = {
     "PointNavigation-v0": {"horizon": 4},
@@ -18,7 +13,6 @@ FAMILIES = {
     "Bandit-v0": {"pulls": 4},
     "TabularMDP-v0": {"horizon": 4},
 }
-AGENTS = ["maml", "rl2-gru", "rl2-lstm", "rl2-snail", "rl2-transformer", "multitask", "varibad", "random"]
 
 
 @pytest.fixture
@@ -27,70 +21,21 @@ def gpu(monkeypatch):
         yield made
 
 
-def make_agent(name, family):
-    spec = metarl.EnvSpec.of(family)
-    if name == "maml":
-        return MAML(MAMLConfig(num_tasks=2, envs_per_task=3, hidden=(8,)), spec, device="cuda")
-    if name == "random":
-        return RandomAgent(RandomConfig(num_tasks=2), spec, device="cuda")
-    if name == "multitask":
-        baseline = Multitask(MultitaskConfig(num_tasks=2, hidden=(8,)), spec, device="cuda")
-        move_module(baseline.network)
-        return baseline
-    if name == "varibad":
-        believer = VariBAD(VariBADConfig(num_tasks=2, hidden=8, policy_hidden=(8,)), spec, device="cuda")
-        move_module(believer.network)
-        move_module(believer.model)
-        return believer
-    config = RL2Config(num_tasks=2, envs_per_task=3, hidden=8, core=name.removeprefix("rl2-"), episodes_per_trial=1)
-    agent = RL2(config, spec, device="cuda")
-    move_module(agent.network)
-    return agent
-
-
 def make_env(family):
     env = family.make_env(2, 3, device="cuda", graph=False)
     env.set_tasks(family.sample(2, seed=0))
     return env
 
 
-class Strict(metarl.Policy):
-    """Refuses whatever waits, from the first `act` on."""
-
-    def __init__(self, inner: metarl.Policy, gpu: PhantomGPU):
-        self.inner, self.gpu = inner, gpu
-
-    def act(self, observations):
-        self.gpu.strict = True
-        return self.inner.act(observations)
-
-    def observe(self, transition):
-        self.inner.observe(transition)
-
-    def begin_trial(self, mask):
-        self.inner.begin_trial(mask)
+BOXES = ["PointNavigation-v0", "SparsePointNavigation-v0"]
 
 
-@pytest.mark.parametrize("id", FAMILIES)
-@pytest.mark.parametrize("name", AGENTS)
-def test_a_rollout_waits_for_nothing_before_its_end(gpu, monkeypatch, id, name):
+@pytest.mark.parametrize(
+    ("name", "id"), [(name, id) for name in AGENTS for id in (BOXES if name in BOXES_ONLY else FAMILIES)]
+)
+def test_a_rollout_waits_for_nothing_before_its_end(gpu, monkeypatch, name, id):
     family = metarl.make(id, **FAMILIES[id])
-    env, policy = make_env(family), make_agent(name, family).adapt(make_env(family), 0, seed=0)
-    policy.act(torch.zeros(2, 3, *family.observation_space.shape, device="cuda"))  # constants are copied once
-    if name.startswith("rl2"):
-        policy.memory = None
-    finish = RolloutStorage.trajectories
-
-    def after_the_last_step(storage, *arguments, **options):
-        gpu.strict = False
-        return finish(storage, *arguments, **options)
-
-    monkeypatch.setattr(RolloutStorage, "trajectories", after_the_last_step)
-    # A trial of SNAIL or the transformer is over then; they look once whether a new one has begun.
-    steps = family.horizon + (0 if name in ("rl2-snail", "rl2-transformer") else 2)
-    trajectories = metarl.collect(env, Strict(policy.fork(), gpu), steps, episodes_per_trial=1)
-    assert trajectories.rewards.shape == (steps, 2, 3)
-    assert isinstance(trajectories.rewards, OnGPU)
+    roll_strictly(gpu, monkeypatch, name, lambda: make_env(family))
 
 
 def test_snail_refuses_a_trial_too_long_without_looking_at_every_step(gpu):

@@ -2,11 +2,13 @@
 
 import pytest
 import torch
+from agents_on_gpu import AGENTS, roll_strictly
 from phantom_gpu import Tape, in_host, on_gpu, phantom_gpu, phantom_warp, waiting_refused
 
 import metarl
 from metarl.envs.launches import count_launches
 from metarl.envs.physics import PhysicsEnv
+from metarl.envs.step_graph import CHECKS
 
 pytestmark = pytest.mark.slow  # compiling the kernels of a scene takes half a minute
 EXACT = ["HalfCheetahVel-v0", "AntGoal-v0", "HumanoidDir-v0", "HopperRandParams-v0"]
@@ -64,3 +66,19 @@ def test_captured_steps(gpu, id):
     assert_close(env.step(actions)[0], later[0], tolerance)
     env.close()
     twin.close()
+
+
+@pytest.mark.parametrize("id", ["HalfCheetahVel-v0", "ML1-reach-v3"])
+@pytest.mark.parametrize("name", AGENTS)
+def test_agents_wait_for_nothing_on_robots(gpu, monkeypatch, id, name):
+    family = metarl.make(id, horizon=4)
+
+    def make_env():
+        env = family.make_env(2, 3, device="cuda", backend="warp")
+        env.set_tasks(family.sample(2, seed=0))
+        env.reset(seed=0)
+        for _ in range(1 + CHECKS):  # the capture, and the steps compared with its twin, may wait
+            env.step(torch.zeros(6, *family.action_space.shape, device="cuda"))
+        return env
+
+    roll_strictly(gpu, monkeypatch, name, make_env)
