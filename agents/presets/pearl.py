@@ -85,10 +85,10 @@ PRESETS = (
             temperature=1.0,
         ),
         steps=300_000,
-        source="measured: docs/results/pearl-HalfCheetahVel-v0-200k-seed0.json, after 200,000 of the steps",
+        source="measured: docs/results/pearl-HalfCheetahVel-v0-300k-seed0.json",
         expected=(
-            "after 200,000 steps: mean return -81 on test tasks after one episode of adaptation, -226 before it; rl2 "
-            "after 300,000 steps: -306 and -306"
+            "mean return -39 on test tasks after one episode of adaptation, -226 before it; rl2 after as many steps: "
+            "-306 and -306"
         ),
     ),
 )

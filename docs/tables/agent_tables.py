@@ -38,7 +38,6 @@ MEASURED = (
         "return",
         {
             "`pearl`": "pearl-HalfCheetahVel-v0-300k-seed0",
-            "`pearl`, 200 k": "pearl-HalfCheetahVel-v0-200k-seed0",
             "`rl2`": "rl2-HalfCheetahVel-v0-300k-seed0",
             "`varibad`": "varibad-HalfCheetahVel-v0-300k-seed0",
         },
@@ -52,7 +51,10 @@ RECURRENT = {
         "`rl2 --core snail`": ("rl2-Bandit-5x10-snail", "–"),
         "`rl2 --core transformer`": ("rl2-Bandit-5x10-transformer", "–"),
     },
-    "10 arms × 100 pulls": {"`rl2` (gru)": ("rl2-Bandit-10x100-gru", "83.5")},
+    "10 arms × 100 pulls": {
+        "`rl2` (gru)": ("rl2-Bandit-10x100-gru", "83.5"),
+        "`rl2 --core lstm`": ("rl2-Bandit-10x100-lstm", "–"),
+    },
 }
 """Setting: agent, its file and the paper's figure."""
 
