@@ -22,6 +22,7 @@ MEASURED = (
         {
             "`rl2`": "rl2-SparsePointNavigation-v0",
             "`varibad`": "varibad-SparsePointNavigation-v0-seed0",
+            "`pearl`": "pearl-SparsePointNavigation-v0-seed0",
         },
     ),
     (
