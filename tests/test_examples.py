@@ -45,7 +45,7 @@ WITHOUT = {
         "fewshot.data.imagenet.Listing",
         "fewshot.data.imagenet.Source",
         "fewshot.run.FewShotExperiment",
-        "fewshot.run.FewShotTraining",
+        "fewshot.training.FewShotTraining",
     )
 }
 """Classes that only metarl's own code makes, about which an example would say nothing."""

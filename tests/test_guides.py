@@ -12,6 +12,7 @@ ROOT = Path(__file__).parent.parent
 
 
 PAGES = ["README.md", "docs/GPU.md", "docs/YOUR_OWN_ENVIRONMENT.md", "docs/A_ROBOT_OF_YOUR_OWN.md", "docs/TASKS.md"]
+PAGES += ["docs/FAIRNESS_AND_ROBUSTNESS.md"]
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -13,7 +13,7 @@ from metarl.fewshot.data import DataSet
 from metarl.fewshot.episodes import Episodes, EpisodeShape, Members
 from metarl.fewshot.intervals import Interval, mean_interval
 from metarl.fewshot.learner import Learner
-from metarl.fewshot.objectives.plain import query_score
+from metarl.fewshot.objectives.plain import query_score, task_score
 from metarl.randomness import derive_seed
 from metarl.tasks import check_count
 
@@ -103,6 +103,10 @@ class _Scores:
         self.queries.append(query_score(outputs, batch.query).cpu())
         for name, values in learner.objective.measure(predictor, batch.query, outputs, generator).items():
             self.metrics.setdefault(name, []).append(values.cpu())
+        for name, supports in learner.objective.corruptions(batch.support, generator).items():
+            each = [task_score(learner.adapt(support)(batch.query.x), batch.query) for support in supports]
+            worst = torch.stack(each).amin(0) if learner.metric == "accuracy" else torch.stack(each).amax(0)
+            self.metrics.setdefault(f"{name}_{learner.metric}", []).append(worst.cpu())
         for steps, values in learner.curve(batch).items():
             self.curves.setdefault(steps, []).append(values.cpu())
         if batch.members is not None:
