@@ -40,14 +40,14 @@ def test_what_flips_nothing_or_everything_is_refused():
     with pytest.raises(UsageError, match="no labels to flip"):
         FewShotConfig("maml", "sinusoid", objective="noisy-support").resolve().make()
     with pytest.raises(UsageError, match="nothing is corrupted"):
-        NoisySupportConfig(flip_rate=0, poison_rate=0)
+        NoisySupportConfig(flip_rate=0.0, poison_rate=0.0)
 
 
 def test_poison_moves_the_numbers_of_some_examples_within_the_ball():
     data = open_data("biased", {"merit": 2, "proxies": 1})
     spec = data.spec(EpisodeShape(2, 5, 2))
     spec = type(spec)(spec.kind, spec.shape, MIXED, spec.outputs)
-    objective = NoisySupport(NoisySupportConfig(flip_rate=0, poison_rate=0.3, poison_eps=0.5, test_tries=4), spec)
+    objective = NoisySupport(NoisySupportConfig(flip_rate=0.0, poison_rate=0.3, poison_eps=0.5, test_tries=4), spec)
     support = data.episodes("test", 3, spec.shape, seed=0).support
     clean, *tries = objective.corruptions(support, torch.Generator().manual_seed(0))["poisoned"]
     assert clean is support
@@ -85,10 +85,10 @@ def test_every_learner_is_tested_and_trained_with_bad_supports(learner: str):
 
 
 def test_attacks_on_a_table_leave_words_alone(tmp_path: Path):
-    rows = [
-        f"{20 + number},{'Rome' if number % 3 else 'Oslo'},{'NA' if number % 7 == 0 else number},{'ab'[number % 2]}"
-        for number in range(60)
-    ]
+    rows = []
+    for number in range(60):
+        city, income = "Rome" if number % 3 else "Oslo", "NA" if number % 7 == 0 else number
+        rows.append(f"{20 + 7 * number % 50},{city},{income},{'ab'[number % 2]}")
     (tmp_path / "t.csv").write_text("\n".join(["age,city,income,outcome", *rows]))
     data = open_data("csv", {"csv": str(tmp_path / "t.csv"), "label": "outcome"})
     objective = {"eps": 0.5, "attack_steps": 2, "test_attack_steps": 3}
