@@ -17,8 +17,8 @@ from metarl.fewshot.run import load
 class FewShotClassifier(ClassifierMixin, BaseEstimator):
     """Learns a support set by the learner of a run: `fit` adapts, it does not train.
 
-    `run` is the run folder, a path, of a learner of vectors. `X` `[n, D]` are raw numbers in the units and the order of
-    the training data (`learner.encoder.inputs(FILE)` makes them of a file with words). `y` are labels of any kind, of as
+    `run` is the run folder of a learner of vectors. `X` `[n, D]` are raw numbers in the units and the order of the
+    training data (`learner.encoder.inputs(FILE)` makes them of a file with words). `y` are labels of any kind, of as
     many classes as the learner was trained for, unless it takes any number. With `calibrated`, probabilities are by the
     run's temperature. Raises `UsageError`, a `ValueError`, for anything else.
 

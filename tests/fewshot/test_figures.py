@@ -107,7 +107,7 @@ def test_sets_cover_what_they_state_although_queries_of_an_episode_go_together()
     """Each episode has its own difficulty, so that its queries depend on each other."""
     generator = torch.Generator().manual_seed(0)
     covered = []
-    for _ in range(300):
+    for _ in range(150):
         skill = torch.randn(21, 1, 1, generator=generator)
         y = torch.zeros(21, 10, dtype=torch.int64)
         scores = torch.randn(21, 10, 2, generator=generator)
@@ -193,7 +193,7 @@ def test_evaluate_writes_the_figures_and_keeps_the_calibration(tmp_path: Path, c
 
 def test_figures_are_for_classifiers(tmp_path: Path, capsys: pytest.CaptureFixture):
     run = str(tmp_path / "run")
-    assert main(["fewshot", "cnp", "--data", "sinusoid", "--iterations", "2", "--episodes", "5", "--output", run]) == 0
+    assert main(["fewshot", "cnp", "--data", "sinusoid", "--iterations", "1", "--episodes", "2", "--output", run]) == 0
     assert main(["evaluate", run, "--figures"]) == 2
     assert "figures are for classification" in capsys.readouterr().err
 

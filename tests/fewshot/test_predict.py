@@ -1,6 +1,7 @@
 """A run used on files: what travels with it, predictions with their reasons, the estimator, ONNX and the model card."""
 
 import csv
+import dataclasses
 import json
 from pathlib import Path
 
@@ -13,7 +14,17 @@ from sklearn.utils.estimator_checks import check_estimator
 
 import metarl.fewshot
 from metarl import UsageError
-from metarl.fewshot import EpisodeShape, FewShotClassifier, FewShotConfig, explain, export_embedding, load, train
+from metarl.fewshot import (
+    EpisodeShape,
+    FewShotClassifier,
+    FewShotConfig,
+    draw_explanation,
+    explain,
+    export_embedding,
+    fairness_curve,
+    load,
+    train,
+)
 from metarl.fewshot.calibration import read_calibration
 from metarl.fewshot.data import open_data
 from metarl.fewshot.data.encoder import TableEncoder, label_codes, open_encoder
@@ -55,9 +66,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = patients()
     table = write(folder / "all.csv", rows)
     options = ["--csv", table, "--label", "outcome", "--shots", "4", "--queries", "4"]
-    short = ["--iterations", "40", "--episodes", "20", "--output", str(folder / "run")]
+    short = ["--iterations", "40", "--episodes", "10", "--output", str(folder / "run")]
     assert main(["fewshot", "protonet", "--data", "csv", *options, *short]) == 0
-    assert main(["evaluate", str(folder / "run"), "--figures", "--tasks", "20"]) == 0
+    assert main(["evaluate", str(folder / "run"), "--figures", "--tasks", "10"]) == 0
     write(folder / "support.csv", rows[:10])
     write(folder / "query.csv", [row[:4] for row in rows[40:46]], HEADER[:4])
     Path(table).unlink()
@@ -193,7 +204,7 @@ class AnyWidth(FewShotClassifier):
 
 
 def test_it_is_an_estimator_of_scikit_learn():
-    check_estimator(AnyWidth("run"))
+    check_estimator(AnyWidth("run"), on_skip=None)
 
 
 def test_the_estimator_is_the_learner_of_the_run(folder: Path):
@@ -211,6 +222,7 @@ def test_the_estimator_is_the_learner_of_the_run(folder: Path):
         classifier.fit(x, np.ones(len(x)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["vectors", "images"])
 def test_the_exported_embedding_is_the_learners(kind: str, tmp_path: Path, images):
     runtime = pytest.importorskip("onnxruntime")
@@ -294,7 +306,9 @@ def test_every_classifier_predicts_one_query_and_explains_it(name: str):
     spec = data.spec(EpisodeShape(3, 2, 2))
     if "classification" not in cls.kinds:
         pytest.skip("regression alone")
-    learner = cls(cls.default_config(spec), spec, seed=0)
+    config = cls.default_config(spec)
+    config = dataclasses.replace(config, test_steps=2) if hasattr(config, "test_steps") else config
+    learner = cls(config, spec, seed=0)
     episode = data.episodes("test", 1, spec.shape, seed=0)
     x, y, q = data.pools["test"].inputs[:6], episode.support.y[0].sort().values, data.pools["test"].inputs[6:7]
     found = explain(learner, x, y, q)

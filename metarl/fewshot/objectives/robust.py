@@ -8,7 +8,8 @@ Support sets are not changed. Training minimises the loss on queries that an adv
 The test uses a stronger attack: more steps, and the worst of several starts for each query.
 
 Deviation: vectors have no known range, so only the ball bounds their attack. In a table only the columns of numbers are
-attacked, each in its own unit, the standard deviation: nobody changes a city by a tenth.
+attacked, each in its own unit, the standard deviation: nobody changes a city by a tenth. A missing number is attacked
+like one that is known, at the median that stands in for it.
 """
 
 from dataclasses import dataclass
