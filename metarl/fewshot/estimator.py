@@ -18,7 +18,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
     """Learns a support set by the learner of a run: `fit` adapts, it does not train.
 
     `run` is the run folder of a learner of vectors. `X` `[n, D]` are raw numbers in the units and the order of the
-    training data (`learner.encoder.inputs(FILE)` makes them of a file with words). `y` are labels of any kind, of as
+    training data (`learner.file_encoder.inputs(FILE)` makes them of a file with words). `y` are labels of any kind, of as
     many classes as the learner was trained for, unless it takes any number. With `calibrated`, probabilities are by the
     run's temperature. Raises `UsageError`, a `ValueError`, for anything else.
 
@@ -48,7 +48,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         if len(self.classes_) < 2:
             raise UsageError(f"a classifier needs 2 classes or more, and y has one class, {self.classes_[0]!r}")
         learner = self._open(X.shape[1], len(self.classes_))
-        favourable = None if learner.encoder is None else learner.encoder.favourable
+        favourable = None if learner.file_encoder is None else learner.file_encoder.favourable
         names = [str(name) for name in self.classes_]
         ordered, _ = label_codes(names, favourable)
         self.order_ = np.array([ordered.index(name) for name in names])

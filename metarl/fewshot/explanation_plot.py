@@ -80,9 +80,9 @@ def _draw_pictures(figure: Figure, found: Explanation, query: int, support: Tens
         for c, column in enumerate(columns):
             shades[row[:, None], column] = effect[r, c]
     grid[1, 0].imshow(shades, cmap="RdBu", vmin=-largest, vmax=largest, alpha=0.5)
-    for place, row in enumerate(order):
-        value = float(found.support_effect[query, row])
-        _show(grid[place % 2, 1 + place // 2], support[row], f"row {row + 1}: {value:+.3f}")
+    for place, s in enumerate(order):
+        effect_of = float(found.support_effect[query, s])
+        _show(grid[place % 2, 1 + place // 2], support[s], f"row {s + 1}: {effect_of:+.3f}")
 
 
 def _show(axes: Axes, image: Float[Tensor, "C H W"], title: str) -> None:

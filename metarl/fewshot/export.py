@@ -1,7 +1,6 @@
 """Export of a learner's embedding to ONNX, for programs that have no torch."""
 
 import importlib.util
-import io
 import warnings
 from pathlib import Path
 
@@ -66,6 +65,4 @@ def export_embedding(learner: Learner, path: Path | str) -> None:
             verbose=False,
         )
     assert program is not None
-    content = io.BytesIO()
-    program.save(content)
-    write_atomically(Path(path), content.getvalue())
+    write_atomically(Path(path), program.model_proto.SerializeToString())

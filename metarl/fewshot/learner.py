@@ -106,7 +106,7 @@ class Learner(abc.ABC):
         self.seed = seed
         self.updates = 0
         """Training steps taken."""
-        self.encoder: FileEncoder | None = None
+        self.file_encoder: FileEncoder | None = None
         """How files become inputs; from the run that the learner is loaded from, if its data are files."""
         self.temperature: float | None = None
         """The temperature of calibrated probabilities; from the run, if it is calibrated."""

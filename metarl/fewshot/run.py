@@ -36,8 +36,10 @@ from metarl.fewshot.validation import Selection, Validated
 from metarl.registry import name_of
 from metarl.tasks import SPLITS, check_count
 
-_FLAGS = ("ways", "shots", "queries", "episodes", "test_shots", "test_queries", "seed")
-_FLAGS += ("validate_every", "validation_share", "validation_episodes", "patience")
+_FLAGS = (
+    *("ways", "shots", "queries", "episodes", "test_shots", "test_queries", "seed"),
+    *("validate_every", "validation_share", "validation_episodes", "patience"),
+)
 """The flags of `metarl fewshot` that affect results, besides those of the learner, the data and the objective."""
 _PARTS = {"learner": "learner", "data": "data set", "objective": "objective"}
 """What a few-shot run is made of → what the registry calls it."""
@@ -343,7 +345,7 @@ class FewShotRun(Run):
         """The learner in the state of the last checkpoint, or in its best state if the run validates."""
         trained = self.trained
         learner = trained.load_best(self.experiment.make_learner()) if isinstance(trained, Selection) else trained
-        learner.encoder = self.encoder
+        learner.file_encoder = self.encoder
         calibration = read_calibration(self.path)
         if calibration is not None and calibration.training_steps == learner.updates:
             learner.temperature = calibration.temperature

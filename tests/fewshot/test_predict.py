@@ -123,8 +123,8 @@ def test_files_are_predicted_by_the_command_line(folder: Path, capsys: pytest.Ca
     ]
     assert first["explanation"]["features"][0]["feature"] == "age"
     learner = load(folder / "run")
-    y = [learner.encoder.classes.index(name) for name in learner.encoder.labels(folder / "support.csv")]
-    x = [learner.encoder.inputs(folder / f"{name}.csv") for name in ("support", "query")]
+    y = [learner.file_encoder.classes.index(name) for name in learner.file_encoder.labels(folder / "support.csv")]
+    x = [learner.file_encoder.inputs(folder / f"{name}.csv") for name in ("support", "query")]
     p = learner.predict(x[0], y, x[1], calibrated=True)
     assert p[0].tolist() == pytest.approx(list(first["probabilities"].values()))
     scores = learner.predict(x[0], y, x[1]).double().log() / learner.temperature
@@ -209,8 +209,8 @@ def test_it_is_an_estimator_of_scikit_learn():
 
 def test_the_estimator_is_the_learner_of_the_run(folder: Path):
     learner = load(folder / "run")
-    x, q = (learner.encoder.inputs(folder / f"{name}.csv").numpy() for name in ("support", "query"))
-    labels = np.array(learner.encoder.labels(folder / "support.csv"))
+    x, q = (learner.file_encoder.inputs(folder / f"{name}.csv").numpy() for name in ("support", "query"))
+    labels = np.array(learner.file_encoder.labels(folder / "support.csv"))
     classifier = clone(FewShotClassifier(folder / "run")).fit(x, labels)
     assert classifier.classes_.tolist() == ["ill", "well"]
     wanted = learner.predict(x, (labels == "well").astype(int), q)

@@ -153,7 +153,7 @@ def _table_encoder(entries: Mapping[str, Any], owner: str) -> TableEncoder:
     columns = entries.get("columns")
     if not isinstance(columns, list) or not all(isinstance(column, Mapping) for column in columns):
         raise UsageError(f"{owner} is damaged: columns are missing")
-    made = []
+    made: list[NumberColumn | WordColumn] = []
     for column in columns:
         if column.get("role") == "word":
             made.append(build(WordColumn, {k: v for k, v in column.items() if k != "role"}, f"{owner}, a column"))
