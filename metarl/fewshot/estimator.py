@@ -18,9 +18,9 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
     """Learns a support set by the learner of a run: `fit` adapts, it does not train.
 
     `run` is the run folder of a learner of vectors. `X` `[n, D]` are raw numbers in the units and the order of the
-    training data (`learner.file_encoder.inputs(FILE)` makes them of a file with words). `y` are labels of any kind, of as
-    many classes as the learner was trained for, unless it takes any number. With `calibrated`, probabilities are by the
-    run's temperature. Raises `UsageError`, a `ValueError`, for anything else.
+    training data (`learner.file_encoder.inputs(FILE)` makes them of a file with words). `y` are labels of any kind, of
+    as many classes as the learner was trained for, unless it takes any number. With `calibrated`, probabilities are by
+    the run's temperature. Raises `UsageError`, a `ValueError`, for anything else.
 
     Of scikit-learn's `check_estimator` it fails what asks for other numbers of columns or of classes than the run's;
     it has nothing else to learn from. The order of the classes is that of `classes_`; `sample_weight` is not taken.
