@@ -77,17 +77,27 @@ class Members:
         return self.name == "classes"
 
     def __getitem__(self, tasks: slice) -> "Members":
-        parts = (self.support, self.query, self.support_classes, self.query_classes)
-        ids = None if self.query_ids is None else self.query_ids[tasks]
-        return Members(self.name, *(part[tasks] for part in parts), query_ids=ids)
+        return Members(
+            self.name,
+            self.support[tasks],
+            self.query[tasks],
+            self.support_classes[tasks],
+            self.query_classes[tasks],
+            None if self.query_ids is None else self.query_ids[tasks],
+        )
 
     @classmethod
     def joined(cls, parts: Sequence["Members"]) -> "Members":
         """The members of all episodes of several batches."""
-        fields = ("support", "query", "support_classes", "query_classes")
         ids = [part.query_ids for part in parts if part.query_ids is not None]
-        joined = (torch.cat([getattr(part, field) for part in parts]) for field in fields)
-        return cls(parts[0].name, *joined, query_ids=torch.cat(ids) if ids else None)
+        return cls(
+            parts[0].name,
+            torch.cat([part.support for part in parts]),
+            torch.cat([part.query for part in parts]),
+            torch.cat([part.support_classes for part in parts]),
+            torch.cat([part.query_classes for part in parts]),
+            torch.cat(ids) if ids else None,
+        )
 
 
 @dataclass(frozen=True)
@@ -277,8 +287,10 @@ class Pool:
         cut = support.shape[1]
         halves = [None, None] if groups is None else [groups[:, :cut], groups[:, cut:]]
         owners = torch.searchsorted(self.starts, index, right=True) - 1
-        parts = (values[:, side] for values in (self.units[index], owners) for side in (slice(cut), slice(cut, None)))
-        members = Members(self.unit_name, *parts, query_ids=None if self.ids is None else self.ids[query])
+        units, ids = self.units[index], None if self.ids is None else self.ids[query]
+        members = Members(
+            self.unit_name, units[:, :cut], units[:, cut:], owners[:, :cut], owners[:, cut:], query_ids=ids
+        )
         return Episodes(Samples(x[:, :cut], support_y, halves[0]), Samples(x[:, cut:], query_y, halves[1]), members)
 
 
