@@ -50,11 +50,7 @@ def evaluate(
     """
     check_count("episodes", episodes)
     shape = shape or learner.spec.shape
-    trained = learner.spec.shape.ways
-    if learner.spec.kind == "classification" and not learner.any_ways and shape.ways != trained:
-        raise UsageError(
-            f"{type(learner).__name__} was trained for {trained} ways: it cannot be tested with {shape.ways}"
-        )
+    _check_ways(learner, shape.ways)
     began, scores = time.perf_counter(), _Scores()
     for start in range(0, episodes, BATCH):
         batch = data.episodes(split, min(BATCH, episodes - start), shape, seed=derive_seed("evaluate", seed, start))
@@ -84,6 +80,12 @@ def evaluate(
             name: {"mean": row.mean, "ci95": row.half, "empty": row.unknown} for name, row in named.items()
         }
     return result
+
+
+def _check_ways(learner: Learner, ways: int) -> None:
+    trained = learner.spec.shape.ways
+    if learner.spec.kind == "classification" and not learner.any_ways and ways != trained:
+        raise UsageError(f"{type(learner).__name__} was trained for {trained} ways: it cannot be tested with {ways}")
 
 
 class _Scores:
