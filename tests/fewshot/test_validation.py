@@ -167,3 +167,9 @@ def test_rows_of_metrics_end_with_validations(tmp_path: Path):
     experiment = config(tmp_path / "run", iterations=10_000, validate_every=50).resolve()
     with experiment.training(experiment.make()) as training:
         assert training.row_every == 10  # of 20 rows a row, without validation
+
+
+def test_classes_are_not_held_out_of_episodes_that_share_one():
+    pool = FavourablePool(torch.zeros(40, 1), torch.arange(40) // 8, favourable=0)
+    with pytest.raises(UsageError, match="every episode has the favourable class"):
+        hold_out(pool, 0.2)
