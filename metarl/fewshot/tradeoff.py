@@ -26,7 +26,7 @@ GAPS = {
 
 
 def fairness_curve(
-    config: FewShotConfig, penalties: Sequence[float], output: Path | str, *, progress: bool = True
+    config: FewShotConfig, penalties: Sequence[int | float], output: Path | str, *, progress: bool = True
 ) -> list[dict[str, Any]]:
     """Trains and tests a run for each of `penalties` (λ on the queries), alike but for the penalty.
 
