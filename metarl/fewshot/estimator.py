@@ -22,9 +22,10 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
     as many classes as the learner was trained for, unless it takes any number. With `calibrated`, probabilities are by
     the run's temperature. Raises `UsageError`, a `ValueError`, for anything else.
 
-    Of scikit-learn's `check_estimator` it fails what asks for other numbers of columns or of classes than the run's, and
-    `check_methods_subset_invariance`, which wants a row's probabilities to agree to 1e-7 however many rows are predicted
-    with it: in float32 they agree to about 1e-5. The order of the classes is that of `classes_`; `sample_weight` is not taken.
+    Of scikit-learn's `check_estimator` it fails what asks for other numbers of columns or of classes than the run's,
+    and `check_methods_subset_invariance`, which wants a row's probabilities to agree to 1e-7 however many rows are
+    predicted with it: in float32 they agree to about 1e-5. The order of the classes is that of `classes_`;
+    `sample_weight` is not taken.
 
     >>> from metarl.fewshot import FewShotClassifier  # needs scikit-learn
     >>> options = {"iterations": 2}
