@@ -21,6 +21,7 @@ PAGES = [
     "docs/A_ROBOT_OF_YOUR_OWN.md",
     "docs/TASKS.md",
     "docs/YOUR_OWN_PICTURES.md",
+    "docs/FAIRNESS_AND_ROBUSTNESS.md",
 ]
 
 

@@ -5,13 +5,14 @@ the order of both sets is random, and so is the class behind each label, so posi
 has N = 1.
 """
 
+import copy
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from metarl.errors import UsageError
@@ -22,6 +23,8 @@ from metarl.tasks import check_count
 Kind = Literal["classification", "regression"]
 CHECKED_BYTES = 2**28
 """Most bytes of a pool that a checksum reads."""
+EXAMPLES = ("rows", "pictures")
+"""What the units of a pool are called if each example is one."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,8 @@ class Members:
     query: Int[Tensor, "E Q"]
     support_classes: Int[Tensor, "E S"]
     query_classes: Int[Tensor, "E Q"]
+    query_ids: Int[Tensor, "E Q"] | None = None
+    """Which example of the data each query is, such as the row of a table; None if they are not numbered."""
 
     @property
     def are_classes(self) -> bool:
@@ -75,17 +80,30 @@ class Members:
 
     @property
     def are_examples(self) -> bool:
-        return self.name in ("rows", "pictures")
+        return self.name in EXAMPLES
 
     def __getitem__(self, tasks: slice) -> "Members":
-        parts = (self.support, self.query, self.support_classes, self.query_classes)
-        return Members(self.name, *(part[tasks] for part in parts))
+        return Members(
+            self.name,
+            self.support[tasks],
+            self.query[tasks],
+            self.support_classes[tasks],
+            self.query_classes[tasks],
+            None if self.query_ids is None else self.query_ids[tasks],
+        )
 
     @classmethod
     def joined(cls, parts: Sequence["Members"]) -> "Members":
         """The members of all episodes of several batches."""
-        fields = ("support", "query", "support_classes", "query_classes")
-        return cls(parts[0].name, *(torch.cat([getattr(part, field) for part in parts]) for field in fields))
+        ids = [part.query_ids for part in parts if part.query_ids is not None]
+        return cls(
+            parts[0].name,
+            torch.cat([part.support for part in parts]),
+            torch.cat([part.query for part in parts]),
+            torch.cat([part.support_classes for part in parts]),
+            torch.cat([part.query_classes for part in parts]),
+            torch.cat(ids) if ids else None,
+        )
 
 
 @dataclass(frozen=True)
@@ -160,7 +178,8 @@ class Pool:
 
     `inputs` `[n, *shape]` are uint8 or float32, `labels` `[n]` any integers, one per class, and `groups` `[n]` counted
     from 0, or None. `units` `[n]` are what varies from pool to pool (`Members`), in the plural `unit_name`; by default
-    the classes. Raises `UsageError` for NaN, labels that are not integers and lengths that differ.
+    the classes. `ids` `[n]` number the examples in the whole data (`Members.query_ids`). Raises `UsageError` for NaN,
+    labels that are not integers and lengths that differ.
 
     >>> from metarl.fewshot import EpisodeShape, Pool
     >>> from metarl.fewshot.preprocessing import Preprocessing
@@ -178,6 +197,7 @@ class Pool:
         name: str = "the data",
         units: Tensor | None = None,
         unit_name: str = "classes",
+        ids: Tensor | None = None,
     ):
         units = labels if units is None else units
         labels = as_labels(labels, f"{name}, labels")
@@ -188,14 +208,19 @@ class Pool:
         order = labels.argsort(stable=True)
         if not torch.equal(order, torch.arange(len(order))):
             inputs, labels, units = inputs[order], labels[order], units[order]
+            ids = None if ids is None else ids[order]
             groups = None if groups is None else groups[order]
         self.name = name
         self._inputs = inputs
         self.groups = groups
-        self.units, self.unit_name = units, unit_name
+        self.units, self.unit_name, self.ids = units, unit_name, ids
         self.classes, self.counts = labels.unique_consecutive(return_counts=True)
         """The labels of the C classes and how many examples each has, `[C]`."""
         self.starts = self.counts.cumsum(0) - self.counts
+
+    def __len__(self) -> int:
+        """How many examples its classes have."""
+        return int(self.counts.sum())
 
     @property
     def inputs(self) -> Shaped[Tensor, "n ..."]:
@@ -205,6 +230,25 @@ class Pool:
     def examples(self, index: Int[Tensor, "..."]) -> Shaped[Tensor, "..."]:
         """The examples at `index`, all that drawing episodes reads."""
         return self._inputs[index]
+
+    def of_classes(self, chosen: Bool[Tensor, "C"], name: str) -> "Pool":
+        """The pool, called `name`, of the `chosen` classes; it shares the examples with this one."""
+        pool = copy.copy(self)
+        pool.name = name
+        pool.classes, pool.counts, pool.starts = (part[chosen] for part in (self.classes, self.counts, self.starts))
+        return pool
+
+    def of_rows(self, chosen: Bool[Tensor, "n"], name: str) -> "Pool":
+        """The pool, called `name`, of the `chosen` examples. Raises `UsageError` if a class would have none."""
+        counts = torch.stack([part.sum() for part in chosen.split(self.counts.tolist())])
+        if not counts.all():
+            raise UsageError(f"{name}: a class has no rows in it")
+        pool = copy.copy(self)
+        pool.name, pool.counts, pool.starts = name, counts, counts.cumsum(0) - counts
+        pool._inputs, pool.units = self._inputs[chosen], self.units[chosen]
+        pool.groups = None if self.groups is None else self.groups[chosen]
+        pool.ids = None if self.ids is None else self.ids[chosen]
+        return pool
 
     def checksum(self, crc: int = 0) -> int:
         """Goes on with the CRC-32 `crc` over labels, groups and inputs.
@@ -262,8 +306,10 @@ class Pool:
         cut = support.shape[1]
         halves = [None, None] if groups is None else [groups[:, :cut], groups[:, cut:]]
         owners = torch.searchsorted(self.starts, index, right=True) - 1
-        parts = (values[:, side] for values in (self.units[index], owners) for side in (slice(cut), slice(cut, None)))
-        members = Members(self.unit_name, *parts)
+        units, ids = self.units[index], None if self.ids is None else self.ids[query]
+        members = Members(
+            self.unit_name, units[:, :cut], units[:, cut:], owners[:, :cut], owners[:, cut:], query_ids=ids
+        )
         return Episodes(Samples(x[:, :cut], support_y, halves[0]), Samples(x[:, cut:], query_y, halves[1]), members)
 
 

@@ -13,7 +13,7 @@ from metarl.fewshot.data import DataSet
 from metarl.fewshot.episodes import Episodes, EpisodeShape, Members
 from metarl.fewshot.intervals import Interval, mean_interval
 from metarl.fewshot.learner import Learner
-from metarl.fewshot.objectives.plain import query_score
+from metarl.fewshot.objectives.plain import query_score, task_score
 from metarl.randomness import derive_seed
 from metarl.tasks import check_count
 
@@ -50,11 +50,7 @@ def evaluate(
     """
     check_count("episodes", episodes)
     shape = shape or learner.spec.shape
-    trained = learner.spec.shape.ways
-    if learner.spec.kind == "classification" and not learner.any_ways and shape.ways != trained:
-        raise UsageError(
-            f"{type(learner).__name__} was trained for {trained} ways: it cannot be tested with {shape.ways}"
-        )
+    _check_ways(learner, shape.ways)
     began, scores = time.perf_counter(), _Scores()
     for start in range(0, episodes, BATCH):
         batch = data.episodes(split, min(BATCH, episodes - start), shape, seed=derive_seed("evaluate", seed, start))
@@ -78,6 +74,12 @@ def evaluate(
     return result | scores.further(learner.metric)
 
 
+def _check_ways(learner: Learner, ways: int) -> None:
+    trained = learner.spec.shape.ways
+    if learner.spec.kind == "classification" and not learner.any_ways and ways != trained:
+        raise UsageError(f"{type(learner).__name__} was trained for {trained} ways: it cannot be tested with {ways}")
+
+
 class _Scores:
     """The scores of all episodes so far, and which units of the pool they hold."""
 
@@ -95,6 +97,10 @@ class _Scores:
         self.queries.append(query_score(outputs, batch.query).cpu())
         for name, values in learner.objective.measure(predictor, batch.query, outputs, generator).items():
             self.metrics.setdefault(name, []).append(values.cpu())
+        for name, supports in learner.objective.corruptions(batch.support, generator).items():
+            each = [task_score(learner.adapt(support)(batch.query.x), batch.query) for support in supports]
+            worst = torch.stack(each).amin(0) if learner.metric == "accuracy" else torch.stack(each).amax(0)
+            self.metrics.setdefault(f"{name}_{learner.metric}", []).append(worst.cpu())
         for steps, values in learner.curve(batch).items():
             self.curves.setdefault(steps, []).append(values.cpu())
         if batch.members is not None:

@@ -34,3 +34,4 @@ def register() -> None:
     register_objective("plain", "metarl.fewshot.objectives.plain:Objective")
     register_objective("fairness", "metarl.fewshot.objectives.fairness:Fairness")
     register_objective("adversarial", "metarl.fewshot.objectives.robust:Adversarial")
+    register_objective("noisy-support", "metarl.fewshot.objectives.noisy_support:NoisySupport")

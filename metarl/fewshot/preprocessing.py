@@ -1,6 +1,6 @@
 """Conversion of a user's data (raw images, tables, lists) to network inputs, in training and afterwards."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,8 @@ class Preprocessing:
     """One factor for all, or one for each channel or feature."""
     shift: tuple[float, ...] = (0.0,)
     """One number for all, or one for each channel or feature."""
+    numeric: tuple[bool, ...] = field(default=(), compare=False)
+    """Whether each input of a vector is a number, which can change a little, and no 0/1 of a word; all if empty."""
 
     @property
     def is_image(self) -> bool:

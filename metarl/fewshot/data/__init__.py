@@ -1,10 +1,13 @@
 """Data sets by id. Each module has a `DataSet` and its options, and is imported on first use."""
 
 import abc
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
+
+from jaxtyping import Int
+from torch import Tensor
 
 from metarl.errors import UsageError
 from metarl.experiment.options import build
@@ -68,6 +71,22 @@ class DataSet(abc.ABC):
         """What every result has to say of the data, such as the favourable class: plain values."""
         return {}
 
+    def class_names(self, split: str) -> list[str] | None:
+        """The classes of a split, in the order of their places in `Members`; None if episodes make up their own."""
+        return None
+
+    def group_names(self) -> list[str]:
+        """What the values 0, 1, … of the protected group stand for; empty if they have no names."""
+        return []
+
+    def protected(self) -> Mapping[str, tuple[Sequence[str], Int[Tensor, "n"]]]:
+        """Further protected columns: the names of their groups, and the group of each example by its id (`Pool`)."""
+        return {}
+
+    def encoder(self) -> dict[str, Any] | None:
+        """How raw files become inputs, as plain values that travel with the run; None if inputs are arrays."""
+        return None
+
     def fingerprint(self) -> str | None:
         """A checksum of the examples, by which a resumed run notices other data; None if they are drawn by a seed."""
         return None
@@ -87,6 +106,9 @@ class LabelledData(DataSet):
     """
 
     pools: Mapping[str, Pool]
+
+    def class_names(self, split: str) -> list[str] | None:
+        return [str(value) for value in self.pools[split].classes.tolist()]
 
     def fingerprint(self) -> str | None:
         """The CRC-32 of inputs, labels and groups of both pools."""

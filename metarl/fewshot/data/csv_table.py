@@ -17,6 +17,7 @@ from torch import Tensor
 from metarl.errors import UsageError
 from metarl.fewshot.data import DataConfig
 from metarl.fewshot.data.columns import MISSING, LeftOut, NumberColumn, Reading, WordColumn, numeral, read_column
+from metarl.fewshot.data.encoder import TableEncoder
 from metarl.fewshot.data.numerals import Decimal
 from metarl.fewshot.data.table_file import TextTable, read_table
 from metarl.fewshot.data.tables import (
@@ -49,6 +50,9 @@ class CsvConfig(DataConfig):
     """Column of the label: words or whole numbers."""
     group: str | None = None
     """Column of the protected group; it needs --favourable."""
+    protected: tuple[str, ...] = ()
+    """Further columns of protected groups, which are no features either; metarl evaluate --figures reports each. They
+    need --favourable."""
     favourable: str | None = None
     """The favourable value of the label. It is label 1 of every episode."""
     categorical: tuple[str, ...] = ()
@@ -72,7 +76,7 @@ class CsvConfig(DataConfig):
     def __post_init__(self) -> None:
         if self.delimiter is not None and len(self.delimiter) != 1:
             raise UsageError(f"delimiter must be one character, got {self.delimiter!r}")
-        if (self.group is None) != (self.favourable is None):
+        if (self.group is None and not self.protected) != (self.favourable is None):
             raise UsageError("--group COLUMN and --favourable LABEL go together: who is to be treated alike, and how")
 
 
@@ -105,7 +109,7 @@ class CsvTable(Table):
             raise UsageError(f"column {config.label!r} cannot be both label and group")
         self._reading = Reading(config.decimal, config.missing, config.categorical, config.numeric)
         table = self._read(Path(config.csv))
-        used = {config.label, config.group, self._split_column}
+        used = {config.label, config.group, self._split_column, *config.protected}
         for name in (*filter(None, used), *config.categorical, *config.numeric, *config.ignore):
             table.check_column(name)
         labels = _labels(table, config.label, self._reading)
@@ -128,6 +132,7 @@ class CsvTable(Table):
         groups = None if config.group is None else _codes(table, config.group, self._reading)
         self.groups: list[str] = [] if groups is None else groups.names
         """What the values 0, 1, … of the group stand for."""
+        self._protected = {name: _codes(table, name, self._reading) for name in config.protected}
         rows = self._encode(table)
         numeric = torch.tensor([numeric for feature in self.features for numeric in feature.is_numeric])
         self.preprocessing: Preprocessing = standardisation(rows[~held_out], numeric)
@@ -150,10 +155,11 @@ class CsvTable(Table):
         config = self.config
         lines = [f"{column.name}: {column.description}" for column in (*self.features, *self.left_out)]
         lines += [f"{name}: ignored" for name in config.ignore]
+        lines += [f"{name}: protected, {_listed(labels.names)}" for name, labels in self._protected.items()]
         lines.append(f"{config.label}: the label, {_listed(self.classes)}")
         if config.group is not None:
             lines.append(f"{config.group}: the group, {_listed(self.groups)}; favourable is {config.favourable}")
-        sizes = ", ".join(f"{len(pool.inputs)} {split}" for split, pool in self.pools.items())
+        sizes = ", ".join(f"{len(pool)} {split}" for split, pool in self.pools.items())
         lines.append(f"split by {self.config.split_by}: {sizes} rows")
         return lines
 
@@ -161,8 +167,36 @@ class CsvTable(Table):
         config = self.config
         facts: dict[str, Any] = {"split_by": config.split_by}
         if config.group is not None:
-            facts |= {"group": config.group, "groups": self.groups, "favourable": config.favourable}
+            facts |= {"group": config.group, "groups": self.groups}
+        if config.protected:
+            facts["protected"] = list(config.protected)
+        if config.favourable is not None:
+            facts["favourable"] = config.favourable
         return facts
+
+    def class_names(self, split: str) -> list[str]:
+        return [self.classes[value] for value in self.pools[split].classes.tolist()]
+
+    def group_names(self) -> list[str]:
+        return self.groups
+
+    def protected(self) -> dict[str, tuple[list[str], Int[Tensor, "n"]]]:
+        return {name: (labels.names, labels.codes) for name, labels in self._protected.items()}
+
+    def encoder(self) -> dict[str, Any]:
+        config = self.config
+        assert config.label is not None
+        return TableEncoder(
+            config.label,
+            tuple(self.classes),
+            tuple(self.features),
+            favourable=config.favourable,
+            group=config.group,
+            group_names=tuple(self.groups),
+            reading=self._reading,
+            delimiter=config.delimiter,
+            encoding=config.encoding,
+        ).entries()
 
     @property
     def _split_column(self) -> str | None:

@@ -155,7 +155,7 @@ class PictureFolder(LabelledData):
         ]
         skipped = self._places.listing.skipped_line()
         lines += [] if skipped is None else [skipped]
-        sizes = ", ".join(f"{int(pool.counts.sum())} {split}" for split, pool in self.pools.items())
+        sizes = ", ".join(f"{len(pool)} {split}" for split, pool in self.pools.items())
         ways = ", ".join(f"{len(pool.classes)} {split}" for split, pool in self.pools.items())
         by = "train/ and test/" if self._places.splits[0] else self.unit_name
         lines.append(f"split by {by}: {ways} classes; {sizes} pictures")

@@ -83,14 +83,14 @@ def fitting_shape(pools: Collection[Pool]) -> EpisodeShape:
     return EpisodeShape(ways, shots, max(1, min(QUERIES, rows - shots)))
 
 
-def held_out_rows(labels: Int[Tensor, "n"], name: str) -> Bool[Tensor, "n"]:
-    """The mask of the test rows: a random `TEST_SHARE` of each class, at least two rows, that depends on `name`."""
+def held_out_rows(labels: Int[Tensor, "n"], name: str, share: float = TEST_SHARE) -> Bool[Tensor, "n"]:
+    """The mask of the test rows: a random `share` of each class, at least two rows, that depends on `name`."""
     generator = make_generator("table rows", name)
     held_out = torch.zeros(len(labels), dtype=torch.bool)
     for label in labels.unique():
         rows = (labels == label).nonzero()[:, 0]
         order = torch.rand(len(rows), generator=generator, dtype=torch.float64).argsort()
-        held_out[rows[order[: max(2, round(TEST_SHARE * len(rows)))]]] = True
+        held_out[rows[order[: max(2, round(share * len(rows)))]]] = True
     return held_out
 
 
@@ -101,13 +101,16 @@ def standardisation(rows: Float[Tensor, "n D"], numeric: Bool[Tensor, "D"] | Non
     shift = -rows.double().mean(0) * scale
     if numeric is not None:
         scale, shift = torch.where(numeric, scale, 1.0), torch.where(numeric, shift, 0.0)
-    return Preprocessing((rows.shape[1],), tuple(scale.tolist()), tuple(shift.tolist()))
+    mask = () if numeric is None else tuple(numeric.tolist())
+    return Preprocessing((rows.shape[1],), tuple(scale.tolist()), tuple(shift.tolist()), mask)
 
 
-def held_out_values(labels: Int[Tensor, "n"], owners: Int[Tensor, "n"], name: str) -> Bool[Tensor, "n"]:
+def held_out_values(
+    labels: Int[Tensor, "n"], owners: Int[Tensor, "n"], name: str, share: float = TEST_SHARE
+) -> Bool[Tensor, "n"]:
     """The mask of the test rows if all rows of one owner, such as a patient, are on the same side.
 
-    Owners are taken in a random order until the test has a `TEST_SHARE` of the rows, the first of `ORDERS` orders by
+    Owners are taken in a random order until the test has a `share` of the rows, the first of `ORDERS` orders by
     which both sides have two rows of each class. Raises `UsageError` if none does; the message calls the rows `name`.
     """
     generator = make_generator("table owners")
@@ -115,7 +118,7 @@ def held_out_values(labels: Int[Tensor, "n"], owners: Int[Tensor, "n"], name: st
     for _ in range(ORDERS):
         order = torch.rand(len(owner_sizes), generator=generator, dtype=torch.float64).argsort()
         before = owner_sizes[order].cumsum(0) - owner_sizes[order]
-        held_out = torch.isin(owners, order[before < TEST_SHARE * len(owners)])
+        held_out = torch.isin(owners, order[before < share * len(owners)])
         sides = [labels[side].bincount(minlength=int(labels.max()) + 1) for side in (held_out, ~held_out)]
         if min(int(side.min()) for side in sides) >= 2:
             return held_out
@@ -143,6 +146,7 @@ def split_pools(
     for split, chosen in (("train", ~held_out), ("test", held_out)):
         parts = rows[chosen], labels[chosen], None if groups is None else groups[chosen]
         how: dict[str, Any] = {"name": f"{name} ({split})", "units": units[chosen], "unit_name": unit_name}
+        how["ids"] = torch.arange(len(rows))[chosen]
         pools[split] = (
             Pool(*parts, **how) if favourable is None else FavourablePool(*parts, **how, favourable=favourable)
         )

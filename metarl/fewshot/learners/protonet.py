@@ -73,6 +73,10 @@ class ProtoNet(Learner):
     def embed(self, inputs: Float[Tensor, "n ..."]) -> Float[Tensor, "n D"]:
         return self._encode(inputs[None])[0]
 
+    def class_distances(self, support: Samples, queries: Float[Tensor, "E Q ..."]) -> Float[Tensor, "E Q N"]:
+        """‖f(x) − c_k‖."""
+        return (-self.adapt(support)(queries)).clamp(min=0).sqrt()
+
     def _scores_together(self, support: Samples, x: Float[Tensor, "E n ..."]) -> Float[Tensor, "E n N"]:
         """Scores from one pass over support and queries with shared statistics, as in the paper's training."""
         cut = support.x.shape[1]
