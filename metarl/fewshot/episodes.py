@@ -22,6 +22,8 @@ from metarl.tasks import check_count
 Kind = Literal["classification", "regression"]
 CHECKED_BYTES = 2**28
 """Most bytes of a pool that a checksum reads."""
+FEW = 1024
+"""Up to this many examples of a class, each gets a random key: the draws of earlier versions."""
 
 
 @dataclass(frozen=True)
@@ -144,6 +146,8 @@ class TaskSpec:
     preprocessing: Preprocessing
     outputs: int
     """N in classification, the size of a value in regression."""
+    targets: Preprocessing | None = None
+    """In regression: how raw values become the values to learn; they are the same if None."""
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -192,6 +196,17 @@ class Pool:
         self.classes, self.counts = labels.unique_consecutive(return_counts=True)
         """The labels of the C classes and how many examples each has, `[C]`."""
         self.starts = self.counts.cumsum(0) - self.counts
+        self.targets: Float[Tensor, "n O"] | None = None
+        """The values to learn in regression."""
+
+    @property
+    def default_ways(self) -> int:
+        """Ways of an episode unless the user gives others."""
+        return min(5, len(self.classes))
+
+    def labelled(self) -> tuple[Shaped[Tensor, "n ..."], Tensor] | None:
+        """All inputs with labels that mean the same in every episode, or values; None if each episode permutes them."""
+        return None
 
     def checksum(self, crc: int = 0) -> int:
         """Goes on with the CRC-32 `crc` over labels, groups and inputs.
@@ -200,7 +215,7 @@ class Pool:
         """
         size = self.inputs[:1].nbytes * len(self.inputs)
         inputs = self.inputs[:: max(1, -(-size // CHECKED_BYTES))]
-        for values in (inputs, self.classes, self.counts, self.groups):
+        for values in (inputs, self.classes, self.counts, self.groups, self.targets):
             for part in () if values is None else values.split(4096):
                 crc = zlib.crc32(part.contiguous().numpy(), crc)
         return crc
@@ -224,10 +239,7 @@ class Pool:
         # The first N of a random order. float64 has no ties, which platforms would break differently.
         keys = torch.rand(count, len(self.classes), generator=generator, dtype=torch.float64)
         classes = keys.topk(shape.ways).indices
-        counts = self.counts[classes]
-        keys = torch.rand(count, shape.ways, int(self.counts.max()), generator=generator, dtype=torch.float64)
-        keys = keys.masked_fill(torch.arange(keys.shape[-1]) >= counts[..., None], -1.0)
-        members = keys.topk(shape.shots + shape.queries).indices
+        members = distinct(self.counts[classes], shape.shots + shape.queries, int(self.counts.max()), generator)
         return self.starts[classes][..., None] + members
 
     def episodes(
@@ -241,7 +253,8 @@ class Pool:
         for part in (slice(None, shape.shots), slice(shape.shots, None)):
             index, y = drawn[..., part].flatten(1), labels[..., part].flatten(1)
             order = torch.rand(index.shape, generator=generator, dtype=torch.float64).argsort(1)
-            drawn_parts.append((index.gather(1, order), y.gather(1, order)))
+            index = index.gather(1, order)
+            drawn_parts.append((index, y.gather(1, order) if self.targets is None else self.targets[index]))
         (support, support_y), (query, query_y) = drawn_parts
         index = torch.cat([support, query], 1)
         x = preprocessing(self.inputs[index])
@@ -252,6 +265,32 @@ class Pool:
         parts = (values[:, side] for values in (self.units[index], owners) for side in (slice(cut), slice(cut, None)))
         members = Members(self.unit_name, *parts)
         return Episodes(Samples(x[:, :cut], support_y, halves[0]), Samples(x[:, cut:], query_y, halves[1]), members)
+
+
+def distinct(
+    counts: Int[Tensor, "*batch"], number: int, largest: int, generator: torch.Generator
+) -> Int[Tensor, "*batch number"]:
+    """`number` distinct integers below each of `counts`, whose maximum is at most `largest`, in random order.
+
+    For more than `FEW`, the time does not depend on `counts`: Floyd's algorithm (Bentley and Floyd 1987, "A sample of
+    brilliance") draws `number` of them, the i-th from the first n − number + i.
+    """
+    if largest <= FEW:
+        keys = torch.rand(*counts.shape, largest, generator=generator, dtype=torch.float64)
+        return keys.masked_fill(torch.arange(largest) >= counts[..., None], -1.0).topk(number).indices
+    last = counts[..., None] - number + torch.arange(number)
+    uniform = torch.rand(last.shape, generator=generator, dtype=torch.float64)
+    drawn = (uniform * (last + 1)).long().flatten(0, -2)
+    ordered = drawn.sort(-1).values
+    for row in (ordered[:, 1:] == ordered[:, :-1]).any(-1).nonzero()[:, 0].tolist():  # one that is there already
+        seen: set[int] = set()
+        for place, (value, instead) in enumerate(
+            zip(drawn[row].tolist(), last.flatten(0, -2)[row].tolist(), strict=True)
+        ):
+            drawn[row, place] = instead if value in seen else value
+            seen.add(int(drawn[row, place]))
+    order = torch.rand(last.shape, generator=generator, dtype=torch.float64).argsort(-1)
+    return drawn.view(last.shape).gather(-1, order)
 
 
 def episode_generator(*parts: int | str) -> torch.Generator:

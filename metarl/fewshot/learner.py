@@ -163,7 +163,9 @@ class Learner(abc.ABC):
             raise UsageError(f"support_x has {len(support_x)} examples, support_groups {len(groups)}")
         support = Samples(support_x[None], support_y[None], None if groups is None else groups[None]).to(self.device)
         outputs = self.adapt(support)(query_x[None].to(self.device))[0]
-        return outputs.softmax(-1) if self.spec.kind == "classification" else outputs
+        if self.spec.kind == "classification":
+            return outputs.softmax(-1)
+        return outputs if self.spec.targets is None else self.spec.targets.invert(outputs)
 
     def embed(self, inputs: Float[Tensor, "n ..."]) -> Float[Tensor, "n D"] | None:
         """The embeddings that the learner compares, if they do not depend on the support set; else None."""
@@ -242,7 +244,7 @@ class Learner(abc.ABC):
     def _targets(self, values: Any, count: int) -> Tensor:
         """Checks a user's labels, or values, for `count` examples and converts them to a tensor."""
         if self.spec.kind == "regression":
-            targets = Preprocessing((self.spec.outputs,)).from_user(values, "support_y")
+            targets = (self.spec.targets or Preprocessing((self.spec.outputs,))).from_user(values, "support_y")
         else:
             targets = as_labels(values, "support_y")
         if len(targets) != count:

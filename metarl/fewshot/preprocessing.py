@@ -45,6 +45,11 @@ class Preprocessing:
         scale, shift = (torch.tensor(v, device=raw.device).reshape(-1, *tail) for v in (self.scale, self.shift))
         return torch.addcmul(shift, values, scale)
 
+    def invert(self, values: Float[Tensor, "n D"]) -> Float[Tensor, "n D"]:
+        """The raw values of vectors."""
+        scale, shift = (torch.tensor(v, device=values.device) for v in (self.scale, self.shift))
+        return (values - shift) / scale
+
     def from_user(self, values: Any, what: str) -> Float[Tensor, "n ..."]:
         """Checks a user's batch and converts it to network inputs. Error lines call the batch `what`.
 

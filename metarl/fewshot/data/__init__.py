@@ -38,8 +38,10 @@ class DataSet(abc.ABC):
     """
 
     config_class: ClassVar[type[DataConfig]] = DataConfig
-    kind: ClassVar[Kind] = "classification"
+    kind: Kind = "classification"
     preprocessing: Preprocessing
+    targets: Preprocessing | None = None
+    """In regression: how raw values become the values to learn; they are the same if None."""
 
     def __init__(self, config: DataConfig):
         self.config = config
@@ -54,7 +56,7 @@ class DataSet(abc.ABC):
 
     def spec(self, shape: EpisodeShape) -> TaskSpec:
         """What a learner knows about the episodes in advance."""
-        return TaskSpec(self.kind, shape, self.preprocessing, self.outputs(shape))
+        return TaskSpec(self.kind, shape, self.preprocessing, self.outputs(shape), self.targets)
 
     def default_shape(self) -> EpisodeShape:
         """The shape of test episodes unless the user gives another."""

@@ -94,39 +94,44 @@ def _read_csv(path: Path, delimiter: str | None, encoding: str) -> TextTable:
         raise UsageError(f"there is no encoding {encoding!r}; utf-8, cp1252 and latin-1 are in common use") from None
     if "\0" in text:
         raise UsageError(f"{path} is no CSV file: it is not text")
-    rows = list(_rows(path, text, delimiter or _recognise(path, text)))
-    if not rows:
+    source = io.StringIO(text, newline="")
+    rows = _rows(path, source, delimiter or _recognise(path, source))
+    _, names = next(rows, (0, []))
+    if not names:
         raise UsageError(f"{path} has no rows: want a line of column names and a line for each example")
-    (_, names), *rows = rows
-    if not all(names):
-        names = [name or f"column {number}" for number, name in enumerate(names, 1)]
+    names = [name.strip() or f"column {number}" for number, name in enumerate(names, 1)]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise UsageError(f"{path} names two columns {twice[0]!r}")
+    cells: list[str] = []  # one after another: a list for each row would keep Python's garbage collector busy
+    lines = []
     for line, row in rows:
         if len(row) != len(names):
             raise UsageError(f"{path}, line {line}: {len(row)} cells, but {len(names)} columns are named")
-    frame = pl.DataFrame([row for _, row in rows], dict.fromkeys(names, pl.String), orient="row")
-    return TextTable(path, frame, [line for line, _ in rows])
+        cells += row
+        lines.append(line)
+    columns = [pl.Series(name, cells[index :: len(names)], pl.String) for index, name in enumerate(names)]
+    return TextTable(path, pl.DataFrame(columns).select(pl.all().str.strip_chars()), lines)
 
 
-def _rows(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+def _rows(path: Path, source: io.StringIO, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """The rows that are not blank, with the lines they end on."""
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    source.seek(0)
+    reader = csv.reader(source, delimiter=delimiter, strict=True)
     try:
         for row in reader:
             if row:
-                yield reader.line_num, [cell.strip() for cell in row]
+                yield reader.line_num, row
     except csv.Error as error:
         raise UsageError(f"{path} is no CSV file: {error}") from None
 
 
-def _recognise(path: Path, text: str) -> str:
+def _recognise(path: Path, source: io.StringIO) -> str:
     """The delimiter that splits the first rows into several columns, if possible as many in each, if possible many."""
     found = {}
     for delimiter in DELIMITERS:
         try:
-            sizes = [len(row) for (_, row), _ in zip(_rows(path, text, delimiter), range(_SAMPLE), strict=False)]
+            sizes = [len(row) for (_, row), _ in zip(_rows(path, source, delimiter), range(_SAMPLE), strict=False)]
         except UsageError:
             continue
         if sizes:

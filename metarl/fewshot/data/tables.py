@@ -14,7 +14,7 @@ from torch import Tensor
 
 from metarl.errors import UsageError
 from metarl.fewshot.data import DataConfig, LabelledData
-from metarl.fewshot.episodes import EpisodeShape, Pool
+from metarl.fewshot.episodes import EpisodeShape, Pool, distinct
 from metarl.fewshot.preprocessing import Preprocessing
 from metarl.randomness import make_generator
 
@@ -37,7 +37,7 @@ class Table(LabelledData):
     def default_shape(self) -> EpisodeShape:
         """Up to 5 ways, 5 shots and 15 queries, as the smaller pool allows."""
         pools = self.pools.values()
-        ways = min(5, *(len(pool.classes) for pool in pools))
+        ways = min(pool.default_ways for pool in pools)
         rows = min(int(pool.counts.min()) for pool in pools)
         shots = max(1, min(SHOTS, rows // 2))
         return EpisodeShape(ways, shots, max(1, min(QUERIES, rows - shots)))
@@ -72,12 +72,17 @@ class FavourablePool(Pool):
         is_favourable = (drawn[..., 0] >= start) & (drawn[..., 0] < start + size)  # examples are sorted by class
         lacking = ~is_favourable.any(1)
         if bool(lacking.any()):  # it takes the place of the class drawn first
-            keys = torch.rand(int(lacking.sum()), size, generator=generator, dtype=torch.float64)
-            drawn[lacking, 0] = start + keys.topk(drawn.shape[-1]).indices
+            sizes = torch.full((int(lacking.sum()),), size)
+            drawn[lacking, 0] = start + distinct(sizes, drawn.shape[-1], size, generator)
             is_favourable[lacking, 0] = True
         order = drawn[..., 0].masked_fill(is_favourable, -1).argsort(1)  # the favourable one first
         order[:, :2] = order[:, :2].flip(1)
         return drawn.gather(1, order[..., None].expand_as(drawn))
+
+    def labelled(self) -> tuple[Shaped[Tensor, "n ..."], Tensor] | None:
+        if len(self.classes) > 2:
+            return None
+        return self.inputs, (self.classes == self.favourable).long().repeat_interleave(self.counts)
 
 
 def held_out_rows(labels: Int[Tensor, "n"], name: str) -> Bool[Tensor, "n"]:
