@@ -145,6 +145,7 @@ def _test_learner(run: FewShotRun, parsed: Arguments) -> None:
         episodes=episodes,
         split=parsed.split,
         seed=parsed.seed,
+        baselines=run.config.baselines,
     )
     how = f"metarl evaluate RUN --tasks {episodes} --split {shlex.quote(parsed.split)} --seed {parsed.seed}"
     result = experiment.origin(run.checkpoint.wall_seconds) | {"evaluated_by": how} | found
@@ -153,6 +154,8 @@ def _test_learner(run: FewShotRun, parsed: Arguments) -> None:
             write_result(path, result)
     print_table(f"{experiment.title}, {episodes} {parsed.split} episodes", _learner_table(result))
     print(f"95 % interval: {result['interval']}", file=sys.stderr)
+    for line in baseline_lines(result):
+        print(line, file=sys.stderr)
 
 
 def _agent_table(result: Evaluation) -> Table:
@@ -190,6 +193,18 @@ def _figures(row: Mapping[str, Any], metric: str) -> Iterator[str]:
     yield mean_and_interval(row[metric], row["ci95"])
     for measured in row.get("metrics", {}).values():
         yield mean_and_interval(measured["mean"], measured["ci95"])
+
+
+def baseline_lines(result: Mapping[str, Any]) -> Iterator[str]:
+    """The baselines of a few-shot result in lines for people; none if it has none."""
+    found = result.get("baselines", {})
+    metric = "accuracy" if "accuracy" in result else "mse"
+    for row in found.get("models", ()):
+        score = mean_and_interval(row[metric], row["ci95"])
+        yield f"baseline: {row['model']} fitted on {row['fitted_on']}, {metric} {score}"
+    for name in ("note", "verdict"):
+        if name in found:
+            yield f"baselines: {found[name]}"
 
 
 def mean_and_interval(mean: float | None, ci95: float | None) -> str:

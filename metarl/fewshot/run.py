@@ -41,7 +41,7 @@ from metarl.tasks import SPLITS, check_count
 
 ROWS = 500
 """Most rows of metrics in a run. Each row is the mean over the steps since the row before."""
-_FLAGS = ("ways", "shots", "queries", "episodes", "test_shots", "test_queries", "seed")
+_FLAGS = ("ways", "shots", "queries", "episodes", "test_shots", "test_queries", "baselines", "seed")
 """The flags of `metarl fewshot` that affect results, besides those of the learner, the data and the objective."""
 _PARTS = {"learner": "learner", "data": "data set", "objective": "objective"}
 """What a few-shot run is made of → what the registry calls it."""
@@ -80,6 +80,8 @@ class FewShotConfig:
     """Further numbers of shots to test with."""
     test_queries: tuple[int, ...] = ()
     """Further numbers of queries of each class to test with."""
+    baselines: bool = field(default=True, metadata=LATER)
+    """Whether to test simple models of scikit-learn on the same episodes: tables, embeddings and texts."""
     device: str = "cpu"
     """Device to compute on: cpu, cuda or cuda:N."""
     seed: int = 0
@@ -341,7 +343,15 @@ class FewShotTraining(Training):
     def conclude(self, path: Path, rows: list[Row], show: bool) -> None:
         experiment, learner, config = self.experiment, self.learner, self.experiment.config
         shapes = experiment.test_shapes()
-        found = measure(learner, self.data, shapes, episodes=config.episodes, seed=config.seed, show=show)
+        found = measure(
+            learner,
+            self.data,
+            shapes,
+            episodes=config.episodes,
+            seed=config.seed,
+            baselines=config.baselines,
+            show=show,
+        )
         draw_pictures(learner, self.data, config.seed, self.title, rows, path / "plots")
         write_result(path / RESULT, experiment.origin(rows[-1]["wall_seconds"]) | found)
 

@@ -42,6 +42,8 @@ class DataSet(abc.ABC):
     preprocessing: Preprocessing
     targets: Preprocessing | None = None
     """In regression: how raw values become the values to learn; they are the same if None."""
+    has_baselines: ClassVar[bool] = False
+    """Whether the inputs are for simple models too, as those of tables, embeddings and texts are."""
 
     def __init__(self, config: DataConfig):
         self.config = config

@@ -34,6 +34,8 @@ class Table(LabelledData):
     EpisodeShape(ways=3, shots=5, queries=9)
     """
 
+    has_baselines = True
+
     def default_shape(self) -> EpisodeShape:
         """Up to 5 ways, 5 shots and 15 queries, as the smaller pool allows."""
         pools = self.pools.values()
