@@ -7,6 +7,7 @@ probabilities = learner.predict(support_x, support_y, query_x)
 
 from metarl.experiment import resume, train
 from metarl.fewshot.data import DataConfig, DataSet
+from metarl.fewshot.data.arrays import from_dataset
 from metarl.fewshot.episodes import Episodes, EpisodeShape, Pool, Samples, TaskSpec
 from metarl.fewshot.evaluation import evaluate
 from metarl.fewshot.learner import Learner, LearnerConfig
@@ -25,6 +26,7 @@ __all__ = [
     "Samples",
     "TaskSpec",
     "evaluate",
+    "from_dataset",
     "load",
     "resume",
     "train",

@@ -52,9 +52,12 @@ class LearnerConfig:
     train_queries: int | None = None
     """Queries per way of the training episodes; as in the test if not given."""
     width: int = 64
-    """Filters of each convolution (images)."""
+    """Filters of each convolution (images, signals)."""
     hidden: tuple[int, ...] = (64, 64)
     """Units of the fully connected layers (vectors)."""
+    backbone: str | None = None
+    """A network of your own, MODULE:NAME: a class with the interface of metarl.fewshot.networks.Network, called with
+    the shape of an input and the number of outputs, or None for an encoder."""
 
     def __post_init__(self) -> None:
         for name in ("iterations", "num_tasks", "width"):
@@ -86,6 +89,8 @@ class Learner(abc.ABC):
     """The kinds of tasks that the learner supports."""
     any_ways: ClassVar[bool] = False
     """Whether a trained learner takes support sets of any number of classes."""
+    takes_backbone: ClassVar[bool] = False
+    """Whether its network may be the user's, `LearnerConfig.backbone`."""
 
     def __init__(
         self,
@@ -98,6 +103,8 @@ class Learner(abc.ABC):
     ):
         if spec.kind not in self.kinds:
             raise UsageError(f"{type(self).__name__} learns {' and '.join(self.kinds)}, not {spec.kind}")
+        if config.backbone is not None and not self.takes_backbone:
+            raise UsageError(f"{type(self).__name__} has a network of a kind of its own: leave --backbone out")
         self.config = config
         self.spec = spec
         self.objective = objective or Objective(ObjectiveConfig(), spec)

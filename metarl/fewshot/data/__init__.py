@@ -42,7 +42,7 @@ class DataSet(abc.ABC):
     preprocessing: Preprocessing
     targets: Preprocessing | None = None
     """In regression: how raw values become the values to learn; they are the same if None."""
-    has_baselines: ClassVar[bool] = False
+    has_baselines: bool = False
     """Whether the inputs are for simple models too, as those of tables, embeddings and texts are."""
 
     def __init__(self, config: DataConfig):

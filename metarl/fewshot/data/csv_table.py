@@ -2,7 +2,7 @@
 
 One column is the label, or the target of a regression, and one may be the protected group, which is not a feature. The
 other columns are features: numbers and dates are standardised over the training rows, words become one 0/1 feature each
-(one-hot), and texts hashed n-grams. With a column of sites, each site is a task.
+(one-hot), and texts hashed words. With a column of sites, each site is a task.
 """
 
 import dataclasses
@@ -23,8 +23,8 @@ from metarl.fewshot.data.numerals import Decimal
 from metarl.fewshot.data.sites import held_out_sites, large_enough, site_pools
 from metarl.fewshot.data.table_file import TextTable, read_table
 from metarl.fewshot.data.tables import (
-    TEST_SHARE,
     Table,
+    held_out_classes,
     held_out_rows,
     held_out_values,
     split_pools,
@@ -32,7 +32,6 @@ from metarl.fewshot.data.tables import (
 )
 from metarl.fewshot.data.text_columns import TextColumn, read_text
 from metarl.fewshot.preprocessing import Preprocessing
-from metarl.randomness import make_generator
 from metarl.tasks import check_count
 
 Feature = NumberColumn | WordColumn | TextColumn
@@ -60,11 +59,11 @@ class CsvConfig(DataConfig):
     task_rows: int = 10
     """Fewest rows of each class at a site; sites with fewer are left out."""
     text: tuple[str, ...] = ()
-    """Columns of free text, to be read as hashed n-grams; needs scikit-learn."""
+    """Columns of free text, to be read as hashed words; needs scikit-learn."""
     text_inputs: int = 512
     """Inputs of the network for each column of free text."""
     text_by: Literal["words", "characters"] = "words"
-    """Hash n-grams of words, or of characters, for languages without spaces or with many forms of a word."""
+    """Hash words, or n-grams of characters, for languages without spaces or with many forms of a word."""
     group: str | None = None
     """Column of the protected group; it needs --favourable."""
     favourable: str | None = None
@@ -321,8 +320,4 @@ class CsvTable(Table):
             return held_out_values(labels, owners, f"{path}, column {column!r}"), owners
         if self.config.split_by == "rows":
             return held_out_rows(labels, "csv"), None
-        number = len(self.classes)
-        if number < 4:
-            raise UsageError(f"{path} has {number} classes, too few to split by: leave --split-by out")
-        test = torch.randperm(number, generator=make_generator("table classes"))[: max(2, round(TEST_SHARE * number))]
-        return torch.isin(labels, test), labels
+        return held_out_classes(labels, str(path)), labels

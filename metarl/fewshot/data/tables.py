@@ -98,6 +98,18 @@ def held_out_rows(labels: Int[Tensor, "n"], name: str) -> Bool[Tensor, "n"]:
     return held_out
 
 
+def held_out_classes(labels: Int[Tensor, "n"], name: str) -> Bool[Tensor, "n"]:
+    """The mask of the rows of the test classes: a random `TEST_SHARE` of all, at least two.
+
+    Raises `UsageError` if there are fewer than four classes; the message calls the rows `name`.
+    """
+    number = int(labels.max()) + 1
+    if number < 4:
+        raise UsageError(f"{name} has {number} classes, too few to split by: leave --split-by out")
+    test = torch.randperm(number, generator=make_generator("table classes"))[: max(2, round(TEST_SHARE * number))]
+    return torch.isin(labels, test)
+
+
 def standardisation(rows: Float[Tensor, "n D"], numeric: Bool[Tensor, "D"] | None = None) -> Preprocessing:
     """Scales columns to mean 0 and variance 1 over `rows`, only the `numeric` ones if given; constant ones become 0."""
     deviation = rows.double().std(0, correction=0)

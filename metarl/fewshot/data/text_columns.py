@@ -11,13 +11,15 @@ from metarl.errors import UsageError
 from metarl.fewshot.data.columns import Reading
 from metarl.fewshot.data.table_file import TextTable
 
-NGRAMS: dict[str, tuple[str, tuple[int, int]]] = {"words": ("word", (1, 2)), "characters": ("char_wb", (2, 4))}
-"""What is counted: scikit-learn's analyzer, and the lengths of the n-grams."""
+NGRAMS: dict[str, tuple[str, tuple[int, int]]] = {"words": ("word", (1, 1)), "characters": ("char_wb", (2, 4))}
+"""What is counted: scikit-learn's analyzer, and the lengths of the n-grams. Pairs of words seldom come back."""
+LENGTH = 4.0
+"""Norm of an encoded text: that of sixteen standardised numbers."""
 
 
 @dataclass(frozen=True)
 class TextColumn:
-    """Free text: counts of n-grams, each at the place and with the sign of its hash, scaled to length √W.
+    """Free text: counts of n-grams, each at the place and with the sign of its hash, scaled to `LENGTH`.
 
     Nothing is learned from the cells, so that any text can be read later. It needs scikit-learn.
 
@@ -28,7 +30,7 @@ class TextColumn:
     >>> from metarl.fewshot.data.text_columns import TextColumn
     >>> table = TextTable(Path("notes.csv"), pl.DataFrame({"note": ["no fever", "high fever"]}), range(1, 3))
     >>> TextColumn("note", 64).encode(table, Reading()).square().sum(1)  # needs scikit-learn
-    tensor([64., 64.])
+    tensor([16., 16.])
     """
 
     role: ClassVar[Literal["text"]] = "text"
@@ -36,7 +38,7 @@ class TextColumn:
     width: int
     """Inputs of the network (W)."""
     by: Literal["words", "characters"] = "words"
-    """N-grams of words (1 and 2) or of characters within words (2 to 4)."""
+    """Words, or n-grams of 2 to 4 characters within words."""
     description: str = ""
 
     @property
@@ -59,11 +61,12 @@ class TextColumn:
         hashing = HashingVectorizer(n_features=self.width, analyzer=analyzer, ngram_range=lengths, dtype="float32")
         cells = table.cells(self.name)
         texts = cells.set(~reading.present(cells), "").to_list()
-        return torch.from_numpy(hashing.transform(texts).toarray()) * self.width**0.5
+        return torch.from_numpy(hashing.transform(texts).toarray()) * LENGTH
 
 
 def read_text(table: TextTable, name: str, width: int, by: Literal["words", "characters"]) -> TextColumn:
     """The column `name` as free text."""
     lengths = table.cells(name).str.count_matches(r"\w+")
-    what = f"free text of {lengths.min()} to {lengths.max()} words: {width} inputs of hashed n-grams of {by}"
+    hashed = "words" if by == "words" else "n-grams of characters"
+    what = f"free text of {lengths.min()} to {lengths.max()} words: {width} inputs of hashed {hashed}"
     return TextColumn(name, width, by, what)
