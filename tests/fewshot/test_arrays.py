@@ -101,7 +101,7 @@ def test_signals_have_a_convolutional_network(tmp_path: Path) -> None:
     x = arrays["x"]
     same = learner.predict(x[:8], arrays["y"][:8], x[:3]), learner.predict(x[:8, 0], arrays["y"][:8], x[:3, 0])
     torch.testing.assert_close(*same)
-    with pytest.raises(UsageError, match=r"want signals of 1 channel\(s\) and length 32, got shape \[3, 31\]"):
+    with pytest.raises(UsageError, match=r"want signals of 1 channel\(s\) and length 32, got shape \[3, 1, 31\]"):
         learner.predict(x[:8], arrays["y"][:8], x[:3, 0, 1:])
 
 

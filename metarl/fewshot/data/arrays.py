@@ -4,7 +4,7 @@ Any foundation model's features, of pictures or texts, become a few-shot data se
 x=features, y=labels)`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -149,7 +149,7 @@ class DatasetPair(Table):
         )
 
 
-def from_dataset(train: Sequence[Any], test: Sequence[Any], *, signal: bool = False) -> DatasetPair:
+def from_dataset(train: Any, test: Any, *, signal: bool = False) -> DatasetPair:
     """A data set of `train` and `test`: each a `torch.utils.data.Dataset`, or any sequence, of pairs (x, y).
 
     All x have one shape: `[D]` vectors, `[C, L]` signals if `signal` is set, else `[H, W]`, `[1, H, W]`, `[3, H, W]` or
@@ -234,7 +234,7 @@ def _preprocessing(inputs: Tensor, held_out: Bool[Tensor, "n"]) -> Preprocessing
     return Preprocessing(tuple(inputs.shape[1:]), of_channels.scale, of_channels.shift)
 
 
-def _pairs(side: Sequence[Any], name: str, signal: bool) -> tuple[Tensor, list[Any]]:
+def _pairs(side: Any, name: str, signal: bool) -> tuple[Tensor, list[Any]]:
     """The inputs of one side in one tensor, and its labels as plain values."""
     try:
         pairs = [side[index] for index in range(len(side))]

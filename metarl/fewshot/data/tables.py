@@ -141,7 +141,7 @@ def held_out_values(labels: Int[Tensor, "n"], owners: Int[Tensor, "n"], name: st
 
 
 def split_pools(
-    rows: Float[Tensor, "n D"],
+    rows: Shaped[Tensor, "n ..."],
     labels: Int[Tensor, "n"],
     held_out: Bool[Tensor, "n"],
     name: str,
