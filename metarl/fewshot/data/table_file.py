@@ -15,6 +15,8 @@ DELIMITERS = (",", ";", "\t", "|")
 """Delimiters that are recognised."""
 _SAMPLE = 50
 """Rows by which the delimiter is recognised."""
+MOST_CELLS = 10**7
+"""Cells that a Parquet file may have in any case; beyond them, as many as 8 a byte."""
 _PARQUET = (".parquet", ".pq")
 
 
@@ -74,8 +76,13 @@ def read_table(path: Path, *, delimiter: str | None = None, encoding: str = "utf
 
 def _read_parquet(path: Path) -> TextTable:
     try:
+        columns, rows = len(pl.read_parquet_schema(path)), pl.scan_parquet(path).select(pl.len()).collect().item()
+        if columns * rows > max(MOST_CELLS, 8 * path.stat().st_size):
+            raise UsageError(f"{path} claims {rows} rows of {columns} columns, too many for a file of its size")
         frame = pl.read_parquet(path)
         text = frame.select(pl.all().cast(pl.String).str.strip_chars().fill_null(""))
+    except UsageError:
+        raise
     except (pl.exceptions.PolarsError, OSError, ValueError) as error:
         raise UsageError(f"{path} is no Parquet file of numbers and words: {_first_line(error)}") from None
     except pl.exceptions.PanicException as error:
