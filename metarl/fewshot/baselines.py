@@ -157,7 +157,8 @@ def verdict(rows: list[dict[str, Any]], metric: str) -> str:
         sure = "" if half is not None and behind > half else ", which may be chance"
         return f"a simple baseline wins: {name} has {metric} {best[metric]:.4f}, better by {beyond}{sure}"
     if half is None or -behind <= half:
-        return f"no better than the best baseline beyond chance: {name} has {metric} {best[metric]:.4f}, a difference of {beyond}"
+        best_is = f"{name} has {metric} {best[metric]:.4f}, a difference of {beyond}"
+        return f"no better than the best baseline beyond chance: {best_is}"
     return f"better than every baseline: the best, {name}, has {metric} {best[metric]:.4f}, worse by {beyond}"
 
 
