@@ -21,7 +21,7 @@ from metarl.fewshot import FewShotRun
 from metarl.fewshot.result import RESULT, measure, write_result
 from metarl.scripts.arguments import key_values, parse
 from metarl.scripts.families import open_with_family
-from metarl.scripts.figures import figure_tables, mean_and_interval, run_figures
+from metarl.scripts.figures import baseline_lines, figure_tables, mean_and_interval, run_figures
 from metarl.seen_tasks import num_shared
 
 TASKS = 40
@@ -157,6 +157,7 @@ def _test_learner(run: FewShotRun, parsed: Arguments) -> None:
         episodes=episodes,
         split=parsed.split,
         seed=parsed.seed,
+        baselines=run.config.baselines,
     )
     how = f"metarl evaluate RUN --tasks {episodes} --split {shlex.quote(parsed.split)} --seed {parsed.seed}"
     result = experiment.origin(run.checkpoint.wall_seconds) | {"evaluated_by": how} | found
@@ -172,6 +173,8 @@ def _test_learner(run: FewShotRun, parsed: Arguments) -> None:
     for title, table in figure_tables(result.get("figures", {})):
         print_table(title, table)
     print(f"95 % interval: {result['interval']}", file=sys.stderr)
+    for line in baseline_lines(result):
+        print(line, file=sys.stderr)
 
 
 def _agent_table(result: Evaluation) -> Table:

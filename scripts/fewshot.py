@@ -23,7 +23,7 @@ from metarl.fewshot.result import RESULT
 from metarl.registry import list_data, list_learners, list_objectives
 from metarl.scripts import predict
 from metarl.scripts.arguments import parse, peek
-from metarl.scripts.figures import mean_and_interval
+from metarl.scripts.figures import baseline_lines, mean_and_interval
 
 LearnerOptions = TypeVar("LearnerOptions", bound=LearnerConfig)
 DataOptions = TypeVar("DataOptions", bound=DataConfig)
@@ -50,6 +50,8 @@ class Arguments(Generic[LearnerOptions, DataOptions, ObjectiveOptions]):
     """Further numbers of shots to test with."""
     test_queries: Annotated[tuple[int, ...], tyro.conf.arg(metavar="Q ...")] = ()
     """Further numbers of queries of each class to test with."""
+    baselines: bool = FewShotConfig.baselines
+    """Test simple models of scikit-learn on the same episodes: tables, embeddings and texts."""
     device: str = FewShotConfig.device
     """Device to compute on: cpu, cuda or cuda:N."""
     seed: int = FewShotConfig.seed
@@ -143,6 +145,8 @@ def _print_result(path: Path) -> None:
     what = f"{size}, {result['episodes']} test episodes, normalisation {result['normalisation']}"
     print(f"{result['learner']} on {result['data']}, {what}: {', '.join(lines)}", file=sys.stderr)
     print(f"95 % interval: {result['interval']}", file=sys.stderr)
+    for line in baseline_lines(result):
+        print(line, file=sys.stderr)
 
 
 def _split_learner(arguments: Sequence[str]) -> tuple[str | None, list[str]]:

@@ -57,6 +57,18 @@ def mean_and_interval(mean: float | None, ci95: float | None) -> str:
     return f"{mean:.4f}" if ci95 is None else f"{mean:.4f} ± {ci95:.4f}"
 
 
+def baseline_lines(result: Mapping[str, Any]) -> Iterator[str]:
+    """The baselines of a few-shot result in lines for people; none if it has none."""
+    found = result.get("baselines", {})
+    metric = "accuracy" if "accuracy" in result else "mse"
+    for row in found.get("models", ()):
+        score = mean_and_interval(row[metric], row["ci95"])
+        yield f"baseline: {row['model']} fitted on {row['fitted_on']}, {metric} {score}"
+    for name in ("note", "verdict"):
+        if name in found:
+            yield f"baselines: {found[name]}"
+
+
 def _overall(found: Mapping[str, Any]) -> Table:
     table = Table("figure", "value")
     for name in ("accuracy", "balanced_accuracy", "macro_f1", "macro_auc"):

@@ -11,6 +11,7 @@ from typing import Any
 from metarl.errors import UsageError
 from metarl.experiment import resume, train
 from metarl.fewshot.data import DataConfig, DataSet
+from metarl.fewshot.data.arrays import from_dataset
 from metarl.fewshot.episodes import Episodes, EpisodeShape, Pool, Samples, TaskSpec
 from metarl.fewshot.evaluation import evaluate
 from metarl.fewshot.explain import Explanation, explain
@@ -42,6 +43,7 @@ __all__ = [
     "export_embedding",
     "fairness_curve",
     "figures",
+    "from_dataset",
     "load",
     "predict_files",
     "resume",

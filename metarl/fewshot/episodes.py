@@ -25,6 +25,8 @@ CHECKED_BYTES = 2**28
 """Most bytes of a pool that a checksum reads."""
 EXAMPLES = ("rows", "pictures")
 """What the units of a pool are called if each example is one."""
+FEW = 1024
+"""Up to this many examples of a class, each gets a random key: the draws of earlier versions."""
 
 
 @dataclass(frozen=True)
@@ -166,6 +168,8 @@ class TaskSpec:
     preprocessing: Preprocessing
     outputs: int
     """N in classification, the size of a value in regression."""
+    targets: Preprocessing | None = None
+    """In regression: how raw values become the values to learn; they are the same if None."""
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -217,6 +221,26 @@ class Pool:
         self.classes, self.counts = labels.unique_consecutive(return_counts=True)
         """The labels of the C classes and how many examples each has, `[C]`."""
         self.starts = self.counts.cumsum(0) - self.counts
+        self.targets: Float[Tensor, "n O"] | None = None
+        """The values to learn in regression."""
+
+    @property
+    def default_ways(self) -> int:
+        """Ways of an episode unless the user gives others."""
+        return min(5, len(self.classes))
+
+    @property
+    def labels(self) -> Int[Tensor, "L"]:
+        """The labels of the data in the order of their places in `Members`."""
+        return self.classes
+
+    def places(self, index: Int[Tensor, "..."]) -> Int[Tensor, "..."]:
+        """The places in `labels` of the examples at `index`."""
+        return torch.searchsorted(self.starts, index, right=True) - 1
+
+    def labelled(self) -> tuple[Shaped[Tensor, "n ..."], Tensor] | None:
+        """All inputs with labels that mean the same in every episode, or values; None if each episode permutes them."""
+        return None
 
     def __len__(self) -> int:
         """How many examples its classes have."""
@@ -247,6 +271,7 @@ class Pool:
         pool.name, pool.counts, pool.starts = name, counts, counts.cumsum(0) - counts
         pool._inputs, pool.units = self._inputs[chosen], self.units[chosen]
         pool.groups = None if self.groups is None else self.groups[chosen]
+        pool.targets = None if self.targets is None else self.targets[chosen]
         pool.ids = None if self.ids is None else self.ids[chosen]
         return pool
 
@@ -257,7 +282,7 @@ class Pool:
         """
         size = self.inputs[:1].nbytes * len(self.inputs)
         inputs = self.inputs[:: max(1, -(-size // CHECKED_BYTES))]
-        for values in (inputs, self.classes, self.counts, self.groups):
+        for values in (inputs, self.classes, self.counts, self.groups, self.targets):
             for part in () if values is None else values.split(4096):
                 crc = zlib.crc32(part.contiguous().numpy(), crc)
         return crc
@@ -281,10 +306,7 @@ class Pool:
         # The first N of a random order. float64 has no ties, which platforms would break differently.
         keys = torch.rand(count, len(self.classes), generator=generator, dtype=torch.float64)
         classes = keys.topk(shape.ways).indices
-        counts = self.counts[classes]
-        keys = torch.rand(count, shape.ways, int(self.counts.max()), generator=generator, dtype=torch.float64)
-        keys = keys.masked_fill(torch.arange(keys.shape[-1]) >= counts[..., None], -1.0)
-        members = keys.topk(shape.shots + shape.queries).indices
+        members = distinct(self.counts[classes], shape.shots + shape.queries, int(self.counts.max()), generator)
         return self.starts[classes][..., None] + members
 
     def episodes(
@@ -298,19 +320,46 @@ class Pool:
         for part in (slice(None, shape.shots), slice(shape.shots, None)):
             index, y = drawn[..., part].flatten(1), labels[..., part].flatten(1)
             order = torch.rand(index.shape, generator=generator, dtype=torch.float64).argsort(1)
-            drawn_parts.append((index.gather(1, order), y.gather(1, order)))
+            index = index.gather(1, order)
+            drawn_parts.append((index, y.gather(1, order) if self.targets is None else self.targets[index]))
         (support, support_y), (query, query_y) = drawn_parts
         index = torch.cat([support, query], 1)
         x = preprocessing(self.examples(index))
         groups = None if self.groups is None else self.groups[index]
         cut = support.shape[1]
         halves = [None, None] if groups is None else [groups[:, :cut], groups[:, cut:]]
-        owners = torch.searchsorted(self.starts, index, right=True) - 1
+        owners = self.places(index)
         units, ids = self.units[index], None if self.ids is None else self.ids[query]
         members = Members(
             self.unit_name, units[:, :cut], units[:, cut:], owners[:, :cut], owners[:, cut:], query_ids=ids
         )
         return Episodes(Samples(x[:, :cut], support_y, halves[0]), Samples(x[:, cut:], query_y, halves[1]), members)
+
+
+def distinct(
+    counts: Int[Tensor, "*batch"], number: int, largest: int, generator: torch.Generator
+) -> Int[Tensor, "*batch number"]:
+    """`number` distinct integers below each of `counts`, whose maximum is at most `largest`, in random order.
+
+    For more than `FEW`, the time does not depend on `counts`: Floyd's algorithm (Bentley and Floyd 1987, "A sample of
+    brilliance") draws `number` of them, the i-th from the first n − number + i.
+    """
+    if largest <= FEW:
+        keys = torch.rand(*counts.shape, largest, generator=generator, dtype=torch.float64)
+        return keys.masked_fill(torch.arange(largest) >= counts[..., None], -1.0).topk(number).indices
+    last = counts[..., None] - number + torch.arange(number)
+    uniform = torch.rand(last.shape, generator=generator, dtype=torch.float64)
+    drawn = (uniform * (last + 1)).long().flatten(0, -2)
+    ordered = drawn.sort(-1).values
+    for row in (ordered[:, 1:] == ordered[:, :-1]).any(-1).nonzero()[:, 0].tolist():  # one that is there already
+        seen: set[int] = set()
+        for place, (value, instead) in enumerate(
+            zip(drawn[row].tolist(), last.flatten(0, -2)[row].tolist(), strict=True)
+        ):
+            drawn[row, place] = instead if value in seen else value
+            seen.add(int(drawn[row, place]))
+    order = torch.rand(last.shape, generator=generator, dtype=torch.float64).argsort(-1)
+    return drawn.view(last.shape).gather(-1, order)
 
 
 def episode_generator(*parts: int | str) -> torch.Generator:

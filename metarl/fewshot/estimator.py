@@ -50,9 +50,10 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         if len(self.classes_) < 2:
             raise UsageError(f"a classifier needs 2 classes or more, and y has one class, {self.classes_[0]!r}")
         learner = self._open(X.shape[1], len(self.classes_))
-        favourable = None if learner.file_encoder is None else learner.file_encoder.favourable
-        names = [str(name) for name in self.classes_]
-        ordered, _ = label_codes(names, favourable)
+        encoder = learner.file_encoder
+        names = [_name(label) for label in self.classes_.tolist()]
+        favourable, fixed = (None, ()) if encoder is None else (encoder.favourable, encoder.fixed_classes)
+        ordered, _ = label_codes(names, favourable, fixed)
         self.order_ = np.array([ordered.index(name) for name in names])
         """The learner's label of each class."""
         self.learner_, self.support_x_, self.support_y_ = learner, X, self.order_[codes]
@@ -76,8 +77,14 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         learner = load(self.run, device=None if self.device is None else torch.device(self.device))
         shape = learner.spec.input_shape
         if len(shape) != 1 or learner.spec.kind != "classification":
-            what = "values" if learner.spec.kind == "regression" else "pictures"
+            what = "values" if learner.spec.kind == "regression" else "signals" if len(shape) == 2 else "pictures"
             raise UsageError(f"FewShotClassifier classifies rows of numbers, and {self.run} is of {what}")
         if shape[0] != columns:
             raise UsageError(f"X has {columns} features, but {self.run} was trained with {shape[0]} features as input")
         return learner
+
+
+def _name(label: Any) -> str:
+    """A label as tables name it."""
+    is_number = isinstance(label, (int, float)) and not isinstance(label, bool)
+    return f"{label:.15g}" if is_number else str(label)

@@ -53,9 +53,12 @@ class LearnerConfig:
     train_queries: int | None = None
     """Queries per way of the training episodes; as in the test if not given."""
     width: int = 64
-    """Filters of each convolution (images)."""
+    """Filters of each convolution (images, signals)."""
     hidden: tuple[int, ...] = (64, 64)
     """Units of the fully connected layers (vectors)."""
+    backbone: str | None = None
+    """A network of your own, MODULE:NAME: a class with the interface of metarl.fewshot.networks.Network, called with
+    the shape of an input and the number of outputs, or None for an encoder."""
 
     def __post_init__(self) -> None:
         for name in ("iterations", "num_tasks", "width"):
@@ -87,6 +90,8 @@ class Learner(abc.ABC):
     """The kinds of tasks that the learner supports."""
     any_ways: ClassVar[bool] = False
     """Whether a trained learner takes support sets of any number of classes."""
+    takes_backbone: ClassVar[bool] = False
+    """Whether its network may be the user's, `LearnerConfig.backbone`."""
 
     def __init__(
         self,
@@ -99,6 +104,8 @@ class Learner(abc.ABC):
     ):
         if spec.kind not in self.kinds:
             raise UsageError(f"{type(self).__name__} learns {' and '.join(self.kinds)}, not {spec.kind}")
+        if config.backbone is not None and not self.takes_backbone:
+            raise UsageError(f"{type(self).__name__} has a network of a kind of its own: leave --backbone out")
         self.config = config
         self.spec = spec
         self.objective = objective or Objective(ObjectiveConfig(), spec)
@@ -170,7 +177,7 @@ class Learner(abc.ABC):
         if calibrated and outputs.shape[-1] != self.spec.shape.ways:
             raise UsageError(f"the run is calibrated for {self.spec.shape.ways} classes, got {outputs.shape[-1]}")
         if self.spec.kind == "regression":
-            return outputs
+            return outputs if self.spec.targets is None else self.spec.targets.invert(outputs)
         return (outputs / self.temperature if calibrated and self.temperature else outputs).softmax(-1)
 
     def converted(
@@ -271,7 +278,7 @@ class Learner(abc.ABC):
     def _targets(self, values: Any, count: int) -> Tensor:
         """Checks a user's labels, or values, for `count` examples and converts them to a tensor."""
         if self.spec.kind == "regression":
-            targets = Preprocessing((self.spec.outputs,)).from_user(values, "support_y")
+            targets = (self.spec.targets or Preprocessing((self.spec.outputs,))).from_user(values, "support_y")
         else:
             targets = as_labels(values, "support_y")
         if len(targets) != count:

@@ -45,9 +45,9 @@ def predict_files(
     support_x, query_x = encoder.inputs(support), encoder.inputs(query)
     groups = encoder.groups(support)
     if learner.spec.kind == "regression":
-        values = learner.predict(support_x, _numbers(encoder.labels(support), support), query_x, groups)
+        values = learner.predict(support_x, encoder.targets(support), query_x, groups)
         return {"support": str(support), "query": str(query), "predictions": _values(values)}
-    names, codes = label_codes(encoder.labels(support), encoder.favourable)
+    names, codes = label_codes(encoder.labels(support), encoder.favourable, encoder.fixed_classes)
     if len(names) < 2:
         raise UsageError(f"{support}: all rows are of class {names[0]!r}; want examples of each class")
     y = torch.tensor(codes)
@@ -87,10 +87,3 @@ def checked_calibration(run: FewShotRun) -> Calibration:
 
 def _values(values: Float[Tensor, "Q O"]) -> list[dict[str, Any]]:
     return [{"row": number, "value": value} for number, value in enumerate(values.tolist(), 1)]
-
-
-def _numbers(labels: list[str], path: Path | str) -> list[list[float]]:
-    try:
-        return [[float(label)] for label in labels]
-    except ValueError:
-        raise UsageError(f"{path}: the values to learn must be numbers") from None

@@ -37,7 +37,7 @@ from metarl.registry import name_of
 from metarl.tasks import SPLITS, check_count
 
 _FLAGS = (
-    *("ways", "shots", "queries", "episodes", "test_shots", "test_queries", "seed"),
+    *("ways", "shots", "queries", "episodes", "test_shots", "test_queries", "baselines", "seed"),
     *("validate_every", "validation_share", "validation_episodes", "patience"),
 )
 """The flags of `metarl fewshot` that affect results, besides those of the learner, the data and the objective."""
@@ -78,6 +78,8 @@ class FewShotConfig:
     """Further numbers of shots to test with."""
     test_queries: tuple[int, ...] = ()
     """Further numbers of queries of each class to test with."""
+    baselines: bool = field(default=True, metadata=LATER)
+    """Whether to test simple models of scikit-learn on the same episodes: tables, embeddings and texts."""
     device: str = "cpu"
     """Device to compute on: cpu, cuda or cuda:N."""
     seed: int = 0

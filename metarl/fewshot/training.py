@@ -114,7 +114,8 @@ class FewShotTraining(Training):
             learner, best = self.trained.load_best(experiment.make_learner()), self.trained.best
             validation = {"best": best.score, "step": best.step, "stopped_early": best.stopped}
             selected = {"validation": validation | {"episodes": config.validation_episodes}}
-        found = measure(learner, self.data, self.shapes, episodes=config.episodes, seed=config.seed, show=show)
+        how = {"episodes": config.episodes, "seed": config.seed, "baselines": config.baselines, "show": show}
+        found = measure(learner, self.data, self.shapes, **how)
         draw_pictures(learner, self.data, config.seed, self.title, rows, path / "plots")
         result = experiment.origin(rows[-1]["wall_seconds"]) | selected | found
         write_model_card(path, result, self.data)

@@ -1,8 +1,8 @@
 """Validation during training: examples held out of the training set, the best state so far, and early stopping.
 
 What is held out never comes from the test. If the classes of the test are not those of training, whole classes are held
-out, else rows of each class, or all rows of some of what the table is split by, such as patients. Which ones depends on
-the data alone, so that runs of all seeds can be compared.
+out, else rows of each class, or all rows of some of what the table is split by, such as patients or sites. Which ones
+depends on the data alone, so that runs of all seeds can be compared.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from metarl.errors import UsageError
 from metarl.fewshot.data import DataSet, LabelledData
+from metarl.fewshot.data.sites import held_out_sites
 from metarl.fewshot.data.tables import FavourablePool, held_out_rows, held_out_values
 from metarl.fewshot.episodes import EXAMPLES, Episodes, EpisodeShape, Pool, episode_generator
 from metarl.fewshot.learner import Learner
@@ -44,7 +45,7 @@ class Validated(DataSet):
             raise UsageError(f"validation_share must lie in (0, 1), got {share}")
         super().__init__(data.config)
         self.data, self.preprocessing = data, data.preprocessing
-        self.kind = data.kind  # type: ignore[misc]  # of this instance
+        self.kind, self.targets, self.has_baselines = data.kind, data.targets, data.has_baselines
         self.pools: dict[str, Pool] = {}
         if isinstance(data, LabelledData) and type(data).episodes is LabelledData.episodes:
             kept, held = hold_out(data.pools["train"], share)
@@ -72,8 +73,8 @@ class Validated(DataSet):
         names = self.data.class_names("train")
         if names is None:
             return None
-        named = dict(zip(self.data.pools["train"].classes.tolist(), names, strict=True))
-        return [named[value] for value in self.pools[split].classes.tolist()]
+        named = dict(zip(self.data.pools["train"].labels.tolist(), names, strict=True))
+        return [named[value] for value in self.pools[split].labels.tolist()]
 
     def group_names(self) -> list[str]:
         return self.data.group_names()
@@ -125,6 +126,8 @@ def hold_out(pool: Pool, share: float) -> tuple[Pool, Pool]:
                 f"{pool.name} has a class of {int(pool.counts.min())} {pool.unit_name}, too few for validation"
             )
         held = held_out_rows(labels, "validation", share)
+    elif pool.unit_name == "sites":
+        held = held_out_sites(pool.units, pool.name, share, fewest=1)
     else:
         held = held_out_values(labels, pool.units, f"{pool.name}, {pool.unit_name}", share)
     return pool.of_rows(~held, kept_name), pool.of_rows(held, held_name)

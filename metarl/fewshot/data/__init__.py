@@ -41,8 +41,12 @@ class DataSet(abc.ABC):
     """
 
     config_class: ClassVar[type[DataConfig]] = DataConfig
-    kind: ClassVar[Kind] = "classification"
+    kind: Kind = "classification"
     preprocessing: Preprocessing
+    targets: Preprocessing | None = None
+    """In regression: how raw values become the values to learn; they are the same if None."""
+    has_baselines: bool = False
+    """Whether the inputs are for simple models too, as those of tables, embeddings and texts are."""
 
     def __init__(self, config: DataConfig):
         self.config = config
@@ -57,7 +61,7 @@ class DataSet(abc.ABC):
 
     def spec(self, shape: EpisodeShape) -> TaskSpec:
         """What a learner knows about the episodes in advance."""
-        return TaskSpec(self.kind, shape, self.preprocessing, self.outputs(shape))
+        return TaskSpec(self.kind, shape, self.preprocessing, self.outputs(shape), self.targets)
 
     def default_shape(self) -> EpisodeShape:
         """The shape of test episodes unless the user gives another."""
@@ -93,7 +97,7 @@ class DataSet(abc.ABC):
 
 
 class LabelledData(DataSet):
-    """A classification data set with one pool of examples per split. A subclass sets `pools` and `preprocessing`.
+    """A data set with one pool of labelled examples per split. A subclass sets `pools` and `preprocessing`.
 
     >>> from metarl.fewshot import DataConfig, EpisodeShape, Pool
     >>> from metarl.fewshot.data import LabelledData
@@ -106,9 +110,12 @@ class LabelledData(DataSet):
     """
 
     pools: Mapping[str, Pool]
+    classes: Sequence[str] = ()
+    """What the labels 0, 1, … stand for; empty if they have no names."""
 
     def class_names(self, split: str) -> list[str] | None:
-        return [str(value) for value in self.pools[split].classes.tolist()]
+        labels = self.pools[split].labels.tolist()
+        return [self.classes[label] if self.classes else str(label) for label in labels]
 
     def fingerprint(self) -> str | None:
         """The CRC-32 of inputs, labels and groups of both pools."""

@@ -175,6 +175,11 @@ def read_column(table: TextTable, name: str, training: Bool[Tensor, "n"], readin
         return LeftOut(name, "left out, as all its cells are missing")
     if name in reading.categorical:
         return _word_column(table, name, training, reading)
+    if name not in reading.numeric and given.n_unique() >= MANY_CODES and is_free_text(given):
+        raise UsageError(
+            f"{table.path}: column {name!r} holds free text, such as {given[0][:40]!r}: read it with --text {name}, or "
+            f"leave it out with --ignore {name}"
+        )
     identifier = None if name in reading.numeric else _identifier(table, name, given)
     if identifier is not None:
         return identifier
@@ -189,12 +194,6 @@ def read_column(table: TextTable, name: str, training: Bool[Tensor, "n"], readin
     if notation is None:
         return _word_column(table, name, training, reading)
     return _number_column(table, name, training, reading, notation)
-
-
-def numeral(cell: str) -> float | None:
-    """The number that a cell is in plain notation, or None."""
-    values = to_numbers(pl.Series([cell]), NOTATIONS[0])
-    return values[0]
 
 
 def _notation(table: TextTable, name: str, cells: pl.Series, present: pl.Series, reading: Reading) -> Notation | None:
@@ -255,6 +254,11 @@ def _identifier(table: TextTable, name: str, given: pl.Series) -> LeftOut | None
     return LeftOut(name, f"left out, as it looks like an identifier, of {different} different; {hint}", repeats=True)
 
 
+def is_free_text(given: pl.Series) -> bool:
+    """Whether most cells have three words or more."""
+    return 2 * int((given.str.count_matches(r"\pL+") >= 3).sum()) > len(given)
+
+
 def _has_numbers(given: pl.Series) -> bool:
     """Whether any cell is a number or a date, so that the column is none of mere names."""
     patterns = [ISO_DATE, OTHER_DATE, *(notation.pattern for notation in NOTATIONS)]
@@ -289,7 +293,7 @@ def _word_column(table: TextTable, name: str, training: Bool[Tensor, "n"], readi
     if len(learned) > MAX_WORDS:
         raise UsageError(
             f"{table.path}: column {name!r} has {len(learned)} different words, more than {MAX_WORDS}; "
-            f"leave it out with --ignore {name}"
+            f"leave it out with --ignore {name}, or read it as free text with --text {name}"
         )
     shown = " | ".join(word or "(missing)" for word in learned[:5]) + (" | …" if len(learned) > 5 else "")
     unseen = words.n_unique() - len(learned)

@@ -12,8 +12,14 @@ from torch import Tensor
 
 from metarl.errors import UsageError
 from metarl.experiment.options import build
-from metarl.fewshot.data.columns import NumberColumn, Reading, WordColumn, numeral
+from metarl.fewshot.data.columns import NumberColumn, Reading, WordColumn
+from metarl.fewshot.data.labels import check_present
+from metarl.fewshot.data.numerals import NOTATIONS, to_numbers
 from metarl.fewshot.data.table_file import TextTable, read_table
+from metarl.fewshot.data.text_columns import TextColumn
+
+Feature = NumberColumn | WordColumn | TextColumn
+"""A column that is an input."""
 
 
 @runtime_checkable
@@ -33,8 +39,15 @@ class FileEncoder(Protocol):
     def favourable(self) -> str | None:
         """The favourable class, which is label 1; None if there is none."""
 
+    @property
+    def fixed_classes(self) -> tuple[str, ...]:
+        """The classes in the order of their labels, if these mean the same in every episode; else empty."""
+
     def inputs(self, path: Path | str) -> Tensor:
         """The raw inputs of a file."""
+
+    def targets(self, path: Path | str) -> Tensor:
+        """The values to learn of a file, in regression."""
 
     def labels(self, path: Path | str) -> list[str]:
         """The label of each example of a file."""
@@ -60,9 +73,14 @@ class TableEncoder:
     (('ill', 'well'), {'age': [0]}, torch.Size([70, 1]))
     """
 
-    label: str
+    label: str | None
+    """The column of the label; None in regression."""
     classes: tuple[str, ...]
-    columns: tuple[NumberColumn | WordColumn, ...]
+    columns: tuple[Feature, ...]
+    target: NumberColumn | None = None
+    """The column of the values to learn, in regression."""
+    has_fixed_labels: bool = False
+    """Whether the labels mean the same in every episode, as those of sites do."""
     favourable: str | None = None
     group: str | None = None
     group_names: tuple[str, ...] = ()
@@ -77,8 +95,21 @@ class TableEncoder:
             table.check_column(column.name)
         return torch.cat([column.encode(table, self.reading) for column in self.columns], 1)
 
+    @property
+    def fixed_classes(self) -> tuple[str, ...]:
+        return self.classes if self.has_fixed_labels else ()
+
+    def targets(self, path: Path | str) -> Float[Tensor, "n 1"]:
+        """The target column; raises `UsageError` for a cell that is no number."""
+        assert self.target is not None
+        table = self._read(path)
+        table.check_column(self.target.name)
+        check_present(table, self.target.name, self.reading)
+        return self.target.encode(table, self.reading)
+
     def labels(self, path: Path | str) -> list[str]:
         """The label column; numbers that are equal are one label. Raises `UsageError` for a missing label."""
+        assert self.label is not None
         return self._names(self._read(path), self.label)
 
     def groups(self, path: Path | str) -> Int[Tensor, "n"] | None:
@@ -111,15 +142,10 @@ class TableEncoder:
 
     def _names(self, table: TextTable, name: str) -> list[str]:
         table.check_column(name)
+        check_present(table, name, self.reading)
         cells = table.cells(name)
-        missing = ~self.reading.present(cells)
-        if missing.any():
-            row = int(missing.arg_max() or 0)
-            raise UsageError(f"{table.place(row)}: column {name!r} is missing; fill it in or drop the row")
-        names = cells.to_list()
-        numbers = [numeral(cell) for cell in names]
-        known = [number for number in numbers if number is not None]
-        return [f"{number:.15g}" for number in known] if len(known) == len(names) else names
+        numbers = to_numbers(cells, NOTATIONS[0])
+        return cells.to_list() if numbers.has_nulls() else [f"{number:.15g}" for number in numbers]
 
 
 def open_encoder(entries: Mapping[str, Any] | None, owner: str = "the encoder") -> FileEncoder | None:
@@ -131,17 +157,27 @@ def open_encoder(entries: Mapping[str, Any] | None, owner: str = "the encoder") 
     return _KINDS[entries["kind"]]({name: value for name, value in entries.items() if name != "kind"}, owner)
 
 
-def label_codes(labels: Sequence[str], favourable: str | None) -> tuple[list[str], list[int]]:
+def label_codes(
+    labels: Sequence[str], favourable: str | None, fixed: Sequence[str] = ()
+) -> tuple[list[str], list[int]]:
     """The distinct labels in the order of their codes, and the code of each; a favourable one has the code 1.
 
-    Raises `UsageError` if no label is the favourable one, for then code 1 would mean something else.
+    If the codes are those of the training, of the classes `fixed`, there must be labels of each of them and no others.
+    Raises `UsageError` if there are not, or if no label is the favourable one: a code would mean something else.
 
     >>> from metarl.fewshot.data.encoder import label_codes
     >>> label_codes(["yes", "no", "yes"], favourable="no")
     (['yes', 'no'], [0, 1, 0])
     """
     names = sorted(set(labels))
-    if favourable is not None:
+    if fixed:
+        if names != sorted(fixed):
+            raise UsageError(
+                f"the support rows are of {', '.join(names)}; the run wants rows of each of its classes "
+                f"{', '.join(fixed)}, and no others"
+            )
+        names = list(fixed)
+    elif favourable is not None:
         if favourable not in names:
             raise UsageError(f"no support row is {favourable!r}, which is the run's favourable class")
         names.remove(favourable)
@@ -153,15 +189,16 @@ def _table_encoder(entries: Mapping[str, Any], owner: str) -> TableEncoder:
     columns = entries.get("columns")
     if not isinstance(columns, list) or not all(isinstance(column, Mapping) for column in columns):
         raise UsageError(f"{owner} is damaged: columns are missing")
-    made: list[NumberColumn | WordColumn] = []
+    made: list[Feature] = []
     for column in columns:
-        if column.get("role") == "word":
-            made.append(build(WordColumn, {k: v for k, v in column.items() if k != "role"}, f"{owner}, a column"))
-        else:
-            made.append(build(NumberColumn, column, f"{owner}, a column"))
+        cls = _COLUMNS.get(column.get("role"), NumberColumn)
+        own = column if cls is NumberColumn else {name: value for name, value in column.items() if name != "role"}
+        made.append(build(cls, own, f"{owner}, a column"))
     others = {name: value for name, value in entries.items() if name != "columns"}
     return dataclasses.replace(build(TableEncoder, {"columns": []} | others, owner), columns=tuple(made))
 
 
+_COLUMNS: Mapping[Any, type[WordColumn | TextColumn]] = {"word": WordColumn, "text": TextColumn}
+"""The role of a column → its class, if that has one role only."""
 _KINDS = {"table": _table_encoder}
 """The kind of an encoder → the function that makes it from its entries."""

@@ -15,6 +15,8 @@ DELIMITERS = (",", ";", "\t", "|")
 """Delimiters that are recognised."""
 _SAMPLE = 50
 """Rows by which the delimiter is recognised."""
+MOST_CELLS = 10**7
+"""Cells that a Parquet file may have in any case; beyond them, as many as 8 a byte."""
 _PARQUET = (".parquet", ".pq")
 
 
@@ -74,8 +76,13 @@ def read_table(path: Path, *, delimiter: str | None = None, encoding: str = "utf
 
 def _read_parquet(path: Path) -> TextTable:
     try:
+        columns, rows = len(pl.read_parquet_schema(path)), pl.scan_parquet(path).select(pl.len()).collect().item()
+        if columns * rows > max(MOST_CELLS, 8 * path.stat().st_size):
+            raise UsageError(f"{path} claims {rows} rows of {columns} columns, too many for a file of its size")
         frame = pl.read_parquet(path)
         text = frame.select(pl.all().cast(pl.String).str.strip_chars().fill_null(""))
+    except UsageError:
+        raise
     except (pl.exceptions.PolarsError, OSError, ValueError) as error:
         raise UsageError(f"{path} is no Parquet file of numbers and words: {_first_line(error)}") from None
     except pl.exceptions.PanicException as error:
@@ -94,39 +101,44 @@ def _read_csv(path: Path, delimiter: str | None, encoding: str) -> TextTable:
         raise UsageError(f"there is no encoding {encoding!r}; utf-8, cp1252 and latin-1 are in common use") from None
     if "\0" in text:
         raise UsageError(f"{path} is no CSV file: it is not text")
-    rows = list(_rows(path, text, delimiter or _recognise(path, text)))
-    if not rows:
+    source = io.StringIO(text, newline="")
+    rows = _rows(path, source, delimiter or _recognise(path, source))
+    _, names = next(rows, (0, []))
+    if not names:
         raise UsageError(f"{path} has no rows: want a line of column names and a line for each example")
-    (_, names), *rows = rows
-    if not all(names):
-        names = [name or f"column {number}" for number, name in enumerate(names, 1)]
+    names = [name.strip() or f"column {number}" for number, name in enumerate(names, 1)]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise UsageError(f"{path} names two columns {twice[0]!r}")
+    cells: list[str] = []  # one after another: a list for each row would keep Python's garbage collector busy
+    lines = []
     for line, row in rows:
         if len(row) != len(names):
             raise UsageError(f"{path}, line {line}: {len(row)} cells, but {len(names)} columns are named")
-    frame = pl.DataFrame([row for _, row in rows], dict.fromkeys(names, pl.String), orient="row")
-    return TextTable(path, frame, [line for line, _ in rows])
+        cells += row
+        lines.append(line)
+    columns = [pl.Series(name, cells[index :: len(names)], pl.String) for index, name in enumerate(names)]
+    return TextTable(path, pl.DataFrame(columns).select(pl.all().str.strip_chars()), lines)
 
 
-def _rows(path: Path, text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+def _rows(path: Path, source: io.StringIO, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """The rows that are not blank, with the lines they end on."""
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    source.seek(0)
+    reader = csv.reader(source, delimiter=delimiter, strict=True)
     try:
         for row in reader:
             if row:
-                yield reader.line_num, [cell.strip() for cell in row]
+                yield reader.line_num, row
     except csv.Error as error:
         raise UsageError(f"{path} is no CSV file: {error}") from None
 
 
-def _recognise(path: Path, text: str) -> str:
+def _recognise(path: Path, source: io.StringIO) -> str:
     """The delimiter that splits the first rows into several columns, if possible as many in each, if possible many."""
     found = {}
     for delimiter in DELIMITERS:
         try:
-            sizes = [len(row) for (_, row), _ in zip(_rows(path, text, delimiter), range(_SAMPLE), strict=False)]
+            sizes = [len(row) for (_, row), _ in zip(_rows(path, source, delimiter), range(_SAMPLE), strict=False)]
         except UsageError:
             continue
         if sizes:

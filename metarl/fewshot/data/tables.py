@@ -14,7 +14,7 @@ from torch import Tensor
 
 from metarl.errors import UsageError
 from metarl.fewshot.data import DataConfig, LabelledData
-from metarl.fewshot.episodes import EpisodeShape, Pool
+from metarl.fewshot.episodes import EpisodeShape, Pool, distinct
 from metarl.fewshot.preprocessing import Preprocessing
 from metarl.randomness import make_generator
 
@@ -33,6 +33,8 @@ class Table(LabelledData):
     >>> open_data("wine").default_shape()  # needs scikit-learn
     EpisodeShape(ways=3, shots=5, queries=9)
     """
+
+    has_baselines = True
 
     def default_shape(self) -> EpisodeShape:
         return fitting_shape(self.pools.values())
@@ -67,17 +69,22 @@ class FavourablePool(Pool):
         is_favourable = (drawn[..., 0] >= start) & (drawn[..., 0] < start + size)  # examples are sorted by class
         lacking = ~is_favourable.any(1)
         if bool(lacking.any()):  # it takes the place of the class drawn first
-            keys = torch.rand(int(lacking.sum()), size, generator=generator, dtype=torch.float64)
-            drawn[lacking, 0] = start + keys.topk(drawn.shape[-1]).indices
+            sizes = torch.full((int(lacking.sum()),), size)
+            drawn[lacking, 0] = start + distinct(sizes, drawn.shape[-1], size, generator)
             is_favourable[lacking, 0] = True
         order = drawn[..., 0].masked_fill(is_favourable, -1).argsort(1)  # the favourable one first
         order[:, :2] = order[:, :2].flip(1)
         return drawn.gather(1, order[..., None].expand_as(drawn))
 
+    def labelled(self) -> tuple[Shaped[Tensor, "n ..."], Tensor] | None:
+        if len(self.classes) > 2:
+            return None
+        return self.inputs, (self.classes == self.favourable).long().repeat_interleave(self.counts)
+
 
 def fitting_shape(pools: Collection[Pool]) -> EpisodeShape:
     """Up to 5 ways, 5 shots and 15 queries, as the smallest of `pools` allows."""
-    ways = min(5, *(len(pool.classes) for pool in pools))
+    ways = min(pool.default_ways for pool in pools)
     rows = min(int(pool.counts.min()) for pool in pools)
     shots = max(1, min(SHOTS, rows // 2))
     return EpisodeShape(ways, shots, max(1, min(QUERIES, rows - shots)))
@@ -92,6 +99,18 @@ def held_out_rows(labels: Int[Tensor, "n"], name: str, share: float = TEST_SHARE
         order = torch.rand(len(rows), generator=generator, dtype=torch.float64).argsort()
         held_out[rows[order[: max(2, round(share * len(rows)))]]] = True
     return held_out
+
+
+def held_out_classes(labels: Int[Tensor, "n"], name: str) -> Bool[Tensor, "n"]:
+    """The mask of the rows of the test classes: a random `TEST_SHARE` of all, at least two.
+
+    Raises `UsageError` if there are fewer than four classes; the message calls the rows `name`.
+    """
+    number = int(labels.max()) + 1
+    if number < 4:
+        raise UsageError(f"{name} has {number} classes, too few to split by: leave --split-by out")
+    test = torch.randperm(number, generator=make_generator("table classes"))[: max(2, round(TEST_SHARE * number))]
+    return torch.isin(labels, test)
 
 
 def standardisation(rows: Float[Tensor, "n D"], numeric: Bool[Tensor, "D"] | None = None) -> Preprocessing:
@@ -128,7 +147,7 @@ def held_out_values(
 
 
 def split_pools(
-    rows: Float[Tensor, "n D"],
+    rows: Shaped[Tensor, "n ..."],
     labels: Int[Tensor, "n"],
     held_out: Bool[Tensor, "n"],
     name: str,

@@ -76,11 +76,14 @@ class Matching(Learner):
     config_class: ClassVar[type[LearnerConfig]] = MatchingConfig
     config: MatchingConfig
     kinds = ("classification",)
+    takes_backbone = True
     any_ways = True
 
     def build(self) -> tuple[Parameters, Parameters]:
         config, spec = self.config, self.spec
-        self.network: Network = network_for(spec.input_shape, None, width=config.width, hidden=config.hidden)
+        self.network: Network = network_for(
+            spec.input_shape, None, width=config.width, hidden=config.hidden, backbone=config.backbone
+        )
         generator = make_generator("matching", self.seed)
         parameters = self.network.initialize(generator)
         if config.learn_sharpness:
@@ -95,7 +98,7 @@ class Matching(Learner):
     @classmethod
     def default_config(cls, spec: TaskSpec) -> MatchingConfig:
         """For images, 20-way episodes with 5 queries, and a step size that halves every 1,000 steps."""
-        if len(spec.input_shape) == 3:
+        if spec.preprocessing.is_image:
             ways = max(20, spec.shape.ways)
             return MatchingConfig(iterations=4000, num_tasks=1, train_ways=ways, train_queries=5, halve_every=1000)
         return MatchingConfig(num_tasks=16)

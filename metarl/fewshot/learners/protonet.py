@@ -45,17 +45,20 @@ class ProtoNet(Learner):
 
     config_class: ClassVar[type[LearnerConfig]] = ProtoNetConfig
     kinds = ("classification",)
+    takes_backbone = True
     any_ways = True
 
     def build(self) -> tuple[Parameters, Parameters]:
         config, spec = self.config, self.spec
-        self.network: Network = network_for(spec.input_shape, None, width=config.width, hidden=config.hidden)
+        self.network: Network = network_for(
+            spec.input_shape, None, width=config.width, hidden=config.hidden, backbone=config.backbone
+        )
         return self.network.initialize(make_generator("protonet", self.seed)), self.network.initial_statistics()
 
     @classmethod
     def default_config(cls, spec: TaskSpec) -> ProtoNetConfig:
         """For images, 20-way episodes with 5 queries; the step size halves every 2,000 steps, as in the paper."""
-        if len(spec.input_shape) == 3:
+        if spec.preprocessing.is_image:
             ways = max(20, spec.shape.ways)
             return ProtoNetConfig(num_tasks=1, train_ways=ways, train_queries=5, halve_every=2000)
         return ProtoNetConfig(num_tasks=16)
