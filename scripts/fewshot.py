@@ -128,7 +128,7 @@ def _defaults(learner: str, named: Named, data: DataSet) -> Arguments:
         data=str(named.data),
         objective=named.objective,
         learner_options=cls.default_config(spec) if spec.kind in cls.kinds else cls.config_class(),
-        data_options=data.config,
+        data_options=type(data).config_class(),  # not those given: the default of a switch decides how it is written
         objective_options=objective_class(named.objective).config_class(),
     )
 

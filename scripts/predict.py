@@ -23,15 +23,16 @@ from metarl.scripts.arguments import parse
 class Arguments:
     """Learns the labels of a support file and predicts those of a query file. Prints a CSV table: a row for each query.
 
-    Both files have the columns that the run was trained on; the support file also has the label.
+    Both files have the columns that the run was trained on; the support file also has the label. If the run was trained
+    on a folder of pictures, both are folders of pictures, and that of the support has a folder for each class.
     """
 
     run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Run folder."""
     support: Annotated[Path, tyro.conf.arg(metavar="FILE")]
-    """File with the examples to learn from, and their labels."""
+    """File or folder with the examples to learn from, and their labels."""
     query: Annotated[Path, tyro.conf.arg(metavar="FILE")]
-    """File with the examples to predict."""
+    """File or folder with the examples to predict."""
     calibrated: bool = False
     """Give calibrated probabilities and prediction sets; metarl evaluate RUN --figures calibrates a run."""
     explain: bool = False
@@ -79,7 +80,7 @@ def _as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
 def _cells(row: Mapping[str, Any]) -> dict[str, Any]:
     if "value" in row:
         return {"row": row["row"], "value": " ".join(f"{value:.6g}" for value in row["value"])}
-    cells = {"row": row["row"], "label": row["label"]}
+    cells = {name: row[name] for name in ("row", "name", "label") if name in row}
     cells |= {f"p({name})": f"{p:.4f}" for name, p in row["probabilities"].items()}
     if "set" in row:
         cells["set"] = " | ".join(row["set"])

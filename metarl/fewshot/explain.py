@@ -8,7 +8,7 @@ Everything is measured on the predictor itself, so that it holds for every learn
 
 ŷ_q is the predicted class, so a positive number speaks for the prediction. A support row that is the only one of its
 class cannot be left out: its effect is NaN. The inputs of one column, such as those of its words, are exchanged
-together; the features of a picture are the squares of a grid.
+together; the features of a picture are the squares of a grid, those of a signal its parts in time.
 
 Learners that compare also say what they compare with: `attention`, the weight of each support row in the answer
 (matching networks), and `distances`, from each query to the prototype of each class (prototypical networks).
@@ -31,6 +31,8 @@ from metarl.randomness import make_generator
 
 GRID = 4
 """Squares of the grid on a picture, along each side."""
+STRETCHES = 8
+"""Parts of a signal, one after another."""
 REPEATS = 10
 """Support rows that stand in for a feature of a query, at most."""
 
@@ -90,9 +92,9 @@ def explain(
 ) -> Explanation:
     """Explains the predictions of `learner.predict` for the same arguments.
 
-    `features` names the inputs that belong together; each input is one feature if it is not given. Not for pictures,
-    whose features are the squares `row R, column C`. Raises `UsageError` as `predict` does, and for regression and
-    transductive learners, whose predictions have no explanation of their own.
+    `features` names the inputs that belong together; each input is one feature if it is not given. Not for pictures and
+    signals, whose features are the squares `row R, column C` and the stretches `steps A to B`. Raises `UsageError` as
+    `predict` does, and for regression and transductive learners, whose predictions have no explanation of their own.
     """
     if learner.spec.kind != "classification":
         raise UsageError("explanations are of predicted classes: a regression has none")
@@ -160,10 +162,11 @@ def _exchanging(
 def _features(learner: Learner, features: Mapping[str, Sequence[int]] | None) -> tuple[tuple[str, ...], list[Tensor]]:
     """The names of the features, and the mask `[*shape]` of the inputs that each consists of."""
     shape = learner.spec.input_shape
-    if len(shape) == 3:
+    if len(shape) > 1:
         if features is not None:
-            raise UsageError("the features of a picture are the squares of a grid: leave features out")
-        return _squares(shape)
+            what = "squares of a grid on a picture" if len(shape) == 3 else "stretches of a signal"
+            raise UsageError(f"the features are the {what}: leave features out")
+        return _squares(shape) if len(shape) == 3 else _stretches(shape)
     places = {f"input {i}": [i] for i in range(shape[0])} if features is None else features
     masks = []
     for name, inputs in places.items():
@@ -173,6 +176,16 @@ def _features(learner: Learner, features: Mapping[str, Sequence[int]] | None) ->
         mask[list(inputs)] = True
         masks.append(mask)
     return tuple(places), masks
+
+
+def _stretches(shape: tuple[int, ...]) -> tuple[tuple[str, ...], list[Tensor]]:
+    names, masks = [], []
+    for steps in np.array_split(np.arange(shape[1]), min(STRETCHES, shape[1])):
+        mask = torch.zeros(shape, dtype=torch.bool)
+        mask[:, steps] = True
+        names.append(f"steps {steps[0] + 1} to {steps[-1] + 1}")
+        masks.append(mask)
+    return tuple(names), masks
 
 
 def _squares(shape: tuple[int, ...]) -> tuple[tuple[str, ...], list[Tensor]]:

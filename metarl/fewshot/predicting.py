@@ -30,8 +30,9 @@ def predict_files(
 
     `predictions` has for each query its `label` and `probabilities`; with `calibrated`, these are by the run's
     temperature and `set` is its prediction set; with `explained`, `explanation` names the support rows and the features
-    that decided. Rows are counted from 1. The classes are those of the support file; they need not be those of the
-    training. `seed` is that of the explanation's draws.
+    that decided. Rows are counted from 1; pictures have a `name` too. The classes are those of the support file; they
+    need not be those of the training, unless these mean the same in every episode, as those of sites do. `seed` is that
+    of the explanation's draws.
 
     Raises `UsageError` if the run's data are no files, if a file differs in its columns, if the learner was trained for
     another number of classes, or if the run is not calibrated.
@@ -56,6 +57,8 @@ def predict_files(
         {"row": number, "label": names[int(p.argmax())], "probabilities": dict(zip(names, p.tolist(), strict=True))}
         for number, p in enumerate(probabilities, 1)
     ]
+    for row, name in zip(rows, encoder.names(query) or (), strict=False):
+        row["name"] = name
     if calibration is not None:
         for row, chosen in zip(rows, calibration.sets(probabilities), strict=True):
             row["set"] = [name for name, inside in zip(names, chosen.tolist(), strict=True) if inside]

@@ -1,9 +1,10 @@
 """The training of a few-shot learner: its steps, its validations, and the test that follows the last step."""
 
+import contextlib
 import dataclasses
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -42,6 +43,20 @@ class _Setting(Protocol):
     def origin(self, training_seconds: float) -> dict[str, Any]: ...
 
 
+@contextlib.contextmanager
+def _explained(split: str, shape: EpisodeShape, tested: EpisodeShape) -> Iterator[None]:
+    """A context in which `UsageError` says which options the sizes of training episodes have, if they are others."""
+    try:
+        yield
+    except UsageError as error:
+        if split != "train" or shape == tested:
+            raise
+        raise UsageError(
+            f"{error}: training episodes have {shape.ways} ways, {shape.shots} shots and {shape.queries} queries, "
+            f"which --train-ways, --train-shots and --train-queries change"
+        ) from None
+
+
 class FewShotTraining(Training):
     """An iteration is one training step: it draws episodes and fits the learner to them. The test follows the last."""
 
@@ -68,8 +83,9 @@ class FewShotTraining(Training):
         if isinstance(trained, Selection):
             self.validation_shape = validation_shape(data, learner.spec.shape)
             episodes.append(("validation", self.validation_shape))
-        for split, shape in episodes:
-            learner.objective.check(data.episodes(split, 1, shape, seed=0))  # raises if the data do not suffice
+        for split, shape in episodes:  # raises if the data do not suffice
+            with _explained(split, shape, learner.spec.shape):
+                learner.objective.check(data.episodes(split, 1, shape, seed=0))
 
     def iterate(self, iteration: int) -> Mapping[str, int | float]:
         """Takes one step. Its metrics include the milliseconds for drawing the episodes and for the whole step."""

@@ -4,7 +4,8 @@ Any foundation model's features, of pictures or texts, become a few-shot data se
 x=features, y=labels)`.
 """
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +16,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from metarl.errors import UsageError
+from metarl.experiment.options import build
 from metarl.fewshot.data import DataConfig
 from metarl.fewshot.data.npz_file import read_npz
 from metarl.fewshot.data.tables import Table, held_out_classes, held_out_rows, split_pools, standardisation
@@ -95,6 +97,13 @@ class NpzData(Table):
         favourable = self.config.favourable
         return {} if favourable is None else {"group": "groups", "groups": self.groups, "favourable": favourable}
 
+    def group_names(self) -> list[str]:
+        return self.groups
+
+    def encoder(self) -> dict[str, Any]:
+        config = self.config
+        return ArrayEncoder(tuple(self.classes), config.signal, config.favourable, tuple(self.groups)).entries()
+
     def _groups(self, arrays: Mapping[str, np.ndarray]) -> Int[Tensor, "n"] | None:
         favourable = self.config.favourable
         self.groups: list[str] = []
@@ -123,6 +132,60 @@ class NpzData(Table):
             raise UsageError(f"{self.path}: split holds {sorted(words)[:4]}; want the words train and test")
         held_out = torch.from_numpy(split == "test")
         return held_out, split_units(labels[~held_out], labels[held_out], str(self.path))
+
+
+@dataclass(frozen=True)
+class ArrayEncoder:
+    """Further .npz files: the array x, and y if they are to be learned from.
+
+    >>> import numpy as np
+    >>> from metarl.fewshot.data.arrays import ArrayEncoder
+    >>> np.savez("few.npz", x=np.zeros((3, 4)), y=np.array(["cat", "dog", "cat"]))
+    >>> encoder = ArrayEncoder(("cat", "dog"))
+    >>> encoder.labels("few.npz"), encoder.inputs("few.npz").shape
+    (['cat', 'dog', 'cat'], torch.Size([3, 4]))
+    """
+
+    classes: tuple[str, ...]
+    signal: bool = False
+    favourable: str | None = None
+    group_names: tuple[str, ...] = ()
+    fixed_classes: tuple[str, ...] = ()
+
+    def inputs(self, path: Path | str) -> Tensor:
+        return _inputs(_named_arrays(Path(path), ("x",))["x"], f"{path}, x", self.signal)
+
+    def labels(self, path: Path | str) -> list[str]:
+        codes, names = class_codes(_named_arrays(Path(path), ("y",))["y"], f"{path}, y")
+        return [names[code] for code in codes.tolist()]
+
+    def groups(self, path: Path | str) -> Int[Tensor, "n"] | None:
+        """Raises `UsageError` for a group that the training does not know."""
+        found = _named_arrays(Path(path), ()).get("groups") if self.group_names else None
+        if found is None:
+            return None
+        codes, names = class_codes(found, f"{path}, groups")
+        new = [name for name in names if name not in self.group_names]
+        if new:
+            raise UsageError(f"{path}: a group is {new[0]!r}; the run knows {', '.join(self.group_names)}")
+        return torch.tensor([self.group_names.index(name) for name in names])[codes]
+
+    def targets(self, path: Path | str) -> Tensor:
+        raise UsageError(".npz files have classes, no values to learn")
+
+    def features(self) -> None:
+        return None
+
+    def names(self, path: Path | str) -> None:
+        return None
+
+    def entries(self) -> dict[str, Any]:
+        """As plain values, of which `open_encoder` makes it again."""
+        return {"kind": "arrays"} | dataclasses.asdict(self)
+
+    @classmethod
+    def from_entries(cls, entries: Mapping[str, Any], owner: str) -> "ArrayEncoder":
+        return build(cls, entries, owner)
 
 
 class DatasetPair(Table):
@@ -193,15 +256,15 @@ def split_units(train: Int[Tensor, "n"], test: Int[Tensor, "m"], name: str) -> L
     )
 
 
-def _named_arrays(path: Path) -> dict[str, np.ndarray]:
-    """The arrays by their first name; raises `UsageError` if x or y is missing or there are two."""
+def _named_arrays(path: Path, needed: Collection[str] = ("x", "y")) -> dict[str, np.ndarray]:
+    """The arrays by their first name; raises `UsageError` if one of `needed` is missing or there are two."""
     found = read_npz(path, [name for names in NAMES.values() for name in names])
     arrays = {}
     for first, names in NAMES.items():
         have = [name for name in names if name in found]
         if len(have) > 1:
             raise UsageError(f"{path} has the arrays {have[0]} and {have[1]}, of which one is enough")
-        if not have and first in ("x", "y"):
+        if not have and first in needed:
             raise UsageError(f"{path} has no array {' or '.join(names)}")
         if have:
             arrays[first] = found[have[0]]

@@ -17,6 +17,7 @@ from metarl.fewshot.data.labels import check_present
 from metarl.fewshot.data.numerals import NOTATIONS, to_numbers
 from metarl.fewshot.data.table_file import TextTable, read_table
 from metarl.fewshot.data.text_columns import TextColumn
+from metarl.importing import import_named
 
 Feature = NumberColumn | WordColumn | TextColumn
 """A column that is an input."""
@@ -55,8 +56,11 @@ class FileEncoder(Protocol):
     def groups(self, path: Path | str) -> Tensor | None:
         """The protected group of each example of a file, counted from 0; None if it does not name them."""
 
-    def features(self) -> Mapping[str, list[int]]:
-        """The places of the inputs that belong together, such as those of one column, by name."""
+    def features(self) -> Mapping[str, list[int]] | None:
+        """The places of the inputs that belong together, such as those of one column, by name; None if none do."""
+
+    def names(self, path: Path | str) -> list[str] | None:
+        """What the examples of a file are called; None if they are numbered only."""
 
 
 @dataclass(frozen=True)
@@ -132,10 +136,26 @@ class TableEncoder:
             start += column.width
         return places
 
+    def names(self, path: Path | str) -> None:
+        return None
+
     def entries(self) -> dict[str, Any]:
         """As plain values, of which `open_encoder` makes it again."""
         columns = [{"role": column.role} | dataclasses.asdict(column) for column in self.columns]
         return {"kind": "table"} | dataclasses.asdict(self) | {"columns": columns}
+
+    @classmethod
+    def from_entries(cls, entries: Mapping[str, Any], owner: str) -> "TableEncoder":
+        columns = entries.get("columns")
+        if not isinstance(columns, list) or not all(isinstance(column, Mapping) for column in columns):
+            raise UsageError(f"{owner} is damaged: columns are missing")
+        made: list[Feature] = []
+        for column in columns:
+            kind = _COLUMNS.get(column.get("role"), NumberColumn)
+            own = column if kind is NumberColumn else {name: value for name, value in column.items() if name != "role"}
+            made.append(build(kind, own, f"{owner}, a column"))
+        others = {name: value for name, value in entries.items() if name != "columns"}
+        return dataclasses.replace(build(cls, {"columns": []} | others, owner), columns=tuple(made))
 
     def _read(self, path: Path | str) -> TextTable:
         return read_table(Path(path), delimiter=self.delimiter, encoding=self.encoding)
@@ -154,7 +174,8 @@ def open_encoder(entries: Mapping[str, Any] | None, owner: str = "the encoder") 
         return None
     if not isinstance(entries, Mapping) or entries.get("kind") not in _KINDS:
         raise UsageError(f"{owner} is damaged: it describes no reader of files")
-    return _KINDS[entries["kind"]]({name: value for name, value in entries.items() if name != "kind"}, owner)
+    own = {name: value for name, value in entries.items() if name != "kind"}
+    return import_named(_KINDS[entries["kind"]]).from_entries(own, owner)
 
 
 def label_codes(
@@ -185,20 +206,11 @@ def label_codes(
     return names, [names.index(label) for label in labels]
 
 
-def _table_encoder(entries: Mapping[str, Any], owner: str) -> TableEncoder:
-    columns = entries.get("columns")
-    if not isinstance(columns, list) or not all(isinstance(column, Mapping) for column in columns):
-        raise UsageError(f"{owner} is damaged: columns are missing")
-    made: list[Feature] = []
-    for column in columns:
-        cls = _COLUMNS.get(column.get("role"), NumberColumn)
-        own = column if cls is NumberColumn else {name: value for name, value in column.items() if name != "role"}
-        made.append(build(cls, own, f"{owner}, a column"))
-    others = {name: value for name, value in entries.items() if name != "columns"}
-    return dataclasses.replace(build(TableEncoder, {"columns": []} | others, owner), columns=tuple(made))
-
-
 _COLUMNS: Mapping[Any, type[WordColumn | TextColumn]] = {"word": WordColumn, "text": TextColumn}
 """The role of a column → its class, if that has one role only."""
-_KINDS = {"table": _table_encoder}
-"""The kind of an encoder → the function that makes it from its entries."""
+_KINDS = {
+    "table": "metarl.fewshot.data.encoder:TableEncoder",
+    "arrays": "metarl.fewshot.data.arrays:ArrayEncoder",
+    "pictures": "metarl.fewshot.data.folder:PictureEncoder",
+}
+"""The kind of an encoder → its class, imported on first use, whose `from_entries` makes it from plain values."""
