@@ -193,7 +193,7 @@ def test_folders_of_pictures_are_predicted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    drawn(tmp_path / "all", ["a", "b", "c", "d"])
+    drawn(tmp_path / "all", ["a", "b", "c", "d"], count=14)
     drawn(tmp_path / "s", ["up", "over"], count=3)
     drawn(tmp_path / "q", ["up"], count=2)
     options = {"root": str(tmp_path / "all"), "size": 28}
@@ -206,13 +206,14 @@ def test_folders_of_pictures_are_predicted(
     Image.new("RGB", (30, 30), "red").save(tmp_path / "q" / "red.png")
     with pytest.raises(UsageError, match=r"has 4 classes: training episodes have 20 ways, .* --train-ways"):
         metarl.train(FewShotConfig("protonet", "folder", data_options=options, ways=2, shots=2, queries=2))
-    with pytest.raises(UsageError, match=r"red.png is in colour, unlike the 32 pictures"):
+    with pytest.raises(UsageError, match=r"red.png is in colour, unlike the 56 pictures"):
         predict_files(run, tmp_path / "s", tmp_path / "q")
-    with pytest.raises(UsageError, match=r"red.png lies in no class folder"):
-        predict_files(run, tmp_path / "q", tmp_path / "s")
+    (tmp_path / "s" / "up" / "0.png").rename(tmp_path / "s" / "loose.png")
+    with pytest.raises(UsageError, match=r"loose.png lies in no class folder"):
+        predict_files(run, tmp_path / "s", tmp_path / "s")
     (tmp_path / "empty").mkdir()
     with pytest.raises(UsageError, match=r"empty holds no pictures"):
-        predict_files(run, tmp_path / "s", tmp_path / "empty")
+        predict_files(run, tmp_path / "empty", tmp_path / "s")
 
 
 def test_switches_of_data_sets_are_taken_on_the_command_line(tmp_path: Path) -> None:
