@@ -63,8 +63,6 @@ def pictures(folder: Path) -> DataSet:
 def in_memory(folder: Path) -> DataSet:
     draw = torch.Generator().manual_seed(0)
     pairs = [(torch.randn(5, generator=draw) + 2 * (row % 2), row % 2) for row in range(90)]
-        (torch.randn(5, generator=torch.Generator().manual_seed(row)) + 2 * (row % 2), row % 2) for row in range(90)
-    ]
     return from_dataset(pairs[:50], pairs[50:])
 
 
