@@ -43,6 +43,8 @@ def predict_files(
             f"{run.path} was trained on {run.config.data}, which reads no files of one's own: use learner.predict"
         )
     calibration = checked_calibration(run) if calibrated else None
+    if calibration is not None:
+        learner.temperature = calibration.temperature  # the run may have been calibrated after it was opened
     support_x, query_x = encoder.inputs(support), encoder.inputs(query)
     groups = encoder.groups(support)
     if learner.spec.kind == "regression":
