@@ -25,6 +25,8 @@ CHECKED_BYTES = 2**28
 """Most bytes of a pool that a checksum reads."""
 EXAMPLES = ("rows", "pictures")
 """What the units of a pool are called if each example is one."""
+CLASSES = ("classes", "characters")
+"""What they are called if each is a class, or several that are variants of each other."""
 FEW = 1024
 """Up to this many examples of a class, each gets a random key: the draws of earlier versions."""
 
@@ -59,7 +61,7 @@ class Members:
     """Which units of a finite pool the episodes hold, support and query, and the class of each example in the pool.
 
     A unit is what would be another in another pool of the same kind: a class, if the classes of the test are not those
-    of training, else a row, or what the rows are split by, such as a patient.
+    of training, or a character with its rotations, else a row, or what the rows are split by, such as a patient.
 
     >>> from metarl.fewshot.episodes import Members
     >>> ones = torch.ones(4, 5, dtype=torch.int64)
@@ -78,7 +80,7 @@ class Members:
 
     @property
     def are_classes(self) -> bool:
-        return self.name == "classes"
+        return self.name in CLASSES
 
     @property
     def are_examples(self) -> bool:

@@ -46,6 +46,8 @@ def _lines(result: Mapping[str, Any], data: DataSet) -> Iterator[str]:
     for name, row in result.get("metrics", {}).items():
         yield f"- {name.replace('_', ' ')} {_figure(row['mean'], row['ci95'])}"
     yield f"- 95 % interval: {result['interval']}"
+    if "verdict" in result.get("baselines", {}):
+        yield f"- Beside simple models: {result['baselines']['verdict']}"
     yield ""
     yield "## Limits"
     yield ""
@@ -60,8 +62,10 @@ def _limits(result: Mapping[str, Any]) -> Iterator[str]:
         yield "Transductive: a prediction depends on the other queries that are predicted with it."
     if "accuracy" in result:
         yield "Probabilities are not calibrated unless calibration.json exists (`metarl evaluate RUN --figures`)."
-    if "groups" not in result:
+    if not {"groups", "protected"} & result.keys():
         yield "No protected group is named: whether groups are treated alike has not been measured."
+    elif not result.get("metrics"):
+        yield "How groups are treated is not in this card: `metarl evaluate RUN --figures` measures it."
     if not any(name.startswith("adversarial") for name in result.get("metrics", {})):
         yield "Robustness to attacks has not been measured."
 

@@ -17,7 +17,7 @@ from metarl.errors import UsageError
 from metarl.fewshot.data import DataSet, LabelledData
 from metarl.fewshot.data.sites import held_out_sites
 from metarl.fewshot.data.tables import FavourablePool, held_out_rows, held_out_values
-from metarl.fewshot.episodes import EXAMPLES, Episodes, EpisodeShape, Pool, episode_generator
+from metarl.fewshot.episodes import CLASSES, EXAMPLES, Episodes, EpisodeShape, Pool, episode_generator
 from metarl.fewshot.learner import Learner
 from metarl.randomness import derive_seed, make_generator
 
@@ -28,8 +28,8 @@ _BEST = "best."
 class Validated(DataSet):
     """A data set with a third split, "validation", held out of "train".
 
-    Scaling, words and medians of a table are still those of all training rows. If classes are variants of each other,
-    such as the rotations of Omniglot, variants of one may be on both sides; use the data's own validation option then.
+    Scaling, words and medians of a table are still those of all training rows. Classes that are variants of each other,
+    such as the rotations of a character, are on the same side.
 
     Raises `UsageError` if the training set is too small, or if it is finite and has no pools to hold examples out of.
 
@@ -90,7 +90,9 @@ class Validated(DataSet):
         if "validation" not in self.pools:
             return self.data.summary()
         pool = self.pools["validation"]
-        count = f"{len(pool.classes)} classes" if pool.unit_name == "classes" else f"{len(pool)} examples"
+        examples = pool.unit_name in EXAMPLES
+        units = pool.units[pool.starts] if pool.unit_name in CLASSES else pool.units
+        count = f"{len(pool)} {pool.unit_name}" if examples else f"{len(units.unique())} {pool.unit_name}"
         return [*self.data.summary(), f"held out of the training for validation: {count}"]
 
 
@@ -110,15 +112,15 @@ def hold_out(pool: Pool, share: float) -> tuple[Pool, Pool]:
     """The pool without a `share` of its units, and the pool of these; raises `UsageError` if it is too small."""
     kept_name, held_name = (f"{pool.name}{what}" for what in (" without validation", ", validation part"))
     labels = pool.classes.repeat_interleave(pool.counts)
-    if pool.unit_name == "classes":
+    if pool.unit_name in CLASSES:
         if isinstance(pool, FavourablePool):
             raise UsageError(f"{pool.name}: every episode has the favourable class, so no classes can be held out")
-        total = len(pool.classes)
-        if total < 4:
-            raise UsageError(f"{pool.name} has {total} classes, too few to hold some out for validation")
-        order = torch.randperm(total, generator=make_generator("validation classes"))
-        held = torch.zeros(total, dtype=torch.bool)
-        held[order[: max(2, round(share * total))]] = True
+        of_classes = pool.units[pool.starts]
+        units = of_classes.unique()
+        if len(units) < 4:
+            raise UsageError(f"{pool.name} has {len(units)} {pool.unit_name}, too few to hold some out for validation")
+        order = torch.randperm(len(units), generator=make_generator("validation classes"))
+        held = torch.isin(of_classes, units[order[: max(2, round(share * len(units)))]])
         return pool.of_classes(~held, kept_name), pool.of_classes(held, held_name)
     if pool.unit_name in EXAMPLES:
         if int(pool.counts.min()) < 4:
