@@ -21,6 +21,7 @@ from metarl.fewshot import FewShotRun
 from metarl.fewshot.result import RESULT, measure, write_result
 from metarl.scripts.arguments import key_values, parse
 from metarl.scripts.families import open_with_family
+from metarl.scripts.figures import baseline_lines, figure_tables, mean_and_interval, run_figures
 from metarl.seen_tasks import num_shared
 
 TASKS = 40
@@ -45,8 +46,8 @@ class Arguments:
     """Tasks to adapt to: 40 if not given. In a few-shot run, test episodes: 600 if not given."""
     episodes: Annotated[int | None, tyro.conf.arg(metavar="K")] = None
     """Episodes of each task to adapt with; as in training if not given. Agents only."""
-    split: Literal["train", "test"] = "test"
-    """Split of the tasks."""
+    split: Literal["train", "validation", "test"] = "test"
+    """Split of the tasks; validation in few-shot runs that validate."""
     seed: int = 0
     """Seed of the tasks and of the episodes."""
     device: Annotated[str | None, tyro.conf.arg(metavar="DEVICE")] = None
@@ -58,6 +59,11 @@ class Arguments:
     family, such as metaworld: the first three episodes to finish of each task name. Agents only."""
     allow_training_tasks: bool = False
     """Measure also if test tasks are among the tasks that the agent was trained on. Agents only."""
+    figures: bool = False
+    """Add the figures people report of a classifier: per class and per group, balanced accuracy, F1, AUC, confusion,
+    calibration and prediction sets. Few-shot runs only."""
+    coverage: float = 0.9
+    """With --figures: the share of prediction sets that are to have the true class."""
     json: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Also write the evaluation to this file."""
 
@@ -74,6 +80,10 @@ def main(arguments: Sequence[str]) -> None:
     run, family = open_with_family(parsed.run, parsed.env, options, parsed.device)
     if isinstance(run, FewShotRun):
         _test_learner(run, parsed)
+    elif parsed.split == "validation":
+        raise UsageError(f"--split validation is for few-shot runs: {parsed.run} is the run of an agent")
+    elif parsed.figures:
+        raise UsageError(f"--figures is for few-shot runs: {parsed.run} is the run of an agent")
     elif isinstance(run, AgentRun) and family is not None:
         _evaluate_agent(run, family, parsed)
 
@@ -135,24 +145,36 @@ def _test_learner(run: FewShotRun, parsed: Arguments) -> None:
         if getattr(parsed, name) not in (None, (), False):
             raise UsageError(f"--{name.replace('_', '-')} is for runs of agents: {run.path} is a few-shot run")
     experiment = run.experiment
+    if parsed.split == "validation" and experiment.config.validate_every is None:
+        raise UsageError(f"{run.path} was trained without validation: it has no split validation")
     for change in experiment.changes():
         print(f"metarl: {run.path} is tested on {change} than it was trained with", file=sys.stderr)
     episodes = TEST_EPISODES if parsed.tasks is None else parsed.tasks
     found = measure(
         run.learner,
-        experiment.data,
+        experiment.splits,
         experiment.test_shapes(),
         episodes=episodes,
         split=parsed.split,
         seed=parsed.seed,
+        baselines=run.config.baselines,
     )
     how = f"metarl evaluate RUN --tasks {episodes} --split {shlex.quote(parsed.split)} --seed {parsed.seed}"
     result = experiment.origin(run.checkpoint.wall_seconds) | {"evaluated_by": how} | found
+    if parsed.figures:
+        result["evaluated_by"] += f" --figures --coverage {parsed.coverage}"
+        result["figures"] = run_figures(
+            run, episodes=episodes, split=parsed.split, seed=parsed.seed, coverage=parsed.coverage
+        )
     for path in (run.path / RESULT, parsed.json):
         if path is not None:
             write_result(path, result)
     print_table(f"{experiment.title}, {episodes} {parsed.split} episodes", _learner_table(result))
+    for title, table in figure_tables(result.get("figures", {})):
+        print_table(title, table)
     print(f"95 % interval: {result['interval']}", file=sys.stderr)
+    for line in baseline_lines(result):
+        print(line, file=sys.stderr)
 
 
 def _agent_table(result: Evaluation) -> Table:
@@ -190,10 +212,3 @@ def _figures(row: Mapping[str, Any], metric: str) -> Iterator[str]:
     yield mean_and_interval(row[metric], row["ci95"])
     for measured in row.get("metrics", {}).values():
         yield mean_and_interval(measured["mean"], measured["ci95"])
-
-
-def mean_and_interval(mean: float | None, ci95: float | None) -> str:
-    """A mean and half the width of its 95 % interval as text, if they are known."""
-    if mean is None:
-        return "unknown"
-    return f"{mean:.4f}" if ci95 is None else f"{mean:.4f} ± {ci95:.4f}"

@@ -21,8 +21,9 @@ from metarl.fewshot.objectives import objective_class
 from metarl.fewshot.objectives.plain import ObjectiveConfig
 from metarl.fewshot.result import RESULT
 from metarl.registry import list_data, list_learners, list_objectives
+from metarl.scripts import predict
 from metarl.scripts.arguments import parse, peek
-from metarl.scripts.evaluate import mean_and_interval
+from metarl.scripts.figures import baseline_lines, mean_and_interval
 
 LearnerOptions = TypeVar("LearnerOptions", bound=LearnerConfig)
 DataOptions = TypeVar("DataOptions", bound=DataConfig)
@@ -49,12 +50,23 @@ class Arguments(Generic[LearnerOptions, DataOptions, ObjectiveOptions]):
     """Further numbers of shots to test with."""
     test_queries: Annotated[tuple[int, ...], tyro.conf.arg(metavar="Q ...")] = ()
     """Further numbers of queries of each class to test with."""
+    baselines: bool = FewShotConfig.baselines
+    """Test simple models of scikit-learn on the same episodes: tables, embeddings and texts."""
     device: str = FewShotConfig.device
     """Device to compute on: cpu, cuda or cuda:N."""
     seed: int = FewShotConfig.seed
     """Seed of all randomness of the run."""
     threads: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """Threads that torch computes with; one, and more where they pay, if not given."""
+    validate_every: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    """Training steps between validations, on classes or rows held out of the training set (never the test's). The best
+    state is tested; none if not given."""
+    validation_share: float = FewShotConfig.validation_share
+    """Share of the training set that is held out for validation."""
+    validation_episodes: int = FewShotConfig.validation_episodes
+    """Episodes of a validation."""
+    patience: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    """Stop after so many validations without a better one; never if not given."""
     checkpoint_every: int = FewShotConfig.checkpoint_every
     """Training steps between checkpoints."""
     output: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
@@ -77,6 +89,9 @@ class Named:
 
 
 def main(arguments: Sequence[str]) -> None:
+    if arguments[:1] == ["predict"]:
+        predict.main(arguments[1:])
+        return
     learner, options = _split_learner(arguments)
     named = peek(Named, options)
     data_config = DataConfig if named.data is None else data_class(named.data).config_class
@@ -113,7 +128,7 @@ def _defaults(learner: str, named: Named, data: DataSet) -> Arguments:
         data=str(named.data),
         objective=named.objective,
         learner_options=cls.default_config(spec) if spec.kind in cls.kinds else cls.config_class(),
-        data_options=data.config,
+        data_options=type(data).config_class(),  # not those given: the default of a switch decides how it is written
         objective_options=objective_class(named.objective).config_class(),
     )
 
@@ -130,6 +145,8 @@ def _print_result(path: Path) -> None:
     what = f"{size}, {result['episodes']} test episodes, normalisation {result['normalisation']}"
     print(f"{result['learner']} on {result['data']}, {what}: {', '.join(lines)}", file=sys.stderr)
     print(f"95 % interval: {result['interval']}", file=sys.stderr)
+    for line in baseline_lines(result):
+        print(line, file=sys.stderr)
 
 
 def _split_learner(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
@@ -141,6 +158,7 @@ def _split_learner(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
         rest.remove(learner)
     elif {"-h", "--help"} & set(rest):
         print(f"LEARNER is one of {', '.join(known)}, or MODULE:NAME.")
+        print("metarl fewshot predict RUN --support FILE --query FILE predicts the labels of one's own files.")
         print(f"Data sets are {', '.join(list_data())}; objectives are {', '.join(list_objectives())}.")
     else:
         raise UsageError(f"name the learner first, metarl fewshot LEARNER ...: there are {', '.join(known)}")

@@ -43,7 +43,7 @@ WITHOUT = {
         "fewshot.data.folder.Places",
         "fewshot.data.imagenet.Listing",
         "fewshot.run.FewShotExperiment",
-        "fewshot.run.FewShotTraining",
+        "fewshot.training.FewShotTraining",
     )
 }
 """Classes that only metarl's own code makes, about which an example would say nothing."""

@@ -21,18 +21,41 @@ PAGES = [
     "docs/A_ROBOT_OF_YOUR_OWN.md",
     "docs/TASKS.md",
     "docs/YOUR_OWN_PICTURES.md",
+    "docs/YOUR_OWN_TABLE.md",
+    "docs/FAIRNESS_AND_ROBUSTNESS.md",
 ]
+SHORT = {"STEPS": 20, "EPISODES": 20}
+"""What constants of a page are here, so that its training is short."""
+
+
+def run(page: str, folder: Path, constants: dict[str, int], after: str = "") -> None:
+    """Runs the Python blocks of a page, with other `constants`, and the code `after` them."""
+    blocks = re.findall(r"^```python\n(.*?)^```$", (ROOT / page).read_text(), re.MULTILINE | re.DOTALL)
+    assert len(blocks) >= 2
+    code = "\n".join([*blocks, after])
+    for name, value in constants.items():
+        code = re.sub(rf"^{name} = \d+$", f"{name} = {value}", code, flags=re.MULTILINE)
+    (folder / "guide.py").write_text(code)
+    # In an interpreter of its own, for the guide registers its family.
+    command = [sys.executable, "-W", "error", "guide.py"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_the_python_blocks_of_a_page_run_one_after_another(page, tmp_path):
-    blocks = re.findall(r"^```python\n(.*?)^```$", (ROOT / page).read_text(), re.MULTILINE | re.DOTALL)
-    assert len(blocks) >= 2
-    (tmp_path / "guide.py").write_text("\n".join(blocks))
-    # In an interpreter of its own, for the guide registers its family.
-    command = [sys.executable, "-W", "error", "guide.py"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    run(page, tmp_path, SHORT)
+
+
+@pytest.mark.slow
+def test_the_figures_of_the_table_of_ten_sites(tmp_path):
+    """Prediction sets have the truth about as often as they say, and calibrated probabilities can be believed."""
+    after = """
+assert abs(sets["coverage"]["mean"] - 0.9) <= 0.03, sets
+assert found["calibration"]["calibrated"]["ece"] < 0.05 < found["calibration"]["raw"]["ece"]
+"""
+    run("docs/YOUR_OWN_TABLE.md", tmp_path, {}, after)
+    assert (tmp_path / "why.png").is_file()
 
 
 def test_the_tables_of_figures_are_current(monkeypatch: pytest.MonkeyPatch):

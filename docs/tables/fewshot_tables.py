@@ -30,7 +30,7 @@ def omniglot() -> str:
     body = []
     for result in load("results/fewshot/omniglot-*.json"):
         for tested in (result, *result.get("further", [])):
-            score = percent(tested["accuracy"], tested["ci95"])
+            score = percent(tested["accuracy"], tested["ci95"]) + ("" if "interval" in tested else " *")
             paper = OMNIGLOT_PAPERS.get((result["learner"], tested["shots"]), "–")
             if tested["normalisation"] == "transductive" and tested["queries"] > tested["shots"]:
                 paper = "–"  # the papers have as many queries as shots, or one

@@ -5,13 +5,14 @@ the order of both sets is random, and so is the class behind each label, so posi
 has N = 1.
 """
 
+import copy
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from metarl.errors import UsageError
@@ -22,6 +23,12 @@ from metarl.tasks import check_count
 Kind = Literal["classification", "regression"]
 CHECKED_BYTES = 2**28
 """Most bytes of a pool that a checksum reads."""
+EXAMPLES = ("rows", "pictures")
+"""What the units of a pool are called if each example is one."""
+CLASSES = ("classes", "characters")
+"""What they are called if each is a class, or several that are variants of each other."""
+FEW = 1024
+"""Up to this many examples of a class, each gets a random key: the draws of earlier versions."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +61,7 @@ class Members:
     """Which units of a finite pool the episodes hold, support and query, and the class of each example in the pool.
 
     A unit is what would be another in another pool of the same kind: a class, if the classes of the test are not those
-    of training, else a row, or what the rows are split by, such as a patient.
+    of training, or a character with its rotations, else a row, or what the rows are split by, such as a patient.
 
     >>> from metarl.fewshot.episodes import Members
     >>> ones = torch.ones(4, 5, dtype=torch.int64)
@@ -68,24 +75,39 @@ class Members:
     query: Int[Tensor, "E Q"]
     support_classes: Int[Tensor, "E S"]
     query_classes: Int[Tensor, "E Q"]
+    query_ids: Int[Tensor, "E Q"] | None = None
+    """Which example of the data each query is, such as the row of a table; None if they are not numbered."""
 
     @property
     def are_classes(self) -> bool:
-        return self.name == "classes"
+        return self.name in CLASSES
 
     @property
     def are_examples(self) -> bool:
-        return self.name in ("rows", "pictures")
+        return self.name in EXAMPLES
 
     def __getitem__(self, tasks: slice) -> "Members":
-        parts = (self.support, self.query, self.support_classes, self.query_classes)
-        return Members(self.name, *(part[tasks] for part in parts))
+        return Members(
+            self.name,
+            self.support[tasks],
+            self.query[tasks],
+            self.support_classes[tasks],
+            self.query_classes[tasks],
+            None if self.query_ids is None else self.query_ids[tasks],
+        )
 
     @classmethod
     def joined(cls, parts: Sequence["Members"]) -> "Members":
         """The members of all episodes of several batches."""
-        fields = ("support", "query", "support_classes", "query_classes")
-        return cls(parts[0].name, *(torch.cat([getattr(part, field) for part in parts]) for field in fields))
+        ids = [part.query_ids for part in parts if part.query_ids is not None]
+        return cls(
+            parts[0].name,
+            torch.cat([part.support for part in parts]),
+            torch.cat([part.query for part in parts]),
+            torch.cat([part.support_classes for part in parts]),
+            torch.cat([part.query_classes for part in parts]),
+            torch.cat(ids) if ids else None,
+        )
 
 
 @dataclass(frozen=True)
@@ -148,6 +170,8 @@ class TaskSpec:
     preprocessing: Preprocessing
     outputs: int
     """N in classification, the size of a value in regression."""
+    targets: Preprocessing | None = None
+    """In regression: how raw values become the values to learn; they are the same if None."""
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -160,7 +184,8 @@ class Pool:
 
     `inputs` `[n, *shape]` are uint8 or float32, `labels` `[n]` any integers, one per class, and `groups` `[n]` counted
     from 0, or None. `units` `[n]` are what varies from pool to pool (`Members`), in the plural `unit_name`; by default
-    the classes. Raises `UsageError` for NaN, labels that are not integers and lengths that differ.
+    the classes. `ids` `[n]` number the examples in the whole data (`Members.query_ids`). Raises `UsageError` for NaN,
+    labels that are not integers and lengths that differ.
 
     >>> from metarl.fewshot import EpisodeShape, Pool
     >>> from metarl.fewshot.preprocessing import Preprocessing
@@ -178,6 +203,7 @@ class Pool:
         name: str = "the data",
         units: Tensor | None = None,
         unit_name: str = "classes",
+        ids: Tensor | None = None,
     ):
         units = labels if units is None else units
         labels = as_labels(labels, f"{name}, labels")
@@ -188,14 +214,39 @@ class Pool:
         order = labels.argsort(stable=True)
         if not torch.equal(order, torch.arange(len(order))):
             inputs, labels, units = inputs[order], labels[order], units[order]
+            ids = None if ids is None else ids[order]
             groups = None if groups is None else groups[order]
         self.name = name
         self._inputs = inputs
         self.groups = groups
-        self.units, self.unit_name = units, unit_name
+        self.units, self.unit_name, self.ids = units, unit_name, ids
         self.classes, self.counts = labels.unique_consecutive(return_counts=True)
         """The labels of the C classes and how many examples each has, `[C]`."""
         self.starts = self.counts.cumsum(0) - self.counts
+        self.targets: Float[Tensor, "n O"] | None = None
+        """The values to learn in regression."""
+
+    @property
+    def default_ways(self) -> int:
+        """Ways of an episode unless the user gives others."""
+        return min(5, len(self.classes))
+
+    @property
+    def labels(self) -> Int[Tensor, "L"]:
+        """The labels of the data in the order of their places in `Members`."""
+        return self.classes
+
+    def places(self, index: Int[Tensor, "..."]) -> Int[Tensor, "..."]:
+        """The places in `labels` of the examples at `index`."""
+        return torch.searchsorted(self.starts, index, right=True) - 1
+
+    def labelled(self) -> tuple[Shaped[Tensor, "n ..."], Tensor] | None:
+        """All inputs with labels that mean the same in every episode, or values; None if each episode permutes them."""
+        return None
+
+    def __len__(self) -> int:
+        """How many examples its classes have."""
+        return int(self.counts.sum())
 
     @property
     def inputs(self) -> Shaped[Tensor, "n ..."]:
@@ -206,6 +257,26 @@ class Pool:
         """The examples at `index`, all that drawing episodes reads."""
         return self._inputs[index]
 
+    def of_classes(self, chosen: Bool[Tensor, "C"], name: str) -> "Pool":
+        """The pool, called `name`, of the `chosen` classes; it shares the examples with this one."""
+        pool = copy.copy(self)
+        pool.name = name
+        pool.classes, pool.counts, pool.starts = (part[chosen] for part in (self.classes, self.counts, self.starts))
+        return pool
+
+    def of_rows(self, chosen: Bool[Tensor, "n"], name: str) -> "Pool":
+        """The pool, called `name`, of the `chosen` examples. Raises `UsageError` if a class would have none."""
+        counts = torch.stack([part.sum() for part in chosen.split(self.counts.tolist())])
+        if not counts.all():
+            raise UsageError(f"{name}: a class has no rows in it")
+        pool = copy.copy(self)
+        pool.name, pool.counts, pool.starts = name, counts, counts.cumsum(0) - counts
+        pool._inputs, pool.units = self._inputs[chosen], self.units[chosen]
+        pool.groups = None if self.groups is None else self.groups[chosen]
+        pool.targets = None if self.targets is None else self.targets[chosen]
+        pool.ids = None if self.ids is None else self.ids[chosen]
+        return pool
+
     def checksum(self, crc: int = 0) -> int:
         """Goes on with the CRC-32 `crc` over labels, groups and inputs.
 
@@ -213,7 +284,7 @@ class Pool:
         """
         size = self.inputs[:1].nbytes * len(self.inputs)
         inputs = self.inputs[:: max(1, -(-size // CHECKED_BYTES))]
-        for values in (inputs, self.classes, self.counts, self.groups):
+        for values in (inputs, self.classes, self.counts, self.groups, self.targets):
             for part in () if values is None else values.split(4096):
                 crc = zlib.crc32(part.contiguous().numpy(), crc)
         return crc
@@ -237,10 +308,7 @@ class Pool:
         # The first N of a random order. float64 has no ties, which platforms would break differently.
         keys = torch.rand(count, len(self.classes), generator=generator, dtype=torch.float64)
         classes = keys.topk(shape.ways).indices
-        counts = self.counts[classes]
-        keys = torch.rand(count, shape.ways, int(self.counts.max()), generator=generator, dtype=torch.float64)
-        keys = keys.masked_fill(torch.arange(keys.shape[-1]) >= counts[..., None], -1.0)
-        members = keys.topk(shape.shots + shape.queries).indices
+        members = distinct(self.counts[classes], shape.shots + shape.queries, int(self.counts.max()), generator)
         return self.starts[classes][..., None] + members
 
     def episodes(
@@ -254,17 +322,46 @@ class Pool:
         for part in (slice(None, shape.shots), slice(shape.shots, None)):
             index, y = drawn[..., part].flatten(1), labels[..., part].flatten(1)
             order = torch.rand(index.shape, generator=generator, dtype=torch.float64).argsort(1)
-            drawn_parts.append((index.gather(1, order), y.gather(1, order)))
+            index = index.gather(1, order)
+            drawn_parts.append((index, y.gather(1, order) if self.targets is None else self.targets[index]))
         (support, support_y), (query, query_y) = drawn_parts
         index = torch.cat([support, query], 1)
         x = preprocessing(self.examples(index))
         groups = None if self.groups is None else self.groups[index]
         cut = support.shape[1]
         halves = [None, None] if groups is None else [groups[:, :cut], groups[:, cut:]]
-        owners = torch.searchsorted(self.starts, index, right=True) - 1
-        parts = (values[:, side] for values in (self.units[index], owners) for side in (slice(cut), slice(cut, None)))
-        members = Members(self.unit_name, *parts)
+        owners = self.places(index)
+        units, ids = self.units[index], None if self.ids is None else self.ids[query]
+        members = Members(
+            self.unit_name, units[:, :cut], units[:, cut:], owners[:, :cut], owners[:, cut:], query_ids=ids
+        )
         return Episodes(Samples(x[:, :cut], support_y, halves[0]), Samples(x[:, cut:], query_y, halves[1]), members)
+
+
+def distinct(
+    counts: Int[Tensor, "*batch"], number: int, largest: int, generator: torch.Generator
+) -> Int[Tensor, "*batch number"]:
+    """`number` distinct integers below each of `counts`, whose maximum is at most `largest`, in random order.
+
+    For more than `FEW`, the time does not depend on `counts`: Floyd's algorithm (Bentley and Floyd 1987, "A sample of
+    brilliance") draws `number` of them, the i-th from the first n − number + i.
+    """
+    if largest <= FEW:
+        keys = torch.rand(*counts.shape, largest, generator=generator, dtype=torch.float64)
+        return keys.masked_fill(torch.arange(largest) >= counts[..., None], -1.0).topk(number).indices
+    last = counts[..., None] - number + torch.arange(number)
+    uniform = torch.rand(last.shape, generator=generator, dtype=torch.float64)
+    drawn = (uniform * (last + 1)).long().flatten(0, -2)
+    ordered = drawn.sort(-1).values
+    for row in (ordered[:, 1:] == ordered[:, :-1]).any(-1).nonzero()[:, 0].tolist():  # one that is there already
+        seen: set[int] = set()
+        for place, (value, instead) in enumerate(
+            zip(drawn[row].tolist(), last.flatten(0, -2)[row].tolist(), strict=True)
+        ):
+            drawn[row, place] = instead if value in seen else value
+            seen.add(int(drawn[row, place]))
+    order = torch.rand(last.shape, generator=generator, dtype=torch.float64).argsort(-1)
+    return drawn.view(last.shape).gather(-1, order)
 
 
 def episode_generator(*parts: int | str) -> torch.Generator:

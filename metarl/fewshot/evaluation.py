@@ -9,11 +9,12 @@ from torch import Tensor
 
 from metarl.errors import UsageError
 from metarl.faults import check_finite
+from metarl.fewshot.baselines import MISSING, Baselines, is_available
 from metarl.fewshot.data import DataSet
 from metarl.fewshot.episodes import Episodes, EpisodeShape, Members
 from metarl.fewshot.intervals import Interval, mean_interval
 from metarl.fewshot.learner import Learner
-from metarl.fewshot.objectives.plain import query_score
+from metarl.fewshot.objectives.plain import query_score, task_score
 from metarl.randomness import derive_seed
 from metarl.tasks import check_count
 
@@ -30,14 +31,16 @@ def evaluate(
     shape: EpisodeShape | None = None,
     split: str = "test",
     seed: int = 0,
+    baselines: bool = False,
     report: Callable[[int], None] = lambda done: None,
 ) -> dict[str, Any]:
     """Tests `learner` on episodes of `split`; returns `accuracy` (or `mse`), its `ci95`, and how they were measured.
 
     `shape` defaults to the learner's. `ci95` is half the 95 % interval of the mean (`metarl.fewshot.intervals`), which
     accounts for the finite number of classes or rows that the episodes are drawn from, or None if there are too few;
-    `interval` says which. `curve` has the score after each adaptation step, `metrics` those of the objective. `report`
-    gets the episodes done.
+    `interval` says which. `curve` has the score after each adaptation step, `metrics` those of the objective. With
+    `baselines`, and data for which there are any, `baselines` has those of `metarl.fewshot.baselines`. `report` gets
+    the episodes done.
 
     Raises `UsageError` for other ways than the learner was trained for, unless it takes any, and `NumericalFault` for
     predictions that are not finite.
@@ -50,15 +53,16 @@ def evaluate(
     """
     check_count("episodes", episodes)
     shape = shape or learner.spec.shape
-    trained = learner.spec.shape.ways
-    if learner.spec.kind == "classification" and not learner.any_ways and shape.ways != trained:
-        raise UsageError(
-            f"{type(learner).__name__} was trained for {trained} ways: it cannot be tested with {shape.ways}"
-        )
+    _check_ways(learner, shape.ways)
     began, scores = time.perf_counter(), _Scores()
+    several = learner.spec.kind == "regression" or shape.ways > 1
+    wanted = baselines and data.has_baselines and several
+    simple = Baselines(data) if wanted and is_available() else None
     for start in range(0, episodes, BATCH):
         batch = data.episodes(split, min(BATCH, episodes - start), shape, seed=derive_seed("evaluate", seed, start))
         scores.add(learner, batch.to(learner.device), learner.generator("evaluate", seed, start))
+        if simple is not None:
+            simple.add(batch)
         report(start + len(batch))
     main = scores.main()
     result: dict[str, Any] = {
@@ -75,7 +79,16 @@ def evaluate(
         "training_steps": learner.updates,
         "seconds": time.perf_counter() - began,
     }
+    if wanted:
+        queries, members = scores.joined()
+        result["baselines"] = {"note": MISSING} if simple is None else simple.results(learner.metric, queries, members)
     return result | scores.further(learner.metric)
+
+
+def _check_ways(learner: Learner, ways: int) -> None:
+    trained = learner.spec.shape.ways
+    if learner.spec.kind == "classification" and not learner.any_ways and ways != trained:
+        raise UsageError(f"{type(learner).__name__} was trained for {trained} ways: it cannot be tested with {ways}")
 
 
 class _Scores:
@@ -95,6 +108,10 @@ class _Scores:
         self.queries.append(query_score(outputs, batch.query).cpu())
         for name, values in learner.objective.measure(predictor, batch.query, outputs, generator).items():
             self.metrics.setdefault(name, []).append(values.cpu())
+        for name, supports in learner.objective.corruptions(batch.support, generator).items():
+            each = [task_score(learner.adapt(support)(batch.query.x), batch.query) for support in supports]
+            worst = torch.stack(each).amin(0) if learner.metric == "accuracy" else torch.stack(each).amax(0)
+            self.metrics.setdefault(f"{name}_{learner.metric}", []).append(worst.cpu())
         for steps, values in learner.curve(batch).items():
             self.curves.setdefault(steps, []).append(values.cpu())
         if batch.members is not None:
@@ -102,8 +119,8 @@ class _Scores:
 
     def main(self) -> Interval:
         """The mean score, and its interval."""
-        queries = torch.cat(self.queries)
-        return mean_interval(queries.mean(1), self._joined, queries)
+        queries, members = self.joined()
+        return mean_interval(queries.mean(1), members, queries)
 
     def further(self, metric: str) -> dict[str, Any]:
         """The entries `curve` and `metrics` of the result, if there are any."""
@@ -120,8 +137,8 @@ class _Scores:
 
     def interval(self, parts: list[Tensor]) -> Interval:
         """The mean and the interval of another figure of each episode."""
-        return mean_interval(torch.cat(parts), self._joined)
+        return mean_interval(torch.cat(parts), self.joined()[1])
 
-    @property
-    def _joined(self) -> Members | None:
-        return Members.joined(self._members) if self._members else None
+    def joined(self) -> tuple[Tensor, Members | None]:
+        """The score of each query `[E, Q]`, and the members of all episodes."""
+        return torch.cat(self.queries), Members.joined(self._members) if self._members else None

@@ -89,7 +89,10 @@ class _Variance:
             each[known].numpy()
             for each in (members.support, members.query, members.support_classes, members.query_classes)
         )
-        if members.are_classes:  # support and query are of the same classes
+        first = members.support[:, :1]
+        same = all(bool((units == first).all()) for units in (members.support, members.query))
+        self._one_unit = same and not members.are_classes  # such as the one site of an episode
+        if members.are_classes or self._one_unit:  # support and query are of the same units
             self._queries = None
         elif queries is None:
             self._support = np.concatenate([self._support, self._query], 1)
@@ -135,7 +138,8 @@ class _Variance:
             slots = self._queries.size
             influence += np.bincount(place, scores, count) / slots * count / (count - 1)
             noise += np.bincount(place, minlength=count) * scores.var() / slots**2
-        total = count / (count - 1) * float(np.square(influence).sum())
+        small = (count - 1) / count if self._one_unit else count / (count - 1)  # one unit: the variance of a mean
+        total = small * float(np.square(influence).sum())
         return max(total - float(noise.sum()), total / 2)
 
     def _check(self, count: int, held: float) -> None:

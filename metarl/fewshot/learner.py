@@ -17,6 +17,7 @@ from torch import Tensor
 from metarl.adaptation import Parameters
 from metarl.errors import UsageError
 from metarl.faults import check_finite
+from metarl.fewshot.data.encoder import FileEncoder
 from metarl.fewshot.episodes import Episodes, EpisodeShape, Kind, Samples, TaskSpec
 from metarl.fewshot.objectives.plain import Objective, ObjectiveConfig, Predictor, task_score
 from metarl.fewshot.preprocessing import Preprocessing, as_labels
@@ -52,9 +53,12 @@ class LearnerConfig:
     train_queries: int | None = None
     """Queries per way of the training episodes; as in the test if not given."""
     width: int = 64
-    """Filters of each convolution (images)."""
+    """Filters of each convolution (images, signals)."""
     hidden: tuple[int, ...] = (64, 64)
     """Units of the fully connected layers (vectors)."""
+    backbone: str | None = None
+    """A network of your own, MODULE:NAME: a class with the interface of metarl.fewshot.networks.Network, called with
+    the shape of an input and the number of outputs, or None for an encoder."""
 
     def __post_init__(self) -> None:
         for name in ("iterations", "num_tasks", "width"):
@@ -86,6 +90,8 @@ class Learner(abc.ABC):
     """The kinds of tasks that the learner supports."""
     any_ways: ClassVar[bool] = False
     """Whether a trained learner takes support sets of any number of classes."""
+    takes_backbone: ClassVar[bool] = False
+    """Whether its network may be the user's, `LearnerConfig.backbone`."""
 
     def __init__(
         self,
@@ -98,6 +104,8 @@ class Learner(abc.ABC):
     ):
         if spec.kind not in self.kinds:
             raise UsageError(f"{type(self).__name__} learns {' and '.join(self.kinds)}, not {spec.kind}")
+        if config.backbone is not None and not self.takes_backbone:
+            raise UsageError(f"{type(self).__name__} has a network of a kind of its own: leave --backbone out")
         self.config = config
         self.spec = spec
         self.objective = objective or Objective(ObjectiveConfig(), spec)
@@ -105,6 +113,10 @@ class Learner(abc.ABC):
         self.seed = seed
         self.updates = 0
         """Training steps taken."""
+        self.file_encoder: FileEncoder | None = None
+        """How files become inputs; from the run that the learner is loaded from, if its data are files."""
+        self.temperature: float | None = None
+        """The temperature of calibrated probabilities; from the run, if it is calibrated."""
         if not self.any_ways and self.training_shape.ways != spec.shape.ways:
             raise UsageError(f"{type(self).__name__} is trained with the ways of the test: leave --train-ways out")
         self.train_with(*self.build())
@@ -142,31 +154,55 @@ class Learner(abc.ABC):
         return {"loss": float(loss.detach()), **self.score(outputs.detach(), episodes.query)}
 
     @torch.no_grad()
-    def predict(self, support_x: Any, support_y: Any, query_x: Any, support_groups: Any = None) -> Float[Tensor, "Q O"]:
+    def predict(
+        self, support_x: Any, support_y: Any, query_x: Any, support_groups: Any = None, *, calibrated: bool = False
+    ) -> Float[Tensor, "Q O"]:
         """Probabilities `[Q, N]`, or values `[Q, O]` in regression, for the queries of one task.
 
         Inputs are raw, as `Preprocessing.from_user` takes them. `support_y` `[S]` are integers from 0 to N − 1, each at
         least once, or values `[S, O]`. `support_groups` `[S]`, integers counted from 0, are for objectives that use
-        groups in adaptation. Raises `UsageError` for anything else. Each query is predicted by itself, unless the
-        learner's `normalisation` is transductive, of which a warning tells.
+        groups in adaptation. `calibrated` probabilities are those of the run's `temperature`. Raises `UsageError` for
+        anything else. Each query is predicted by itself, unless the learner's `normalisation` is transductive, of which
+        a warning tells.
         """
+        if calibrated and (self.temperature is None or self.spec.kind != "classification"):
+            raise UsageError("the learner has no temperature: metarl evaluate RUN --figures calibrates a run")
         if self.normalisation == "transductive":
             warnings.warn(
                 "normalisation is transductive: a prediction depends on the queries that are predicted with it",
                 stacklevel=2,
             )
+        support, queries = self.converted(support_x, support_y, query_x, support_groups)
+        outputs = self.adapt(support)(queries)[0]
+        if calibrated and outputs.shape[-1] != self.spec.shape.ways:
+            raise UsageError(f"the run is calibrated for {self.spec.shape.ways} classes, got {outputs.shape[-1]}")
+        if self.spec.kind == "regression":
+            return outputs if self.spec.targets is None else self.spec.targets.invert(outputs)
+        return (outputs / self.temperature if calibrated and self.temperature else outputs).softmax(-1)
+
+    def converted(
+        self, support_x: Any, support_y: Any, query_x: Any, support_groups: Any = None
+    ) -> tuple[Samples, Float[Tensor, "1 Q ..."]]:
+        """The checked arguments of `predict` as one task on the learner's device: support and query inputs."""
         convert = self.spec.preprocessing.from_user
         support_x, query_x = convert(support_x, "support_x"), convert(query_x, "query_x")
         support_y = self._targets(support_y, len(support_x))
         groups = None if support_groups is None else as_labels(support_groups, "support_groups")
         if groups is not None and len(groups) != len(support_x):
             raise UsageError(f"support_x has {len(support_x)} examples, support_groups {len(groups)}")
-        support = Samples(support_x[None], support_y[None], None if groups is None else groups[None]).to(self.device)
-        outputs = self.adapt(support)(query_x[None].to(self.device))[0]
-        return outputs.softmax(-1) if self.spec.kind == "classification" else outputs
+        support = Samples(support_x[None], support_y[None], None if groups is None else groups[None])
+        return support.to(self.device), query_x[None].to(self.device)
 
     def embed(self, inputs: Float[Tensor, "n ..."]) -> Float[Tensor, "n D"] | None:
         """The embeddings that the learner compares, if they do not depend on the support set; else None."""
+        return None
+
+    def support_weights(self, support: Samples, queries: Float[Tensor, "E Q ..."]) -> Float[Tensor, "E Q S"] | None:
+        """The weight of each support example in each answer, if answers are weighted sums of labels; else None."""
+        return None
+
+    def class_distances(self, support: Samples, queries: Float[Tensor, "E Q ..."]) -> Float[Tensor, "E Q N"] | None:
+        """The distance of each query from each class, if the learner predicts the nearest class; else None."""
         return None
 
     def curve(self, episodes: Episodes) -> dict[int, Float[Tensor, "E"]]:
@@ -242,7 +278,7 @@ class Learner(abc.ABC):
     def _targets(self, values: Any, count: int) -> Tensor:
         """Checks a user's labels, or values, for `count` examples and converts them to a tensor."""
         if self.spec.kind == "regression":
-            targets = Preprocessing((self.spec.outputs,)).from_user(values, "support_y")
+            targets = (self.spec.targets or Preprocessing((self.spec.outputs,))).from_user(values, "support_y")
         else:
             targets = as_labels(values, "support_y")
         if len(targets) != count:

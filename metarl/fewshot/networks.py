@@ -16,6 +16,7 @@ from torch import Tensor
 
 from metarl.adaptation import Parameters
 from metarl.errors import UsageError
+from metarl.importing import import_named
 
 EPSILON = 1e-5
 MOMENTUM = 0.1
@@ -145,6 +146,8 @@ class ReluMLP:
 class Conv4:
     """Four blocks of 3 × 3 convolution, batch normalisation and ReLU, for images; `outputs` adds a linear layer.
 
+    For signals (C, L), the convolutions and the pooling are one-dimensional: 3 long, and by 2.
+
     With `strided`, strided convolutions halve the size (MAML, Finn et al. 2017, appendix A.1), otherwise 2 × 2
     max-pooling does (Vinyals et al. 2016, section 4.1.1). The last block's output is flattened, or averaged over its
     positions with `averaged`, which leaves `width` features. Block l has `weight{l}` `[width, in, 3, 3]`, `scale{l}`
@@ -173,6 +176,8 @@ class Conv4:
         normalised: bool = True,
     ):
         self.channels, *size = input_shape
+        self.dimensions = len(size)
+        """2 for images, 1 for signals."""
         self.width = width
         self.strided = strided
         self.averaged = averaged
@@ -181,8 +186,10 @@ class Conv4:
         for _ in range(self.blocks):
             size = [-(-side // 2) if strided else side // 2 for side in size]
         if min(size) < 1:
-            raise UsageError(f"images of {input_shape[1]} × {input_shape[2]} are too small: want at least 16 × 16")
-        self.features = width if averaged else width * size[0] * size[1]
+            what, fewest = ("images", "16 × 16") if self.dimensions == 2 else ("signals", "16")
+            shown = " × ".join(map(str, input_shape[1:]))
+            raise UsageError(f"{what} of {shown} are too small: want at least {fewest}")
+        self.features = width if averaged else width * math.prod(size)
         self.has_head = outputs is not None
         self.outputs = self.features if outputs is None else outputs
 
@@ -191,7 +198,7 @@ class Conv4:
         parameters, device = {}, generator.device
         for block in range(self.blocks):
             fan_in = self.channels if block == 0 else self.width
-            parameters[f"weight{block}"] = _xavier((self.width, fan_in, 3, 3), generator)
+            parameters[f"weight{block}"] = _xavier((self.width, fan_in, *[3] * self.dimensions), generator)
             parameters[f"scale{block}"] = torch.ones(self.width, device=device)
             parameters[f"shift{block}"] = torch.zeros(self.width, device=device)
         if self.has_head:
@@ -211,7 +218,7 @@ class Conv4:
         return 4 * num_inputs * self._largest
 
     def __call__(
-        self, parameters: Parameters, inputs: Float[Tensor, "E n C H W"], statistics: Statistics = DEFAULT
+        self, parameters: Parameters, inputs: Float[Tensor, "E n C ..."], statistics: Statistics = DEFAULT
     ) -> Float[Tensor, "E n O"]:
         return self.head(parameters, self.body(parameters, inputs, statistics))
 
@@ -221,24 +228,26 @@ class Conv4:
         return linear(parameters[f"weight{self.blocks}"], parameters[f"bias{self.blocks}"], features)
 
     def body(
-        self, parameters: Parameters, inputs: Float[Tensor, "E n C H W"], statistics: Statistics = DEFAULT
+        self, parameters: Parameters, inputs: Float[Tensor, "E n C ..."], statistics: Statistics = DEFAULT
     ) -> Float[Tensor, "E n F"]:
         num_tasks = len(inputs)
-        stacked = parameters["weight0"].ndim == 5
+        stacked = parameters["weight0"].ndim == self.dimensions + 3
         groups = num_tasks if stacked else 1
         one_batch = num_tasks == 1 or (not stacked and statistics.running is not None)
         # 1.3 times as fast on a CPU; grouped convolutions are not.
-        layout = torch.channels_last if one_batch and inputs.device.type == "cpu" else torch.contiguous_format
+        last = one_batch and self.dimensions == 2 and inputs.device.type == "cpu"
+        layout = torch.channels_last if last else torch.contiguous_format
+        convolve, pool = (F.conv2d, F.max_pool2d) if self.dimensions == 2 else (F.conv1d, F.max_pool1d)
         hidden = inputs.transpose(0, 1).flatten(1, 2) if stacked else inputs.flatten(0, 1)
         hidden = hidden.contiguous(memory_format=layout)
         for block in range(self.blocks):
             weight, scale, shift = (parameters[f"{part}{block}"] for part in ("weight", "scale", "shift"))
             if stacked:
                 weight, scale, shift = weight.flatten(0, 1), scale.flatten(), shift.flatten()
-            hidden = F.conv2d(hidden, weight, stride=2 if self.strided else 1, padding=1, groups=groups)
+            hidden = convolve(hidden, weight, stride=2 if self.strided else 1, padding=1, groups=groups)
             hidden = hidden.contiguous(memory_format=layout)  # one channel reads as either layout
             if not self.normalised:
-                hidden = hidden * scale[:, None, None] + shift[:, None, None]
+                hidden = hidden * _wide(scale, hidden) + _wide(shift, hidden)
             elif statistics.running is not None:
                 hidden = _running_norm(hidden, scale, shift, statistics, block)
             elif stacked or num_tasks == 1:
@@ -248,29 +257,39 @@ class Conv4:
                 hidden = _batch_norm(hidden, scale.repeat(num_tasks), shift.repeat(num_tasks), statistics.reference)
                 hidden = hidden.unflatten(1, (num_tasks, -1)).transpose(0, 1).flatten(0, 1)
             if not self.strided:
-                hidden = F.max_pool2d(hidden, 2)  # before the ReLU, which then processes a quarter
+                hidden = pool(hidden, 2)  # before the ReLU, which then processes a quarter
             hidden = hidden.relu()
         if self.averaged:
-            hidden = hidden.mean((2, 3), keepdim=True)
+            hidden = hidden.mean(_places(hidden), keepdim=True)
         if stacked:
             return hidden.unflatten(1, (num_tasks, -1)).transpose(0, 1).flatten(2)
         return hidden.unflatten(0, (num_tasks, -1)).flatten(2)
 
 
+def _places(values: Float[Tensor, "n C ..."]) -> tuple[int, ...]:
+    """The dimensions of the positions in a map."""
+    return tuple(range(2, values.ndim))
+
+
+def _wide(of_channels: Float[Tensor, "C"], values: Float[Tensor, "n C ..."]) -> Tensor:
+    """One number for each channel, to be combined with maps."""
+    return of_channels.reshape(-1, *[1] * (values.ndim - 2))
+
+
 def _batch_norm(
-    values: Float[Tensor, "n C H W"], scale: Float[Tensor, "C"], shift: Float[Tensor, "C"], reference: int | None
-) -> Float[Tensor, "n C H W"]:
+    values: Float[Tensor, "n C ..."], scale: Float[Tensor, "C"], shift: Float[Tensor, "C"], reference: int | None
+) -> Float[Tensor, "n C ..."]:
     """Normalises each channel by the mean and the variance of the first `reference` of the n maps, or of all."""
     if reference is None:
         return F.batch_norm(values, None, None, scale, shift, training=True, eps=EPSILON)
-    variance, mean = torch.var_mean(values[:reference], (0, 2, 3), correction=0)
+    variance, mean = torch.var_mean(values[:reference], (0, *_places(values)), correction=0)
     factor = scale * (variance + EPSILON).rsqrt()
-    return values * factor[:, None, None] + (shift - mean * factor)[:, None, None]
+    return values * _wide(factor, values) + _wide(shift - mean * factor, values)
 
 
 def _running_norm(
-    values: Float[Tensor, "n C H W"], scale: Tensor, shift: Tensor, statistics: Statistics, block: int
-) -> Float[Tensor, "n C H W"]:
+    values: Float[Tensor, "n C ..."], scale: Tensor, shift: Tensor, statistics: Statistics, block: int
+) -> Float[Tensor, "n C ..."]:
     """Normalises by the running averages, or by this batch if it updates them."""
     assert statistics.running is not None
     mean, variance = statistics.running[f"mean{block}"], statistics.running[f"variance{block}"]
@@ -299,20 +318,38 @@ def network_for(
     strided: bool = False,
     averaged: bool = False,
     normalised: bool = True,
+    backbone: str | None = None,
 ) -> Network:
-    """`Conv4` of `width` filters for images (C, H, W), `ReluMLP` of `hidden` units for vectors (D,).
+    """`Conv4` of `width` filters for images (C, H, W) and signals (C, L), `ReluMLP` of `hidden` units for vectors (D,).
 
-    Without `outputs` it is an encoder: the last hidden layer of an MLP is then its linear output.
+    Without `outputs` it is an encoder: the last hidden layer of an MLP is then its linear output. A user's `backbone`,
+    MODULE:NAME, is called as `NAME(input_shape, outputs)`. Raises `UsageError` if that makes no network.
     """
-    if len(input_shape) == 3:
+    if backbone is not None:
+        return own_network(backbone, input_shape, outputs)
+    if len(input_shape) > 1:
         return Conv4(input_shape, width, outputs, strided=strided, averaged=averaged, normalised=normalised)
     if outputs is None:
         return ReluMLP((*input_shape, *hidden), has_head=False)
     return ReluMLP((*input_shape, *hidden, outputs))
 
 
+def own_network(backbone: str, input_shape: Sequence[int], outputs: int | None) -> Network:
+    """The network that the user's `backbone`, MODULE:NAME, makes; raises `UsageError` if it is no such thing."""
+    found = import_named(backbone)
+    try:
+        network = found(tuple(input_shape), outputs)
+    except TypeError as error:
+        raise UsageError(f"backbone {backbone} is to be made by NAME(input_shape, outputs): {error}") from None
+    if not isinstance(network, Network) or not isinstance(network.outputs, int):
+        raise UsageError(f"backbone {backbone} makes no network: want what metarl.fewshot.networks.Network has")
+    if outputs not in (None, network.outputs):
+        raise UsageError(f"backbone {backbone} has {network.outputs} outputs, want {outputs}")
+    return network
+
+
 def _xavier(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     """Uniform in ±√(6 / (fan in + fan out))."""
-    window = 9 if len(shape) == 4 else 1
+    window = math.prod(shape[2:])
     bound = (6 / (window * (shape[0] + shape[1]))) ** 0.5
     return (2 * torch.rand(shape, generator=generator, device=generator.device) - 1) * bound

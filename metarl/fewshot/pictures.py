@@ -108,7 +108,7 @@ def _image_episode(learner: Learner, episode: Episodes, title: str) -> Figure:
 def _table_episode(learner: Learner, episode: Episodes, title: str) -> Figure:
     """Support and queries of an episode along the principal components of their inputs, mistakes crossed."""
     chosen = learner.adapt(episode.support)(episode.query.x)[0].argmax(-1).cpu()
-    both = torch.cat([episode.support.x[0], episode.query.x[0]]).cpu()
+    both = torch.cat([episode.support.x[0], episode.query.x[0]]).cpu().flatten(1)
     points, cut = principal_components(both), episode.support.x.shape[1]
     figure, axes = new_figure(f"{title}: one episode", "first component", "second component", HEIGHT)
     support_y, query_y = episode.support.y[0].cpu(), episode.query.y[0].cpu()

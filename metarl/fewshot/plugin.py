@@ -27,6 +27,7 @@ def register() -> None:
     register_data("wine", "metarl.fewshot.data.tables:Wine")
     register_data("breast-cancer", "metarl.fewshot.data.tables:BreastCancer")
     register_data("csv", "metarl.fewshot.data.csv_table:CsvTable")
+    register_data("npz", "metarl.fewshot.data.arrays:NpzData")
     register_data("biased", "metarl.fewshot.data.biased:BiasedTables")
     register_data("folder", "metarl.fewshot.data.folder:PictureFolder")
     register_data("miniimagenet", "metarl.fewshot.data.imagenet:MiniImageNet")
@@ -34,3 +35,4 @@ def register() -> None:
     register_objective("plain", "metarl.fewshot.objectives.plain:Objective")
     register_objective("fairness", "metarl.fewshot.objectives.fairness:Fairness")
     register_objective("adversarial", "metarl.fewshot.objectives.robust:Adversarial")
+    register_objective("noisy-support", "metarl.fewshot.objectives.noisy_support:NoisySupport")

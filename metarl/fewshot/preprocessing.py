@@ -1,6 +1,6 @@
 """Conversion of a user's data (raw images, tables, lists) to network inputs, in training and afterwards."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,8 @@ class Preprocessing:
     """Converts raw inputs to network inputs of shape `shape`: `raw * scale + shift`.
 
     Images have a `shape` (C, H, W). They are uint8 from 0 to 255, which are divided by 255, or floats from 0 to 1. They
-    are resized if their size differs. Vectors have a `shape` (D,).
+    are resized if their size differs. Vectors have a `shape` (D,), and one-dimensional signals (C, L): C channels of
+    length L.
 
     >>> from metarl.fewshot.preprocessing import Preprocessing
     >>> Preprocessing((2,), scale=(0.5,), shift=(-1.0,)).from_user([[2.0, 4.0]], "support_x")
@@ -31,6 +32,8 @@ class Preprocessing:
     """One factor for all, or one for each channel or feature."""
     shift: tuple[float, ...] = (0.0,)
     """One number for all, or one for each channel or feature."""
+    numeric: tuple[bool, ...] = field(default=(), compare=False)
+    """Whether each input of a vector is a number, which can change a little, and no 0/1 of a word; all if empty."""
 
     @property
     def is_image(self) -> bool:
@@ -45,14 +48,21 @@ class Preprocessing:
         scale, shift = (torch.tensor(v, device=raw.device).reshape(-1, *tail) for v in (self.scale, self.shift))
         return torch.addcmul(shift, values, scale)
 
+    def invert(self, values: Float[Tensor, "n D"]) -> Float[Tensor, "n D"]:
+        """The raw values of vectors."""
+        scale, shift = (torch.tensor(v, device=values.device) for v in (self.scale, self.shift))
+        return (values - shift) / scale
+
     def from_user(self, values: Any, what: str) -> Float[Tensor, "n ..."]:
         """Checks a user's batch and converts it to network inputs. Error lines call the batch `what`.
 
-        Images may be `[n, H, W]`, `[n, C, H, W]` or `[n, H, W, C]`, vectors `[n, D]` or, for D = 1, `[n]`. Raises
-        `UsageError` for any other shape, an empty batch, NaN, infinity and pixels out of range.
+        Images may be `[n, H, W]`, `[n, C, H, W]` or `[n, H, W, C]`, vectors `[n, D]` or, for D = 1, `[n]`, signals
+        `[n, C, L]` or, for C = 1, `[n, L]`. Raises `UsageError` for any other shape, an empty batch, NaN, infinity and
+        pixels out of range.
         """
         raw = as_tensor(values, what)
-        raw = self._image_layout(raw, what) if self.is_image else self._vector_layout(raw, what)
+        layouts = {1: self._vector_layout, 2: self._signal_layout, 3: self._image_layout}
+        raw = layouts[len(self.shape)](raw, what)
         if len(raw) == 0:
             raise UsageError(f"{what} is empty")
         if raw.dtype != torch.uint8:
@@ -80,6 +90,15 @@ class Preprocessing:
         raw = raw[:, None] if raw.ndim == 1 and size == 1 else raw
         if raw.ndim != 2 or raw.shape[1] != size:
             raise UsageError(f"{what}: want rows of {size} number(s), [n, {size}], got shape {list(raw.shape)}")
+        return raw.float()
+
+    def _signal_layout(self, raw: Tensor, what: str) -> Tensor:
+        channels, length = self.shape
+        raw = raw[:, None] if raw.ndim == 2 and channels == 1 else raw
+        if raw.ndim != 3 or tuple(raw.shape[1:]) != self.shape:
+            raise UsageError(
+                f"{what}: want signals of {channels} channel(s) and length {length}, got shape {list(raw.shape)}"
+            )
         return raw.float()
 
 

@@ -25,11 +25,12 @@ def measure(
     episodes: int,
     split: str = "test",
     seed: int,
+    baselines: bool = False,
     show: bool = True,
 ) -> dict[str, Any]:
     """The result of `evaluate` for the first of `shapes`, with those for the other shapes as the list `further`.
 
-    `show` displays the progress on stderr.
+    `baselines` are measured for the first shape, if the data have any. `show` displays the progress on stderr.
     """
     results: list[dict[str, Any]] = []
     total = episodes * len(shapes)
@@ -40,9 +41,8 @@ def measure(
             bar.update(done / total, f"test episode {done}/{total}")
 
         for shape in shapes:
-            results.append(
-                evaluate(learner, data, episodes=episodes, shape=shape, split=split, seed=seed, report=report)
-            )
+            how: dict[str, Any] = {"episodes": episodes, "shape": shape, "split": split, "seed": seed}
+            results.append(evaluate(learner, data, **how, baselines=baselines and not results, report=report))
     return results[0] | ({"further": results[1:]} if len(results) > 1 else {})
 
 

@@ -7,41 +7,39 @@ a run can be opened without the data.
 import contextlib
 import dataclasses
 import functools
-import math
 import shlex
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Unpack, cast
 
 import torch
-from torch import Tensor
 
 from metarl.devices import resolve_device
 from metarl.errors import UsageError
 from metarl.experiment.checkpoints import Checkpoint
-from metarl.experiment.engine import Training
 from metarl.experiment.experiment import Experiment, Parts, Run, Trained, check_parts, require_part
-from metarl.experiment.metrics import Row
 from metarl.experiment.options import LATER, build, check_seed, plain, read_config
 from metarl.experiment.run_folder import load_run
+from metarl.fewshot.calibration import read_calibration
 from metarl.fewshot.command_line import changed_flags
 from metarl.fewshot.data import DataConfig, DataSet, data_config, open_data
+from metarl.fewshot.data.encoder import FileEncoder, open_encoder
 from metarl.fewshot.episodes import EpisodeShape, TaskSpec
 from metarl.fewshot.learner import Learner, LearnerConfig
 from metarl.fewshot.learners import learner_class
 from metarl.fewshot.objectives import objective_class
 from metarl.fewshot.objectives.plain import Objective, ObjectiveConfig
-from metarl.fewshot.pictures import draw_pictures
-from metarl.fewshot.result import RESULT, measure, write_result
-from metarl.randomness import derive_seed
+from metarl.fewshot.result import RESULT
+from metarl.fewshot.training import FewShotTraining
+from metarl.fewshot.validation import Selection, Validated
 from metarl.registry import name_of
 from metarl.tasks import SPLITS, check_count
 
-ROWS = 500
-"""Most rows of metrics in a run. Each row is the mean over the steps since the row before."""
-_FLAGS = ("ways", "shots", "queries", "episodes", "test_shots", "test_queries", "seed")
+_FLAGS = (
+    *("ways", "shots", "queries", "episodes", "test_shots", "test_queries", "baselines", "seed"),
+    *("validate_every", "validation_share", "validation_episodes", "patience"),
+)
 """The flags of `metarl fewshot` that affect results, besides those of the learner, the data and the objective."""
 _PARTS = {"learner": "learner", "data": "data set", "objective": "objective"}
 """What a few-shot run is made of → what the registry calls it."""
@@ -80,12 +78,23 @@ class FewShotConfig:
     """Further numbers of shots to test with."""
     test_queries: tuple[int, ...] = ()
     """Further numbers of queries of each class to test with."""
+    baselines: bool = field(default=True, metadata=LATER)
+    """Whether to test simple models of scikit-learn on the same episodes: tables, embeddings and texts."""
     device: str = "cpu"
     """Device to compute on: cpu, cuda or cuda:N."""
     seed: int = 0
     """Seed of all randomness of the run."""
     checkpoint_every: int = 1000
     """Training steps between checkpoints."""
+    validate_every: int | None = field(default=None, metadata=LATER)
+    """Training steps between validations, on examples held out of the training set; none if not given. The state that
+    is best by validation is tested and loaded; training is resumed from the last one."""
+    validation_share: float = field(default=0.2, metadata=LATER)
+    """Share of the training set's classes, or rows, that is held out for validation."""
+    validation_episodes: int = field(default=100, metadata=LATER)
+    """Episodes of a validation, the same ones each time."""
+    patience: int | None = field(default=None, metadata=LATER)
+    """Stop the training after so many validations without a better one; never if not given."""
     threads: int | None = field(default=None, metadata=LATER)
     """Threads that torch computes with; one, and more where they pay, if not given."""
     output: Path | str | None = None
@@ -129,18 +138,24 @@ class FewShotExperiment(Experiment):
         *,
         lacks_data: bool = False,
         recorded: str | None = None,
+        encoder: FileEncoder | None = None,
     ):
-        for name in ("episodes", "checkpoint_every"):
+        for name in ("episodes", "checkpoint_every", "validation_episodes"):
             check_count(name, getattr(config, name))
+        for name in ("threads", "validate_every", "patience"):
+            if getattr(config, name) is not None:
+                check_count(name, getattr(config, name))
+        if config.patience is not None and config.validate_every is None:
+            raise UsageError("patience counts validations: give validate_every too")
         for name in ("test_shots", "test_queries"):
             for count in getattr(config, name):
                 check_count(name, count)
         check_seed(config.seed)
-        if config.threads is not None:
-            check_count("threads", config.threads)
         self.spec = spec
         self.recorded = recorded
         """The fingerprint of the data that the run was made with; None for a new run, or if there is none."""
+        self.encoder = encoder if data is None else open_encoder(data.encoder())
+        """How files become inputs; None if the data are no files."""
         self.device = resolve_device(config.device)
         self.learner_class = learner_class(config.learner)
         self.objective_class = objective_class(config.objective)
@@ -172,6 +187,18 @@ class FewShotExperiment(Experiment):
             raise UsageError(f"data set {self.config.data!r} is not what the run was made with: its examples differ")
         return data
 
+    @functools.cached_property
+    def splits(self) -> DataSet:
+        """The data set as the run uses it: with the split "validation", held out of "train", if the run validates."""
+        if self.config.validate_every is None:
+            return self.data
+        return Validated(self.data, self.config.validation_share)
+
+    @property
+    def calibration_split(self) -> str:
+        """The split that temperatures and prediction sets are fitted on."""
+        return "train" if self.config.validate_every is None else "validation"
+
     @property
     def title(self) -> str:
         return f"{self.config.learner} on {self.config.data}"
@@ -182,7 +209,7 @@ class FewShotExperiment(Experiment):
 
     def entries(self) -> dict[str, Any]:
         seen = {"fingerprint": self.data.fingerprint(), "summary": self.data.summary()}
-        entries = plain(self.config) | {"spec": plain(self.spec), "data_seen": seen}
+        entries = plain(self.config) | {"spec": plain(self.spec), "data_seen": seen, "encoder": self.data.encoder()}
         return entries | ({"unnamed": self.unnamed} if self.unnamed else {})
 
     def changes(self, splits: Sequence[str] = SPLITS) -> list[str]:
@@ -213,9 +240,16 @@ class FewShotExperiment(Experiment):
         opened = data if isinstance(data, DataSet) else None
         seen = entries.get("data_seen")  # runs of earlier versions have none
         recorded = seen.get("fingerprint") if isinstance(seen, Mapping) else None
-        return cls(dataclasses.replace(config, **given), spec, opened, lacks_data=lacks_data, recorded=recorded)
+        encoder = open_encoder(entries.get("encoder"), f"{file}, encoder")
+        config = dataclasses.replace(config, **given)
+        return cls(config, spec, opened, lacks_data=lacks_data, recorded=recorded, encoder=encoder)
 
-    def make(self) -> Learner:
+    def make(self) -> Learner | Selection:
+        """The untrained learner, with the choice of its best state if the run validates."""
+        learner = self.make_learner()
+        return learner if self.config.validate_every is None else Selection(learner)
+
+    def make_learner(self) -> Learner:
         objective = self.objective_class(cast(ObjectiveConfig, self.config.objective_options), self.spec)
         return self.learner_class(
             self.options, self.spec, objective=objective, device=self.device, seed=self.config.seed
@@ -265,11 +299,11 @@ class FewShotExperiment(Experiment):
         return (path / RESULT).exists()
 
     @contextlib.contextmanager
-    def training(self, trained: Trained) -> Iterator["FewShotTraining"]:
-        yield FewShotTraining(self, cast(Learner, trained))
+    def training(self, trained: Trained) -> Iterator[FewShotTraining]:
+        yield FewShotTraining(self, cast(Learner | Selection, trained), self.splits, self.test_shapes())
 
     def run(self, path: Path, trained: Trained, checkpoint: Checkpoint) -> "FewShotRun":
-        return FewShotRun(path, self, cast(Learner, trained), checkpoint)
+        return FewShotRun(path, self, cast(Learner | Selection, trained), checkpoint)
 
     def _learner_options(self, config: FewShotConfig) -> LearnerConfig:
         cls, options = self.learner_class, config.learner_options
@@ -294,58 +328,6 @@ class FewShotExperiment(Experiment):
         return build(self.objective_class.config_class, options, f"objective {config.objective!r}")
 
 
-class FewShotTraining(Training):
-    """An iteration is one training step: it draws episodes and fits the learner to them. The test follows the last."""
-
-    unit = "step"
-    brief = True
-
-    def __init__(self, experiment: FewShotExperiment, learner: Learner):
-        self.experiment, self.learner, self.data = experiment, learner, experiment.data
-        self.title = experiment.title
-        self.checkpoint_every = experiment.config.checkpoint_every
-        self.threads = experiment.config.threads
-        self.row_every = -(-learner.config.iterations // ROWS)
-        episodes = [("train", learner.training_shape), *(("test", shape) for shape in experiment.test_shapes())]
-        for split, shape in episodes:
-            learner.objective.check(self.data.episodes(split, 1, shape, seed=0))  # raises if the data do not suffice
-
-    def iterate(self, iteration: int) -> Mapping[str, int | float]:
-        """Takes one step. Its metrics include the milliseconds for drawing the episodes and for the whole step."""
-        learner, seed, start = self.learner, self.experiment.config.seed, time.perf_counter()
-        episode_seed = derive_seed("few-shot episodes", seed, iteration)
-        episodes = self.data.episodes("train", learner.config.num_tasks, learner.training_shape, seed=episode_seed)
-        episodes = episodes.to(learner.device)
-        drawn = time.perf_counter()
-        metrics = learner.fit(episodes, seed=derive_seed("few-shot fit", seed, iteration))
-        if not math.isfinite(metrics["loss"]):
-            raise UsageError(f"training diverged at step {iteration} (loss {metrics['loss']}): lower the step sizes")
-        noted = learner.objective.check(episodes)
-        return {**metrics, **noted, "drawing_ms": 1e3 * (drawn - start), "step_ms": 1e3 * (time.perf_counter() - start)}
-
-    def share(self, iteration: int, env_steps: int) -> float:
-        return self.experiment.share(iteration, env_steps)
-
-    def state(self) -> tuple[Mapping[str, Tensor], Mapping[str, Any]]:
-        return self.learner.state()
-
-    def notes(self) -> list[str]:
-        return self.data.summary()
-
-    def describe(self, row: Row) -> tuple[str, str]:
-        score = row.get(self.learner.metric)
-        shown = "" if score is None else f"{self.learner.metric} {score:.4f}  "
-        steps = f"step {row['iteration']}/{self.learner.config.iterations}"
-        return f"{steps}  loss {row['loss']:.4f}  {shown}{row['step_ms']:.1f} ms/step", ""
-
-    def conclude(self, path: Path, rows: list[Row], show: bool) -> None:
-        experiment, learner, config = self.experiment, self.learner, self.experiment.config
-        shapes = experiment.test_shapes()
-        found = measure(learner, self.data, shapes, episodes=config.episodes, seed=config.seed, show=show)
-        draw_pictures(learner, self.data, config.seed, self.title, rows, path / "plots")
-        write_result(path / RESULT, experiment.origin(rows[-1]["wall_seconds"]) | found)
-
-
 @dataclass(frozen=True)
 class FewShotRun(Run):
     """An open run folder of `metarl fewshot`. Opening does not read the data.
@@ -358,16 +340,35 @@ class FewShotRun(Run):
     """
 
     experiment: FewShotExperiment
-    trained: Learner
+    trained: Learner | Selection
+
+    @functools.cached_property
+    def learner(self) -> Learner:
+        """The learner in the state of the last checkpoint, or in its best state if the run validates."""
+        trained = self.trained
+        learner = trained.load_best(self.experiment.make_learner()) if isinstance(trained, Selection) else trained
+        learner.file_encoder = self.encoder
+        calibration = read_calibration(self.path)
+        if calibration is not None and calibration.training_steps == learner.updates:
+            learner.temperature = calibration.temperature
+        return learner
 
     @property
-    def learner(self) -> Learner:
-        """The learner in the state of the last checkpoint."""
-        return self.trained
+    def encoder(self) -> FileEncoder | None:
+        """How files become inputs; None if the data are no files."""
+        return self.experiment.encoder
+
+    @property
+    def finished(self) -> bool:
+        stopped = isinstance(self.trained, Selection) and self.trained.best.stopped
+        return stopped or super().finished
 
 
 def load(run: Path | str, *, device: torch.device | str | None = None, **parts: Unpack[Parts]) -> Learner:
     """Loads the trained learner of a run folder, on the run's device or on `device`.
+
+    It knows how to read files like those of the training (`encoder`, if its data are files) and, once
+    `metarl evaluate RUN --figures` has been run, its `temperature`. If the run validates, it is in its best state.
 
     `parts`, such as `learner=MyLearner`, are those of `metarl.load_run`; the data are not needed. Raises `UsageError`
     as `metarl.load_run` does, and for the run of an agent.

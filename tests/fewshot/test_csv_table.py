@@ -12,6 +12,7 @@ import metarl.fewshot
 from metarl import UsageError
 from metarl.fewshot.data import open_data
 from metarl.fewshot.data.csv_table import CsvTable
+from metarl.fewshot.data.table_file import read_table
 from metarl.fewshot.episodes import EpisodeShape
 from metarl.scripts.cli import main
 
@@ -295,7 +296,9 @@ class TestFiles:
 
     def test_texts_are_refused(self, tmp_path: Path) -> None:
         cells = [f"text {chr(97 + i % 26)}{chr(97 + i // 2 % 26)} of {i // 2 % 7}" for i in range(400)]
-        with pytest.raises(UsageError, match=r"column 'x' has \d+ different words, more than 100; .*--ignore x"):
+        with pytest.raises(
+            UsageError, match=r"column 'x' holds free text, such as 'text aa .* --text x, or .*--ignore x"
+        ):
             read(tmp_path, column(*cells))
 
     def test_quotes_spaces_and_a_byte_order_mark(self, tmp_path: Path) -> None:
@@ -375,3 +378,36 @@ class TestRuns:
         assert "cannot go on with something else than it began with: other examples of csv" in capsys.readouterr().err
         assert main(["evaluate", str(path), "--tasks", "5"]) == 0
         assert "is tested on other examples of csv than it was trained with" in capsys.readouterr().err
+
+
+class TestReadingWithoutQuotationMarks:
+    """Most files have none; their cells are split at once. The general way must find the same."""
+
+    def rows(self, seed: int) -> str:
+        generator = np.random.default_rng(seed)
+        cells = ["1.5", " a b ", "", "\u00e9\u2028x", "-", "'", "\t", "10"]
+        columns, end = int(generator.integers(1, 5)), ["\n", "\r\n"][seed % 2]
+        lines = [",".join(f"c{place}" for place in range(columns))]
+        for _ in range(int(generator.integers(1, 12))):
+            lines.append(",".join(cells[int(generator.integers(len(cells)))] for _ in range(columns)))
+            if generator.random() < 0.2:
+                lines.append("")
+        return end.join(lines) + end * int(generator.integers(3))
+
+    @pytest.mark.parametrize("seed", range(60))
+    def test_both_ways_read_the_same(self, seed: int, tmp_path: Path) -> None:
+        text = self.rows(seed)
+        (tmp_path / "plain.csv").write_bytes(text.encode())
+        (tmp_path / "quoted.csv").write_bytes(text.replace("c0", '"c0"', 1).encode())
+        found = []
+        for name in ("plain", "quoted"):
+            try:
+                table = read_table(tmp_path / f"{name}.csv", delimiter=",")
+                found.append((table.frame.to_dict(as_series=False), list(table.lines)))
+            except UsageError as error:
+                found.append(str(error).replace(name, ""))
+        assert found[0] == found[1]
+
+    def test_a_carriage_return_alone_ends_a_line(self, tmp_path: Path) -> None:
+        (tmp_path / "old.csv").write_bytes(b"a,b\r1,2\r3,4\r")
+        assert read_table(tmp_path / "old.csv").cells("b").to_list() == ["2", "4"]

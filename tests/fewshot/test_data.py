@@ -14,6 +14,7 @@ from metarl.fewshot.data.glyphs import draw
 from metarl.fewshot.data.omniglot import TEST_ALPHABETS, VALIDATION_ALPHABETS, split_of
 from metarl.fewshot.episodes import EpisodeShape
 from metarl.fewshot.preprocessing import Preprocessing, resize_images
+from metarl.fewshot.validation import hold_out
 from metarl.registry import list_data
 
 
@@ -118,6 +119,19 @@ def test_omniglots_options(tmp_path: Path):
     assert [len(upright.pools[split].classes) for split in ("train", "test")] == [4, 2]
     validation = open_data("omniglot", {"root": str(tmp_path), "validation": True})
     assert [len(validation.pools[split].classes) for split in ("train", "test")] == [8, 8]
+
+
+def test_rotations_of_a_character_are_one_unit(tmp_path: Path):
+    write_omniglot(tmp_path, zipped=False)
+    data = open_data("omniglot", {"root": str(tmp_path)})
+    members = data.episodes("train", 50, EpisodeShape(5, 1, 1), seed=0).members
+    assert members.name == "characters"
+    assert members.are_classes
+    assert set(members.support.flatten().tolist()) == set(range(4))
+    assert torch.equal(members.support, members.support_classes % 4)  # four characters, turned three times
+    kept, held = hold_out(data.pools["train"], 0.5)
+    assert [len(part.classes) for part in (kept, held)] == [8, 8]
+    assert not set((kept.classes % 4).tolist()) & set((held.classes % 4).tolist())
 
 
 def test_the_split_is_the_published_one():

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from metarl import UsageError
-from metarl.fewshot.episodes import EpisodeShape, Pool, episode_generator
+from metarl.fewshot.episodes import FEW, EpisodeShape, Pool, distinct, episode_generator
 from metarl.fewshot.preprocessing import Preprocessing
 
 IDENTITY = Preprocessing((2,))
@@ -93,3 +93,31 @@ def test_what_is_no_labelled_data_is_refused():
         Pool(torch.full((4, 2), torch.nan), torch.zeros(4, dtype=torch.int64))
     with pytest.raises(UsageError, match="ways must be a whole number"):
         EpisodeShape(ways=0)
+
+
+def test_the_numbers_drawn_do_not_depend_on_the_rows() -> None:
+    """Two generators that have given as many numbers are in one state."""
+    states = []
+    for rows in (3_000, 300_000):
+        pool, generator = Pool(torch.zeros(rows, 1), torch.arange(rows) % 2), torch.Generator().manual_seed(0)
+        drawn = pool.draw(8, EpisodeShape(2, 5, 15), generator)
+        assert all(len(set(row)) == 20 for row in drawn.flatten(0, 1).tolist())
+        states.append(generator.get_state())
+    assert torch.equal(*states)
+
+
+def test_many_are_drawn_without_repetition_and_evenly() -> None:
+    number, count = 40, FEW + 1
+    counts = torch.full((3000, 2), count)
+    drawn = distinct(counts, number, count, torch.Generator().manual_seed(0))
+    assert drawn.shape == (3000, 2, number)
+    assert bool((drawn.sort(-1).values.diff(dim=-1) > 0).all())
+    assert (int(drawn.min()), int(drawn.max())) == (0, FEW)
+    # Each number as often, at each place: χ² of 16 bins within its 99.99 % range.
+    for values in (drawn.flatten(), drawn[..., 0].flatten(), drawn[..., -1].flatten()):
+        bins = (values * 16 // count).bincount().double()
+        sizes = torch.tensor([((torch.arange(count) * 16 // count) == b).sum() for b in range(16)]) / count
+        expected = sizes * len(values)
+        assert float(((bins - expected) ** 2 / expected).sum()) < 44.3
+    few = distinct(torch.tensor([[FEW + 9, 12]]), 12, FEW + 9, torch.Generator().manual_seed(0))
+    assert sorted(few[0, 1].tolist()) == list(range(12))  # all there are

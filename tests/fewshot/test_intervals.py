@@ -117,3 +117,20 @@ def test_intervals_cover_the_truth(draw, size: int, distance: float, shape: Epis
     inside = np.mean([abs(each.mean - truth) < each.half for each in found])
     assert 0.93 - 2 * math.sqrt(0.05 / 500) < inside < 0.97 + 2 * math.sqrt(0.05 / 500)
     assert np.mean([abs(each.mean - truth) < each.half for each in alone]) < 0.7
+
+
+def test_variants_of_a_class_are_not_further_classes() -> None:
+    """Characters in four orientations, alike in difficulty: the interval is that over characters."""
+    generator, hits, trials = np.random.default_rng(0), {"characters": 0, "classes": 0}, 200
+    for _ in range(trials):
+        difficulty = generator.beta(4, 1, 40)
+        drawn = np.stack([generator.permutation(160)[:5] for _ in range(300)])
+        right = torch.from_numpy(generator.random((300, 5, 4)) < difficulty[drawn % 40][..., None]).double().flatten(1)
+        classes = torch.from_numpy(drawn)
+        for name, units in (("characters", classes % 40), ("classes", classes)):
+            members = Members(name, units, units.repeat_interleave(4, 1), classes, classes.repeat_interleave(4, 1))
+            found = mean_interval(right.mean(1), members, right)
+            assert found.half is not None
+            hits[name] += abs(found.mean - 0.8) < found.half
+    assert 0.92 <= hits["characters"] / trials <= 0.985
+    assert hits["classes"] / trials < 0.85

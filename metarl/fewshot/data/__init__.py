@@ -1,10 +1,13 @@
 """Data sets by id. Each module has a `DataSet` and its options, and is imported on first use."""
 
 import abc
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
+
+from jaxtyping import Int
+from torch import Tensor
 
 from metarl.errors import UsageError
 from metarl.experiment.options import build
@@ -38,8 +41,12 @@ class DataSet(abc.ABC):
     """
 
     config_class: ClassVar[type[DataConfig]] = DataConfig
-    kind: ClassVar[Kind] = "classification"
+    kind: Kind = "classification"
     preprocessing: Preprocessing
+    targets: Preprocessing | None = None
+    """In regression: how raw values become the values to learn; they are the same if None."""
+    has_baselines: bool = False
+    """Whether the inputs are for simple models too, as those of tables, embeddings and texts are."""
 
     def __init__(self, config: DataConfig):
         self.config = config
@@ -54,7 +61,7 @@ class DataSet(abc.ABC):
 
     def spec(self, shape: EpisodeShape) -> TaskSpec:
         """What a learner knows about the episodes in advance."""
-        return TaskSpec(self.kind, shape, self.preprocessing, self.outputs(shape))
+        return TaskSpec(self.kind, shape, self.preprocessing, self.outputs(shape), self.targets)
 
     def default_shape(self) -> EpisodeShape:
         """The shape of test episodes unless the user gives another."""
@@ -68,13 +75,29 @@ class DataSet(abc.ABC):
         """What every result has to say of the data, such as the favourable class: plain values."""
         return {}
 
+    def class_names(self, split: str) -> list[str] | None:
+        """The classes of a split, in the order of their places in `Members`; None if episodes make up their own."""
+        return None
+
+    def group_names(self) -> list[str]:
+        """What the values 0, 1, … of the protected group stand for; empty if they have no names."""
+        return []
+
+    def protected(self) -> Mapping[str, tuple[Sequence[str], Int[Tensor, "n"]]]:
+        """Further protected columns: the names of their groups, and the group of each example by its id (`Pool`)."""
+        return {}
+
+    def encoder(self) -> dict[str, Any] | None:
+        """How raw files become inputs, as plain values that travel with the run; None if inputs are arrays."""
+        return None
+
     def fingerprint(self) -> str | None:
         """A checksum of the examples, by which a resumed run notices other data; None if they are drawn by a seed."""
         return None
 
 
 class LabelledData(DataSet):
-    """A classification data set with one pool of examples per split. A subclass sets `pools` and `preprocessing`.
+    """A data set with one pool of labelled examples per split. A subclass sets `pools` and `preprocessing`.
 
     >>> from metarl.fewshot import DataConfig, EpisodeShape, Pool
     >>> from metarl.fewshot.data import LabelledData
@@ -87,6 +110,12 @@ class LabelledData(DataSet):
     """
 
     pools: Mapping[str, Pool]
+    classes: Sequence[str] = ()
+    """What the labels 0, 1, … stand for; empty if they have no names."""
+
+    def class_names(self, split: str) -> list[str] | None:
+        labels = self.pools[split].labels.tolist()
+        return [self.classes[label] if self.classes else str(label) for label in labels]
 
     def fingerprint(self) -> str | None:
         """The CRC-32 of inputs, labels and groups of both pools."""

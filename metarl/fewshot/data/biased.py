@@ -13,6 +13,7 @@ bias · (2 Φ(signal) − 1). Proxies raise accuracy a little and the gap a lot:
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -82,6 +83,9 @@ class BiasedTables(DataSet):
 
     def default_shape(self) -> EpisodeShape:
         return EpisodeShape(ways=2, shots=10, queries=100)
+
+    def facts(self) -> dict[str, Any]:
+        return {"favourable": "label 1"}
 
     def _samples(
         self, merit: Float[Tensor, "E 1 M"], proxy: Float[Tensor, "E 1 P"], size: int, generator: torch.Generator

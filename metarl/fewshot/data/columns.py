@@ -26,7 +26,6 @@ from metarl.fewshot.data.numerals import (
     all_match,
     fitting_notations,
     named_like_an_identifier,
-    to_days,
     to_numbers,
 )
 from metarl.fewshot.data.table_file import TextTable
@@ -100,7 +99,7 @@ class NumberColumn:
         """The column of `table` as inputs; raises `UsageError` for a cell that is no number or date."""
         cells = table.cells(self.name)
         present = reading.present(cells)
-        values = _values(cells, self.notation)
+        values = table.values(self.name, self.notation)
         _check_numbers(table, self.name, cells, present, values, self.role)
         numbers = torch.from_numpy(values.set(~present, self.median).to_numpy(writable=True)).float()
         if not numbers.isfinite().all():
@@ -175,32 +174,36 @@ def read_column(table: TextTable, name: str, training: Bool[Tensor, "n"], readin
         return LeftOut(name, "left out, as all its cells are missing")
     if name in reading.categorical:
         return _word_column(table, name, training, reading)
-    identifier = None if name in reading.numeric else _identifier(table, name, given)
+    different = given.unique(maintain_order=True)  # what all cells are alike is seen from these
+    found = fitting_notations(different, reading.decimal)
+    if not found and name not in reading.numeric and len(different) >= MANY_CODES and is_free_text(given):
+        raise UsageError(
+            f"{table.path}: column {name!r} holds free text, such as {given[0][:40]!r}: read it with --text {name}, or "
+            f"leave it out with --ignore {name}"
+        )
+    identifier = None if name in reading.numeric else _identifier(table, name, given, different)
     if identifier is not None:
         return identifier
-    if all_match(given, ISO_DATE):
+    if all_match(different, ISO_DATE):
         return _number_column(table, name, training, reading, None)
-    if all_match(given, OTHER_DATE) and not fitting_notations(given, reading.decimal):
+    if not found and all_match(different, OTHER_DATE):
         raise UsageError(
             f"{table.path}: column {name!r} holds dates such as {given[0]}, of which day and month may be swapped: "
             f"write them as 2024-12-31, or name the column under --ignore or --categorical"
         )
-    notation = _notation(table, name, cells, present, reading)
+    notation = _notation(table, name, given, different, found, reading)
     if notation is None:
         return _word_column(table, name, training, reading)
     return _number_column(table, name, training, reading, notation)
 
 
-def numeral(cell: str) -> float | None:
-    """The number that a cell is in plain notation, or None."""
-    values = to_numbers(pl.Series([cell]), NOTATIONS[0])
-    return values[0]
+def _notation(
+    table: TextTable, name: str, given: pl.Series, different: pl.Series, found: Sequence[Notation], reading: Reading
+) -> Notation | None:
+    """The notation of a column of numbers, of those `found`; None for words.
 
-
-def _notation(table: TextTable, name: str, cells: pl.Series, present: pl.Series, reading: Reading) -> Notation | None:
-    """The notation of a column of numbers, None for words; raises `UsageError` for two notations or a mixture."""
-    given = cells.filter(present)
-    found = fitting_notations(given, reading.decimal)
+    Raises `UsageError` for two notations or a mixture.
+    """
     if len(found) == 1:
         return found[0]
     if found:
@@ -214,12 +217,13 @@ def _notation(table: TextTable, name: str, cells: pl.Series, present: pl.Series,
             f"--decimal ,"
         )
     plain = NOTATIONS[0] if reading.decimal in (None, ".") else NOTATIONS[1]
-    numbers = max((to_numbers(cells, each) for each in (plain, *NOTATIONS)), key=lambda v: v.is_not_null().sum())
-    if numbers.filter(present).is_null().all():
+    if all(to_numbers(different, each).is_null().all() for each in (plain, *NOTATIONS)):
         if name in reading.numeric:
             raise UsageError(f"{table.path}: column {name!r} has no number, but --numeric names it")
         return None
-    _check_numbers(table, name, cells, present, numbers, "number")
+    numbers = max((table.values(name, each) for each in (plain, *NOTATIONS)), key=lambda v: v.is_not_null().sum())
+    cells = table.cells(name)
+    _check_numbers(table, name, cells, reading.present(cells), numbers, "number")
     raise UsageError(
         f"{table.path}: column {name!r} writes its numbers in several ways; correct it or use --categorical"
     )
@@ -238,21 +242,26 @@ def _check_numbers(
         )
 
 
-def _identifier(table: TextTable, name: str, given: pl.Series) -> LeftOut | None:
-    """The column, left out, if it numbers the rows or looks like an identifier."""
-    different = given.n_unique()
-    integers = to_numbers(given, NOTATIONS[0]) if all_match(given, r"\d+(?:\.0+)?") else None
+def _identifier(table: TextTable, name: str, given: pl.Series, distinct: pl.Series) -> LeftOut | None:
+    """The column, left out, if it numbers the rows or looks like an identifier; `distinct` are its different cells."""
+    different = len(distinct)
+    integers = to_numbers(given, NOTATIONS[0]) if all_match(distinct, r"\d+(?:\.0+)?") else None
     if integers is not None and len(integers) == len(table) > 2 and (np.diff(integers.to_numpy()) == 1).all():
         return LeftOut(name, "left out, as it numbers the rows")
     named = named_like_an_identifier(name) and (integers is not None or different > 2)
-    coded = integers is None and different >= MANY_CODES and all_match(given, CODE) and not _has_numbers(given)
-    own = integers is None and different == len(given) >= MANY_CODES and not _has_numbers(given)
+    coded = integers is None and different >= MANY_CODES and all_match(distinct, CODE) and not _has_numbers(distinct)
+    own = integers is None and different == len(given) >= MANY_CODES and not _has_numbers(distinct)
     if not (named or coded or own):
         return None
     if different == len(given):
         return LeftOut(name, "left out, as it identifies rows")
     hint = f"--split-by {name} keeps the rows of each on one side of the split"
     return LeftOut(name, f"left out, as it looks like an identifier, of {different} different; {hint}", repeats=True)
+
+
+def is_free_text(given: pl.Series) -> bool:
+    """Whether most cells have three words or more."""
+    return 2 * int((given.str.count_matches(r"\pL+") >= 3).sum()) > len(given)
 
 
 def _has_numbers(given: pl.Series) -> bool:
@@ -266,7 +275,7 @@ def _number_column(
 ) -> NumberColumn | LeftOut:
     cells = table.cells(name)
     present = reading.present(cells)
-    values = _values(cells, notation)
+    values = table.values(name, notation)
     role: Literal["number", "date"] = "date" if notation is None else "number"
     _check_numbers(table, name, cells, present, values, role)
     learned = values.filter(pl.Series(training.numpy()) & present)
@@ -289,17 +298,12 @@ def _word_column(table: TextTable, name: str, training: Bool[Tensor, "n"], readi
     if len(learned) > MAX_WORDS:
         raise UsageError(
             f"{table.path}: column {name!r} has {len(learned)} different words, more than {MAX_WORDS}; "
-            f"leave it out with --ignore {name}"
+            f"leave it out with --ignore {name}, or read it as free text with --text {name}"
         )
     shown = " | ".join(word or "(missing)" for word in learned[:5]) + (" | …" if len(learned) > 5 else "")
     unseen = words.n_unique() - len(learned)
     other = f"; {unseen} more in the test rows alone, read as (other)" if unseen else ""
     return WordColumn(name, tuple(learned), f"{len(learned)} words: {shown}{other}")
-
-
-def _values(cells: pl.Series, notation: Notation | None) -> pl.Series:
-    """The cells as numbers, or as days if there is no notation; null for one that is neither."""
-    return to_days(cells) if notation is None else to_numbers(cells, notation)
 
 
 def _words(cells: pl.Series, reading: Reading) -> pl.Series:

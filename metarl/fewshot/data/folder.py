@@ -6,9 +6,11 @@
 Files are listed when the data set is opened, and decoded when they are drawn.
 """
 
+import dataclasses
 import sys
 from collections import Counter
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,8 +20,9 @@ from jaxtyping import Bool, Int, Shaped
 from torch import Tensor
 
 from metarl.errors import UsageError
+from metarl.experiment.options import build
 from metarl.fewshot.data import SPLITS, LabelledData
-from metarl.fewshot.data.picture_cache import PictureCache, PictureConfig, PicturePool
+from metarl.fewshot.data.picture_cache import PictureCache, PictureConfig, PicturePool, PictureReader
 from metarl.fewshot.data.picture_files import shown
 from metarl.fewshot.data.picture_listing import PictureListing, list_pictures
 from metarl.fewshot.data.tables import TEST_SHARE, fitting_shape, held_out_rows, held_out_values
@@ -155,7 +158,7 @@ class PictureFolder(LabelledData):
         ]
         skipped = self._places.listing.skipped_line()
         lines += [] if skipped is None else [skipped]
-        sizes = ", ".join(f"{int(pool.counts.sum())} {split}" for split, pool in self.pools.items())
+        sizes = ", ".join(f"{len(pool)} {split}" for split, pool in self.pools.items())
         ways = ", ".join(f"{len(pool.classes)} {split}" for split, pool in self.pools.items())
         by = "train/ and test/" if self._places.splits[0] else self.unit_name
         lines.append(f"split by {by}: {ways} classes; {sizes} pictures")
@@ -165,6 +168,9 @@ class PictureFolder(LabelledData):
                 "or the like, say --split-by folders"
             )
         return lines
+
+    def encoder(self) -> dict[str, Any]:
+        return PictureEncoder(self.pictures.reader, tuple(self.classes)).entries()
 
     def facts(self) -> dict[str, Any]:
         return {"split_by": "train/ and test/" if self._places.splits[0] else self.unit_name}
@@ -252,6 +258,66 @@ class PictureFolder(LabelledData):
                 )
 
 
+@dataclass(frozen=True)
+class PictureEncoder:
+    """Folders of further pictures: with a folder for each class, if they are to be learned from.
+
+    >>> from pathlib import Path
+    >>> from PIL import Image
+    >>> from metarl.fewshot.data.folder import PictureEncoder
+    >>> from metarl.fewshot.data.picture_cache import PictureOptions, PictureReader
+    >>> from metarl.fewshot.data.picture_files import Reading
+    >>> Path("few/cats").mkdir(parents=True)
+    >>> Image.linear_gradient("L").save("few/cats/1.png")
+    >>> encoder = PictureEncoder(PictureReader(PictureOptions(28), Reading(28, 1)), ("cats", "dogs"))
+    >>> encoder.labels("few"), encoder.inputs("few").shape
+    (['cats'], torch.Size([1, 1, 28, 28]))
+    """
+
+    reader: PictureReader
+    classes: tuple[str, ...]
+    favourable: str | None = None
+    fixed_classes: tuple[str, ...] = ()
+
+    def inputs(self, path: Path | str) -> Shaped[Tensor, "n C size size"]:
+        """Raises `UsageError` for a file that cannot be read or does not fit, and if there are none."""
+        return torch.from_numpy(np.stack([self.reader.read(Path(path) / name) for name in self.names(path)]))
+
+    def labels(self, path: Path | str) -> list[str]:
+        """The folder, in `path`, of each picture; raises `UsageError` for a picture that lies in none."""
+        names = self.names(path)
+        outside = [name for name in names if "/" not in name]
+        if outside:
+            raise UsageError(
+                f"{shown(Path(path) / outside[0])} lies in no class folder: want {shown(path)}/CLASS/*.png"
+            )
+        return [shown(name.partition("/")[0]) for name in names]
+
+    def names(self, path: Path | str) -> list[str]:
+        """The pictures below `path`, sorted."""
+        names = list_pictures(Path(path)).names
+        if not names:
+            raise UsageError(f"{shown(path)} holds no pictures")
+        return names
+
+    def groups(self, path: Path | str) -> None:
+        return None
+
+    def targets(self, path: Path | str) -> Tensor:
+        raise UsageError("folders of pictures have classes, no values to learn")
+
+    def features(self) -> None:
+        return None
+
+    def entries(self) -> dict[str, Any]:
+        """As plain values, of which `open_encoder` makes it again."""
+        return {"kind": "pictures", "reader": dataclasses.asdict(self.reader), "classes": list(self.classes)}
+
+    @classmethod
+    def from_entries(cls, entries: Mapping[str, Any], owner: str) -> "PictureEncoder":
+        return build(cls, entries, owner)
+
+
 def read_places(root: Path) -> Places:
     """Lists the pictures below `root` and reads their classes off the folders; raises `UsageError` if there are none.
 
@@ -281,7 +347,7 @@ def read_places(root: Path) -> Places:
             f"{shown(root)} holds no pictures in class folders: want CLASS/*.png, jpg, tif, …"
             + ("" if skipped is None else f" ({skipped})")
         )
-    return replace(places, listing=listing.keep(rows))
+    return dataclasses.replace(places, listing=listing.keep(rows))
 
 
 def _split_of(name: str) -> str:

@@ -50,12 +50,16 @@ OTHER_DATE = r"(?:\d{1,2}[./-]\d{1,2}[./-]\d{2,4}|\d{4}[./]\d{1,2}[./]\d{1,2})(?
 """Dates whose day and month may be swapped, or that no other row settles."""
 CODE = r"[A-Za-z]{0,6}[-_ /]?\d+[A-Za-z]?"
 """What identifiers look like: P017, 2024-0815, A12b."""
+_FIRST = 50
+"""Cells that are tried first: most patterns do not fit one of them."""
 _ID_NAME = re.compile(r"(?i:(?:^|[\W_])(?:id|uuid|guid|mrn|index|rownames))$|[a-z]I[dD]$")
 
 
 def all_match(cells: pl.Series, pattern: str) -> bool:
     """Whether every cell is written as `pattern`."""
-    return bool(cells.str.contains(f"^(?:{pattern})$").all())
+    whole = f"^(?:{pattern})$"
+    first = cells.head(_FIRST)
+    return bool(first.str.contains(whole).all()) and bool(cells.str.contains(whole).all())
 
 
 def fitting_notations(cells: pl.Series, decimal: Decimal | None = None) -> list[Notation]:

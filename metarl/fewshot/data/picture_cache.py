@@ -82,6 +82,47 @@ class PictureOptions:
     """Take pictures whose pixels are all alike."""
     checked: int = CHECKED
 
+    def thumbnail(self, path: Path | str, what: str) -> Thumbnail:
+        """The picture in a file, at the size of the data set. Error lines call it `what`."""
+        thumbnail = Thumbnail.of(read_picture(path, what, self.background), self.size)
+        return grey(thumbnail) if self.channels == 1 else thumbnail
+
+
+@dataclass(frozen=True)
+class PictureReader:
+    """Reads further files as those of a data set.
+
+    >>> from PIL import Image
+    >>> from metarl.fewshot.data.picture_cache import PictureOptions, PictureReader
+    >>> from metarl.fewshot.data.picture_files import Reading
+    >>> Image.linear_gradient("L").save("grey.png")
+    >>> PictureReader(PictureOptions(28), Reading(28, 1)).read("grey.png").shape
+    (1, 28, 28)
+    """
+
+    options: PictureOptions
+    reading: Reading
+    looked_at: int = 0
+    """Pictures by which it was decided how to read all."""
+    description: str = ""
+    """How that is, in words."""
+
+    def read(self, path: Path | str) -> Shaped[np.ndarray, "C size size"]:
+        """Raises `UsageError` for a file that is no picture, or one unlike those of the data set."""
+        return self.input(self.options.thumbnail(path, shown(path)), shown(path))
+
+    def input(self, thumbnail: Thumbnail, what: str) -> Shaped[np.ndarray, "C size size"]:
+        """The input of a picture that is read; error lines call it `what`."""
+        misfit = self.reading.misfit(thumbnail)
+        if misfit is not None:
+            raise UsageError(
+                f"{what} is {misfit}, unlike the {self.looked_at} pictures by which it was decided how to read all "
+                f"({self.description}); --checked N looks at N of them first"
+            )
+        if thumbnail.is_constant and not self.options.keep_constant:
+            raise UsageError(_constant_line(f"{what} is", self.options.background, self.options.size))
+        return self.reading(thumbnail)
+
 
 class PictureCache:
     """The inputs of n picture files `[n, C, size, size]`: uint8, or float32 if 8 bits would lose detail.
@@ -134,7 +175,7 @@ class PictureCache:
 
     def read(self, path: Path | str) -> Shaped[np.ndarray, "C size size"]:
         """The input of another file, read as those of the data set are."""
-        return self._input(self._thumbnail(path, shown(path)), shown(path))
+        return self.reader.read(path)
 
     def checksum(self, rows: Int[Tensor, "n"], crc: int = 0) -> int:
         """Goes on with the CRC-32 `crc` over the files of `rows`: all names and sizes, and the bytes of every k-th.
@@ -157,20 +198,14 @@ class PictureCache:
         rows = rows[~self._known[rows]]
         intact = np.array([self._sums[row] != 0 and self._sums[row] == _sum(self._inputs[row]) for row in rows], bool)
         self._known[rows[intact]] = True
-        missing = rows[~intact].tolist()
+        missing, reader = rows[~intact].tolist(), self.reader
         for chunk in self._chunks(missing):
-            self._store((row, self._input(thumbnail, self._shown(row))) for row, thumbnail in self._decode(chunk))
+            self._store((row, reader.input(thumbnail, self._shown(row))) for row, thumbnail in self._decode(chunk))
 
-    def _input(self, thumbnail: Thumbnail, what: str) -> Shaped[np.ndarray, "C size size"]:
-        misfit = self.reading.misfit(thumbnail)
-        if misfit is not None:
-            raise UsageError(
-                f"{what} is {misfit}, unlike the {self.survey.count} pictures by which it was decided how to read all "
-                f"({self.describe()}); --checked N looks at N of them first"
-            )
-        if thumbnail.is_constant and not self.options.keep_constant:
-            raise UsageError(_constant_line(f"{what} is", self.options.background, self.options.size))
-        return self.reading(thumbnail)
+    @property
+    def reader(self) -> "PictureReader":
+        """What reads a file as those of the data set are read."""
+        return PictureReader(self.options, self.reading, self.survey.count, self.describe())
 
     def describe(self) -> str:
         """How the pictures are read, in words."""
@@ -222,11 +257,7 @@ class PictureCache:
         paths = [self.root / self.names[row] for row in rows]
         with warnings.catch_warnings(), ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as threads:
             warnings.simplefilter("ignore")  # Pillow's, of metadata that it cannot read
-            return list(zip(rows, threads.map(self._thumbnail, paths, map(shown, paths)), strict=True))
-
-    def _thumbnail(self, path: Path | str, what: str) -> Thumbnail:
-        thumbnail = Thumbnail.of(read_picture(path, what, self.options.background), self.options.size)
-        return grey(thumbnail) if self.options.channels == 1 else thumbnail
+            return list(zip(rows, threads.map(self.options.thumbnail, paths, map(shown, paths)), strict=True))
 
     def _shown(self, row: int) -> str:
         return shown(self.root / self.names[row])

@@ -3,12 +3,18 @@
 A pickle is a program: unpickling calls the functions it names. Here only names for arrays, numbers, bytes and
 containers are allowed; all others are refused. NumPy's own code is not allowed either, because it trusts the types that
 a pickle declares: `PlainArray` rebuilds arrays from their bytes.
+
+A pickle takes no more memory than in proportion to its file: Python's own interpreter of pickles runs it, whose memo is
+a dict and not an array as long as the largest number in the file; no bytes are asked for that the file does not have;
+and what containers copy is limited by the size of the file.
 """
 
 import collections
+import functools
 import pickle
+import struct
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, ClassVar
 
 import numpy as np
 
@@ -26,7 +32,7 @@ def read_plain_pickle(path: Path) -> Any:
     """
     try:
         with path.open("rb") as file:
-            return _PlainUnpickler(path, file).load()
+            return _PlainUnpickler(path, _Bounded(file, path.stat().st_size)).load()
     except UsageError:
         raise
     except OSError as error:
@@ -38,12 +44,13 @@ def read_plain_pickle(path: Path) -> Any:
 class PlainArray:
     """An array as described by a pickle; `numpy()` converts it.
 
-    >>> import pickle
-    >>> from pathlib import Path
-    >>> from metarl.fewshot.data.plain_pickle import read_plain_pickle
-    >>> _ = Path("array.pkl").write_bytes(pickle.dumps(torch.arange(3).numpy()))
-    >>> read_plain_pickle(Path("array.pkl")).numpy().tolist()
-    [0, 1, 2]
+        >>> import pickle
+    import struct
+        >>> from pathlib import Path
+        >>> from metarl.fewshot.data.plain_pickle import read_plain_pickle
+        >>> _ = Path("array.pkl").write_bytes(pickle.dumps(torch.arange(3).numpy()))
+        >>> read_plain_pickle(Path("array.pkl")).numpy().tolist()
+        [0, 1, 2]
     """
 
     def __init__(self, raw: Any = b"", dtype: "_PlainType | None" = None, shape: Any = (0,), order: Any = "C"):
@@ -107,6 +114,7 @@ def _text(value: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
+_CONTAINERS = (bytes, bytearray, list, tuple, dict, set, frozenset)
 _NUMPY_CORE = ("numpy.core", "numpy._core")
 _KNOWN = {
     ("numpy", "ndarray"): PlainArray,
@@ -116,23 +124,57 @@ _KNOWN = {
     **{(f"{core}.multiarray", "_reconstruct"): _reconstruct for core in _NUMPY_CORE},
     **{(f"{core}.multiarray", "scalar"): _scalar for core in _NUMPY_CORE},
     **{(f"{core}.numeric", "_frombuffer"): PlainArray for core in _NUMPY_CORE},
-    **{
-        (module, kind.__name__): kind
-        for module in ("builtins", "__builtin__")
-        for kind in (bytes, bytearray, list, tuple, dict, set, frozenset)
-    },
+    **{(module, kind.__name__): kind for module in ("builtins", "__builtin__") for kind in _CONTAINERS},
 }
 
 
-class _PlainUnpickler(pickle.Unpickler):
+class _Bounded:
+    """A file of `size` bytes that is not asked for more than it has."""
+
+    def __init__(self, file: BinaryIO, size: int):
+        self.file, self.left, self.size = file, size, size
+
+    def read(self, count: int) -> bytes:
+        if count > self.left:
+            raise EOFError("it ends too early")
+        self.left -= count
+        return self.file.read(count)
+
+    def readline(self) -> bytes:
+        line = self.file.readline()
+        self.left -= len(line)
+        return line
+
+
+class _PlainUnpickler(pickle._Unpickler):
     """An unpickler that allows only the names in `_KNOWN`."""
 
-    def __init__(self, path: Path, file: Any):
+    dispatch: ClassVar = dict(pickle._Unpickler.dispatch)
+
+    def __init__(self, path: Path, file: _Bounded):
         super().__init__(file, encoding="bytes")
         self.path = path
+        self.copies = file.size
+        """How many elements containers may still copy."""
 
     def find_class(self, module: str, name: str) -> Any:
         known = _KNOWN.get((module, name))
         if known is None:
             raise UsageError(f"{self.path} is refused: it asks for {module}.{name}, which is no plain data")
-        return known
+        return functools.partial(self._container, known) if known in _CONTAINERS else known
+
+    def load_bytearray8(self) -> None:
+        """Reads before it makes the array, unlike the original."""
+        (size,) = struct.unpack("<Q", self.read(8))
+        self.append(bytearray(self.read(size)))
+
+    dispatch[pickle.BYTEARRAY8[0]] = load_bytearray8
+
+    def _container(self, kind: type, *content: Any) -> Any:
+        """`kind` of at most one collection; not of a number, of which `bytes` makes as many zeros."""
+        if len(content) > 1 or any(isinstance(part, (int, str)) for part in content):
+            raise ValueError(f"{kind.__name__} of {content!r:.40}")
+        self.copies -= sum(map(len, content))
+        if self.copies < 0:
+            raise ValueError("its containers copy more than the file holds")
+        return kind(*content)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from metarl.errors import UsageError
 from metarl.fewshot.data import DataConfig, LabelledData
-from metarl.fewshot.episodes import EpisodeShape, Pool
+from metarl.fewshot.episodes import EpisodeShape, Pool, distinct
 from metarl.fewshot.preprocessing import Preprocessing
 from metarl.randomness import make_generator
 
@@ -33,6 +33,8 @@ class Table(LabelledData):
     >>> open_data("wine").default_shape()  # needs scikit-learn
     EpisodeShape(ways=3, shots=5, queries=9)
     """
+
+    has_baselines = True
 
     def default_shape(self) -> EpisodeShape:
         return fitting_shape(self.pools.values())
@@ -67,31 +69,48 @@ class FavourablePool(Pool):
         is_favourable = (drawn[..., 0] >= start) & (drawn[..., 0] < start + size)  # examples are sorted by class
         lacking = ~is_favourable.any(1)
         if bool(lacking.any()):  # it takes the place of the class drawn first
-            keys = torch.rand(int(lacking.sum()), size, generator=generator, dtype=torch.float64)
-            drawn[lacking, 0] = start + keys.topk(drawn.shape[-1]).indices
+            sizes = torch.full((int(lacking.sum()),), size)
+            drawn[lacking, 0] = start + distinct(sizes, drawn.shape[-1], size, generator)
             is_favourable[lacking, 0] = True
         order = drawn[..., 0].masked_fill(is_favourable, -1).argsort(1)  # the favourable one first
         order[:, :2] = order[:, :2].flip(1)
         return drawn.gather(1, order[..., None].expand_as(drawn))
 
+    def labelled(self) -> tuple[Shaped[Tensor, "n ..."], Tensor] | None:
+        if len(self.classes) > 2:
+            return None
+        return self.inputs, (self.classes == self.favourable).long().repeat_interleave(self.counts)
+
 
 def fitting_shape(pools: Collection[Pool]) -> EpisodeShape:
     """Up to 5 ways, 5 shots and 15 queries, as the smallest of `pools` allows."""
-    ways = min(5, *(len(pool.classes) for pool in pools))
+    ways = min(pool.default_ways for pool in pools)
     rows = min(int(pool.counts.min()) for pool in pools)
     shots = max(1, min(SHOTS, rows // 2))
     return EpisodeShape(ways, shots, max(1, min(QUERIES, rows - shots)))
 
 
-def held_out_rows(labels: Int[Tensor, "n"], name: str) -> Bool[Tensor, "n"]:
-    """The mask of the test rows: a random `TEST_SHARE` of each class, at least two rows, that depends on `name`."""
+def held_out_rows(labels: Int[Tensor, "n"], name: str, share: float = TEST_SHARE) -> Bool[Tensor, "n"]:
+    """The mask of the test rows: a random `share` of each class, at least two rows, that depends on `name`."""
     generator = make_generator("table rows", name)
     held_out = torch.zeros(len(labels), dtype=torch.bool)
     for label in labels.unique():
         rows = (labels == label).nonzero()[:, 0]
         order = torch.rand(len(rows), generator=generator, dtype=torch.float64).argsort()
-        held_out[rows[order[: max(2, round(TEST_SHARE * len(rows)))]]] = True
+        held_out[rows[order[: max(2, round(share * len(rows)))]]] = True
     return held_out
+
+
+def held_out_classes(labels: Int[Tensor, "n"], name: str) -> Bool[Tensor, "n"]:
+    """The mask of the rows of the test classes: a random `TEST_SHARE` of all, at least two.
+
+    Raises `UsageError` if there are fewer than four classes; the message calls the rows `name`.
+    """
+    number = int(labels.max()) + 1
+    if number < 4:
+        raise UsageError(f"{name} has {number} classes, too few to split by: leave --split-by out")
+    test = torch.randperm(number, generator=make_generator("table classes"))[: max(2, round(TEST_SHARE * number))]
+    return torch.isin(labels, test)
 
 
 def standardisation(rows: Float[Tensor, "n D"], numeric: Bool[Tensor, "D"] | None = None) -> Preprocessing:
@@ -101,13 +120,16 @@ def standardisation(rows: Float[Tensor, "n D"], numeric: Bool[Tensor, "D"] | Non
     shift = -rows.double().mean(0) * scale
     if numeric is not None:
         scale, shift = torch.where(numeric, scale, 1.0), torch.where(numeric, shift, 0.0)
-    return Preprocessing((rows.shape[1],), tuple(scale.tolist()), tuple(shift.tolist()))
+    mask = () if numeric is None else tuple(numeric.tolist())
+    return Preprocessing((rows.shape[1],), tuple(scale.tolist()), tuple(shift.tolist()), mask)
 
 
-def held_out_values(labels: Int[Tensor, "n"], owners: Int[Tensor, "n"], name: str) -> Bool[Tensor, "n"]:
+def held_out_values(
+    labels: Int[Tensor, "n"], owners: Int[Tensor, "n"], name: str, share: float = TEST_SHARE
+) -> Bool[Tensor, "n"]:
     """The mask of the test rows if all rows of one owner, such as a patient, are on the same side.
 
-    Owners are taken in a random order until the test has a `TEST_SHARE` of the rows, the first of `ORDERS` orders by
+    Owners are taken in a random order until the test has a `share` of the rows, the first of `ORDERS` orders by
     which both sides have two rows of each class. Raises `UsageError` if none does; the message calls the rows `name`.
     """
     generator = make_generator("table owners")
@@ -115,7 +137,7 @@ def held_out_values(labels: Int[Tensor, "n"], owners: Int[Tensor, "n"], name: st
     for _ in range(ORDERS):
         order = torch.rand(len(owner_sizes), generator=generator, dtype=torch.float64).argsort()
         before = owner_sizes[order].cumsum(0) - owner_sizes[order]
-        held_out = torch.isin(owners, order[before < TEST_SHARE * len(owners)])
+        held_out = torch.isin(owners, order[before < share * len(owners)])
         sides = [labels[side].bincount(minlength=int(labels.max()) + 1) for side in (held_out, ~held_out)]
         if min(int(side.min()) for side in sides) >= 2:
             return held_out
@@ -125,7 +147,7 @@ def held_out_values(labels: Int[Tensor, "n"], owners: Int[Tensor, "n"], name: st
 
 
 def split_pools(
-    rows: Float[Tensor, "n D"],
+    rows: Shaped[Tensor, "n ..."],
     labels: Int[Tensor, "n"],
     held_out: Bool[Tensor, "n"],
     name: str,
@@ -143,6 +165,7 @@ def split_pools(
     for split, chosen in (("train", ~held_out), ("test", held_out)):
         parts = rows[chosen], labels[chosen], None if groups is None else groups[chosen]
         how: dict[str, Any] = {"name": f"{name} ({split})", "units": units[chosen], "unit_name": unit_name}
+        how["ids"] = torch.arange(len(rows))[chosen]
         pools[split] = (
             Pool(*parts, **how) if favourable is None else FavourablePool(*parts, **how, favourable=favourable)
         )

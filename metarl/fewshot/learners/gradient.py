@@ -64,6 +64,7 @@ class GradientLearner(Learner, abc.ABC):
 
     config_class: ClassVar[type[LearnerConfig]] = GradientConfig
     config: GradientConfig
+    takes_backbone = True
 
     def build(self) -> tuple[Parameters, Parameters]:
         config, spec = self.config, self.spec
@@ -75,6 +76,7 @@ class GradientLearner(Learner, abc.ABC):
             strided=True,
             averaged=config.averaged,
             normalised=config.normalisation != "none",
+            backbone=config.backbone,
         )
         return self.network.initialize(make_generator("gradient learner", self.seed)), {}
 

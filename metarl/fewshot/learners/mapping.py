@@ -65,6 +65,7 @@ class MappingLearner(Learner, abc.ABC):
 
     config_class: ClassVar[type[LearnerConfig]] = MappingConfig
     config: MappingConfig
+    takes_backbone = True
     targets: int
     """Size of an encoded label or value (T)."""
     features: int
@@ -76,9 +77,14 @@ class MappingLearner(Learner, abc.ABC):
         self.encoder: Network | None = None
         self.targets, self.features = spec.outputs, spec.input_shape[0]
         parameters, buffers = Parameters(), Parameters()
-        if spec.preprocessing.is_image:
+        if len(spec.input_shape) > 1 or config.backbone is not None:
             self.encoder = network_for(
-                spec.input_shape, config.embedding, width=config.width, hidden=(), strided=config.strided
+                spec.input_shape,
+                config.embedding,
+                width=config.width,
+                hidden=(),
+                strided=config.strided,
+                backbone=config.backbone,
             )
             self.features = config.embedding
             parameters |= with_prefix(_ENCODER, self.encoder.initialize(generator))

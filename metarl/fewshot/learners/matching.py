@@ -76,11 +76,14 @@ class Matching(Learner):
     config_class: ClassVar[type[LearnerConfig]] = MatchingConfig
     config: MatchingConfig
     kinds = ("classification",)
+    takes_backbone = True
     any_ways = True
 
     def build(self) -> tuple[Parameters, Parameters]:
         config, spec = self.config, self.spec
-        self.network: Network = network_for(spec.input_shape, None, width=config.width, hidden=config.hidden)
+        self.network: Network = network_for(
+            spec.input_shape, None, width=config.width, hidden=config.hidden, backbone=config.backbone
+        )
         generator = make_generator("matching", self.seed)
         parameters = self.network.initialize(generator)
         if config.learn_sharpness:
@@ -95,7 +98,7 @@ class Matching(Learner):
     @classmethod
     def default_config(cls, spec: TaskSpec) -> MatchingConfig:
         """For images, 20-way episodes with 5 queries, and a step size that halves every 1,000 steps."""
-        if len(spec.input_shape) == 3:
+        if spec.preprocessing.is_image:
             ways = max(20, spec.shape.ways)
             return MatchingConfig(iterations=4000, num_tasks=1, train_ways=ways, train_queries=5, halve_every=1000)
         return MatchingConfig(num_tasks=16)
@@ -112,6 +115,11 @@ class Matching(Learner):
 
     def embed(self, inputs: Float[Tensor, "n ..."]) -> Float[Tensor, "n D"] | None:
         return None if self.config.full_context else self._encode(inputs[None])[0]
+
+    def support_weights(self, support: Samples, queries: Float[Tensor, "E Q ..."]) -> Float[Tensor, "E Q S"]:
+        """The attention a(x̂, x_i)."""
+        context = self._read_support(self._encode(support.x))
+        return self._similarity(context, self._encode(queries)).softmax(-1)
 
     @property
     def sharpness(self) -> Tensor | float:
@@ -131,10 +139,13 @@ class Matching(Learner):
         self, context: Float[Tensor, "E S D"], labels: Int[Tensor, "E S"], queries: Float[Tensor, "E Q D"]
     ) -> Float[Tensor, "E Q N"]:
         """log p(y = k | x̂, S)."""
+        return log_class_attention(self._similarity(context, queries), labels)
+
+    def _similarity(self, context: Float[Tensor, "E S D"], queries: Float[Tensor, "E Q D"]) -> Float[Tensor, "E Q S"]:
+        """The sharpened cosine of each embedded query and each embedded support example."""
         if self.config.full_context:
             queries = attend(self.parameters, "query", queries, context, self.config.processing_steps)
-        similarity = self.sharpness * (F.normalize(queries, dim=-1) @ F.normalize(context, dim=-1).mT)
-        return log_class_attention(similarity, labels)
+        return self.sharpness * (F.normalize(queries, dim=-1) @ F.normalize(context, dim=-1).mT)
 
     def _read_support(self, embedded: Float[Tensor, "E S D"]) -> Float[Tensor, "E S D"]:
         """g(x_i, S): the embeddings, in the context of the examples before and after if `full_context`."""

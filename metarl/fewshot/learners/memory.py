@@ -220,7 +220,7 @@ class MemoryLearner(Learner, abc.ABC):
         if spec.preprocessing.is_image:
             pixels = spec.input_shape[0] * config.image_size**2
         else:
-            (pixels,) = spec.input_shape
+            pixels = math.prod(spec.input_shape)
         generator = make_generator("memory learner", self.seed)
         self.cell = self.make_cell(pixels + spec.outputs)
         self.cell.initialize(generator)

@@ -110,10 +110,13 @@ class MetaNet(Learner):
     config_class: ClassVar[type[LearnerConfig]] = MetaNetConfig
     config: MetaNetConfig
     kinds = ("classification",)
+    takes_backbone = True
 
     def build(self) -> tuple[Parameters, Parameters]:
         config, spec = self.config, self.spec
-        self.encoder: Network = network_for(spec.input_shape, None, width=config.width, hidden=config.hidden)
+        self.encoder: Network = network_for(
+            spec.input_shape, None, width=config.width, hidden=config.hidden, backbone=config.backbone
+        )
         self.layers = ReluMLP((self.encoder.outputs, config.units, spec.outputs))
         """The layers with fast weights, after the encoder: hidden and output."""
         self.rule = ReluMLP((2, META_UNITS, META_UNITS, 1))

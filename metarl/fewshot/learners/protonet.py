@@ -45,17 +45,20 @@ class ProtoNet(Learner):
 
     config_class: ClassVar[type[LearnerConfig]] = ProtoNetConfig
     kinds = ("classification",)
+    takes_backbone = True
     any_ways = True
 
     def build(self) -> tuple[Parameters, Parameters]:
         config, spec = self.config, self.spec
-        self.network: Network = network_for(spec.input_shape, None, width=config.width, hidden=config.hidden)
+        self.network: Network = network_for(
+            spec.input_shape, None, width=config.width, hidden=config.hidden, backbone=config.backbone
+        )
         return self.network.initialize(make_generator("protonet", self.seed)), self.network.initial_statistics()
 
     @classmethod
     def default_config(cls, spec: TaskSpec) -> ProtoNetConfig:
         """For images, 20-way episodes with 5 queries; the step size halves every 2,000 steps, as in the paper."""
-        if len(spec.input_shape) == 3:
+        if spec.preprocessing.is_image:
             ways = max(20, spec.shape.ways)
             return ProtoNetConfig(num_tasks=1, train_ways=ways, train_queries=5, halve_every=2000)
         return ProtoNetConfig(num_tasks=16)
@@ -72,6 +75,10 @@ class ProtoNet(Learner):
 
     def embed(self, inputs: Float[Tensor, "n ..."]) -> Float[Tensor, "n D"]:
         return self._encode(inputs[None])[0]
+
+    def class_distances(self, support: Samples, queries: Float[Tensor, "E Q ..."]) -> Float[Tensor, "E Q N"]:
+        """‖f(x) − c_k‖."""
+        return (-self.adapt(support)(queries)).clamp(min=0).sqrt()
 
     def _scores_together(self, support: Samples, x: Float[Tensor, "E n ..."]) -> Float[Tensor, "E n N"]:
         """Scores from one pass over support and queries with shared statistics, as in the paper's training."""

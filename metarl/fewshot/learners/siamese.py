@@ -65,12 +65,13 @@ class Siamese(Learner):
     config_class: ClassVar[type[LearnerConfig]] = SiameseConfig
     config: SiameseConfig
     kinds = ("classification",)
+    takes_backbone = True
     any_ways = True
 
     def build(self) -> tuple[Parameters, Parameters]:
         config, spec = self.config, self.spec
         self.network: Network = network_for(
-            spec.input_shape, config.embedding, width=config.width, hidden=config.hidden
+            spec.input_shape, config.embedding, width=config.width, hidden=config.hidden, backbone=config.backbone
         )
         generator = make_generator("siamese", self.seed)
         parameters = self.network.initialize(generator)

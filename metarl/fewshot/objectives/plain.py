@@ -1,6 +1,6 @@
 """The plain objective, accuracy, which is also the base class of the others."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -45,6 +45,14 @@ class Objective:
 
     def check(self, episodes: Episodes) -> dict[str, float]:
         """Raises `UsageError` if episodes lack what the objective needs; returns metrics of the episodes."""
+        return {}
+
+    def corrupt(self, support: Samples, generator: torch.Generator) -> Samples:
+        """The support set to train on in the place of `support`."""
+        return support
+
+    def corruptions(self, support: Samples, generator: torch.Generator) -> Mapping[str, Sequence[Samples]]:
+        """Corrupted support sets to test with, by the name of the metric, which is the worst score over them."""
         return {}
 
     def support_loss(self, outputs: Float[Tensor, "E n O"], support: Samples) -> Float[Tensor, "E"]:

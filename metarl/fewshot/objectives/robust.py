@@ -7,7 +7,9 @@ Support sets are not changed. Training minimises the loss on queries that an adv
 
 The test uses a stronger attack: more steps, and the worst of several starts for each query.
 
-Deviation: vectors have no known range, so only the ball bounds their attack.
+Deviation: vectors have no known range, so only the ball bounds their attack. In a table only the columns of numbers are
+attacked, each in its own unit, the standard deviation: nobody changes a city by a tenth. A missing number is attacked
+like one that is known, at the median that stands in for it.
 """
 
 from dataclasses import dataclass
@@ -137,9 +139,13 @@ class Ball:
 
     @classmethod
     def of(cls, preprocessing: Preprocessing, eps: float) -> "Ball":
-        """The ball of radius `eps`: in raw values of images, which lie in [0, 1], or in network inputs of vectors."""
+        """The ball of radius `eps`: in raw values of images, which lie in [0, 1], or in network inputs of vectors.
+
+        Only the numbers of a vector can move. Of a table, each is in units of its column's own standard deviation.
+        """
         if not preprocessing.is_image:
-            return cls(torch.tensor(eps), torch.tensor(-torch.inf), torch.tensor(torch.inf))
+            radius = torch.tensor(preprocessing.numeric).float() if preprocessing.numeric else torch.tensor(1.0)
+            return cls(eps * radius, torch.tensor(-torch.inf), torch.tensor(torch.inf))
         ends = preprocessing(torch.tensor([0.0, 1.0]).reshape(2, 1, 1, 1).expand(2, *preprocessing.shape))
         return cls(eps * (ends[1] - ends[0]).abs(), ends.amin(0), ends.amax(0))
 

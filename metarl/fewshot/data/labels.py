@@ -1,0 +1,95 @@
+"""Columns of a table that name classes, groups or owners: each value gets a number, counted from 0."""
+
+import math
+from dataclasses import dataclass
+
+import polars as pl
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from metarl.errors import UsageError
+from metarl.fewshot.data.columns import Reading
+from metarl.fewshot.data.numerals import NOTATIONS, to_numbers
+from metarl.fewshot.data.table_file import TextTable
+
+MIN_ROWS = 4
+"""Fewest rows of a class: a support and a query example, in training and in the test."""
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The number of each row's value, and the values in the order of their numbers.
+
+    >>> from metarl.fewshot.data.labels import Labels
+    >>> Labels(torch.tensor([1, 0]), ["ill", "well"]).names
+    ['ill', 'well']
+    """
+
+    codes: Int[Tensor, "n"]
+    names: list[str]
+
+
+def read_labels(table: TextTable, name: str, reading: Reading) -> Labels:
+    """The labels; raises `UsageError` if they are not valid classes."""
+    different = table.cells(name).unique(maintain_order=True)
+    for cell, value in zip(different, to_numbers(different, NOTATIONS[0]), strict=True):
+        if value is not None and not (math.isfinite(value) and value == int(value)):
+            raise UsageError(f"{table.path}: label column {name!r} holds {cell}; want words or whole numbers")
+    labels = read_codes(table, name, reading)
+    if len(labels.names) < 2:
+        raise UsageError(
+            f"{table.path}: label column {name!r} holds {labels.names[0]!r} alone; want two classes or more"
+        )
+    counts = labels.codes.bincount()
+    smallest = int(counts.argmin())
+    if counts[smallest] < MIN_ROWS:
+        raise UsageError(
+            f"{table.path}: class {labels.names[smallest]!r} has {int(counts[smallest])} row(s); each class needs at "
+            f"least {MIN_ROWS}"
+        )
+    return labels
+
+
+def read_codes(table: TextTable, name: str, reading: Reading) -> Labels:
+    """Each cell's index among the distinct cells, which are sorted by number if all are numbers, else by name.
+
+    Numbers that are equal are one: 1 and 1.0. Raises `UsageError` for a missing cell.
+    """
+    cells = table.cells(name)
+    check_present(table, name, reading)
+    different = cells.unique().sort().to_list()
+    _check_case(table, name, different)
+    numbers = to_numbers(pl.Series(different), NOTATIONS[0]).to_list()
+    if None in numbers:
+        names, ordered = different, different
+    else:
+        names = [f"{value:.15g}" for value in numbers]
+        ordered = sorted(set(names), key=float)
+    index = {value: number for number, value in enumerate(ordered)}
+    place = {cell: index[value] for cell, value in zip(different, names, strict=True)}
+    codes = cells.replace_strict(place, return_dtype=pl.Int64).to_numpy(writable=True)
+    return Labels(torch.from_numpy(codes), ordered)
+
+
+def check_present(table: TextTable, name: str, reading: Reading) -> None:
+    """Raises `UsageError` if a cell is missing."""
+    cells = table.cells(name)
+    missing = ~reading.present(cells)
+    if missing.any():
+        row = int(missing.arg_max() or 0)
+        what = "empty" if cells[row] == "" else f"missing ({cells[row]})"
+        raise UsageError(f"{table.place(row)}: column {name!r} is {what}; fill it in or drop the row")
+
+
+def _check_case(table: TextTable, name: str, different: list[str]) -> None:
+    """Raises `UsageError` if two values differ in case alone."""
+    lower: dict[str, str] = {}
+    for value in different:
+        other = lower.setdefault(value.casefold(), value)
+        if other != value:
+            raise UsageError(f"{table.path}: column {name!r} has {other!r} and {value!r}: write them alike")
+
+
+def listed(names: list[str]) -> str:
+    return ", ".join(names[:8]) + (f", … ({len(names)})" if len(names) > 8 else "")

@@ -1,0 +1,94 @@
+"""Predictions for a user's files by a trained run: labels, probabilities, prediction sets and explanations."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from metarl.errors import UsageError
+from metarl.fewshot.calibration import Calibration, read_calibration
+from metarl.fewshot.data.encoder import label_codes
+from metarl.fewshot.explain import explain
+from metarl.fewshot.run import FewShotRun
+
+SHOWN = 3
+"""Support rows and features that the explanation of a prediction names."""
+
+
+def predict_files(
+    run: FewShotRun,
+    support: Path | str,
+    query: Path | str,
+    *,
+    calibrated: bool = False,
+    explained: bool = True,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Learns the labels of the file `support` and predicts those of `query`, as plain values.
+
+    `predictions` has for each query its `label` and `probabilities`; with `calibrated`, these are by the run's
+    temperature and `set` is its prediction set; with `explained`, `explanation` names the support rows and the features
+    that decided. Rows are counted from 1; pictures have a `name` too. The classes are those of the support file; they
+    need not be those of the training, unless these mean the same in every episode, as those of sites do. `seed` is that
+    of the explanation's draws.
+
+    Raises `UsageError` if the run's data are no files, if a file differs in its columns, if the learner was trained for
+    another number of classes, or if the run is not calibrated.
+    """
+    learner, encoder = run.learner, run.encoder
+    if encoder is None:
+        raise UsageError(
+            f"{run.path} was trained on {run.config.data}, which reads no files of one's own: use learner.predict"
+        )
+    calibration = checked_calibration(run) if calibrated else None
+    if calibration is not None:
+        learner.temperature = calibration.temperature  # the run may have been calibrated after it was opened
+    support_x, query_x = encoder.inputs(support), encoder.inputs(query)
+    groups = encoder.groups(support)
+    if learner.spec.kind == "regression":
+        values = learner.predict(support_x, encoder.targets(support), query_x, groups)
+        return {"support": str(support), "query": str(query), "predictions": _values(values)}
+    names, codes = label_codes(encoder.labels(support), encoder.favourable, encoder.fixed_classes)
+    if len(names) < 2:
+        raise UsageError(f"{support}: all rows are of class {names[0]!r}; want examples of each class")
+    y = torch.tensor(codes)
+    probabilities = learner.predict(support_x, y, query_x, groups, calibrated=calibrated)
+    rows: list[dict[str, Any]] = [
+        {"row": number, "label": names[int(p.argmax())], "probabilities": dict(zip(names, p.tolist(), strict=True))}
+        for number, p in enumerate(probabilities, 1)
+    ]
+    for row, name in zip(rows, encoder.names(query) or (), strict=False):
+        row["name"] = name
+    if calibration is not None:
+        for row, chosen in zip(rows, calibration.sets(probabilities), strict=True):
+            row["set"] = [name for name, inside in zip(names, chosen.tolist(), strict=True) if inside]
+    if explained:
+        found = explain(learner, support_x, y, query_x, groups, features=encoder.features(), seed=seed)
+        for row, said in zip(rows, found.of_queries(SHOWN), strict=True):
+            row["explanation"] = said
+    result: dict[str, Any] = {"support": str(support), "query": str(query), "classes": names, "predictions": rows}
+    if calibration is not None:
+        result["stated_coverage"] = calibration.coverage
+        shots = learner.spec.shape.shots
+        if any(codes.count(code) != shots for code in codes):
+            result["note"] = f"calibrated with {shots} support rows of each class: with others, coverage is not known"
+    return result
+
+
+def checked_calibration(run: FewShotRun) -> Calibration:
+    """The calibration of a run; raises `UsageError` if it has none, or one of another state of the learner."""
+    found = read_calibration(run.path)
+    if found is None:
+        raise UsageError(f"{run.path} is not calibrated: metarl evaluate {run.path} --figures does it")
+    if found.training_steps != run.learner.updates:
+        raise UsageError(
+            f"{run.path} was calibrated after {found.training_steps} training steps and has taken "
+            f"{run.learner.updates}: metarl evaluate {run.path} --figures calibrates it anew"
+        )
+    return found
+
+
+def _values(values: Float[Tensor, "Q O"]) -> list[dict[str, Any]]:
+    return [{"row": number, "value": value} for number, value in enumerate(values.tolist(), 1)]
