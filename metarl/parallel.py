@@ -158,7 +158,7 @@ class Ranks:
         except RuntimeError as error:
             reason = " ".join(str(error).split())[:200]
             raise RankLost(
-                f"rank {self.rank} has lost another of the {self.world_size} ranks, whose own message says why: {reason}"
+                f"rank {self.rank} of {self.world_size} has lost another one, whose own message says why: {reason}"
             ) from None
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Unpack
 
 from metarl.errors import UsageError
-from metarl.experiment.agent_run import AgentTraining
+from metarl.experiment.agent_run import AgentExperiment, AgentTraining
 from metarl.experiment.buffers import restore_buffers
 from metarl.experiment.checkpoints import Checkpoint
 from metarl.experiment.engine import Training, run_training
@@ -65,7 +65,8 @@ def resume(run: Path | str, *, progress: bool = True, max_faults: int | None = N
     opened = open_run(run, parts, ranks=ranks)
     path, experiment, checkpoint = opened.path, opened.experiment, opened.checkpoint
     if opened.finished and experiment.is_concluded(path):
-        print(f"{path} is complete: {checkpoint.iteration} iterations", file=sys.stderr)
+        if ranks.is_first:
+            print(f"{path} is complete: {checkpoint.iteration} iterations", file=sys.stderr)
         return path
     changes = experiment.changes()
     if changes:
@@ -91,13 +92,14 @@ def go_on(experiment: Experiment, path: Path, progress: bool) -> Path:
     Raises `UsageError` if it was begun with another configuration.
     """
     then, now = read_entries(path), experiment.entries()
-    changes = option_differences(
-        *({n: v for n, v in e.items() if n in now and n != "fingerprint"} for e in (then, now))
-    )
+    compared = [name for name in now if name != "fingerprint"]  # which `resume` compares
+    changes = option_differences(*({name: e[name] for name in compared if name in e} for e in (then, now)))
     if changes:
         raise UsageError(f"output folder {path} holds a run of another configuration: {', '.join(changes.values())}")
-    unnamed = now.get("unnamed", [])
-    parts = Parts(**{name: getattr(experiment.config, name) for name in unnamed})
+    parts = Parts()
+    if isinstance(experiment, AgentExperiment):  # what no name makes again
+        parts["env"] = experiment.distribution if "env" in experiment.unnamed else None
+        parts["agent"] = experiment.agent_class if "agent" in experiment.unnamed else None
     return resume(path, progress=progress, **parts)
 
 
