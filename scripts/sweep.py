@@ -53,7 +53,7 @@ class Arguments:
 def main(arguments: Sequence[str]) -> int:
     parsed = parse(Arguments, arguments, "metarl sweep")
     on_ray = _on_ray(parsed)
-    sweep = Sweep.read(parsed.file)
+    sweep = Sweep.read(parsed.file, elsewhere=parsed.address is not None)
     output = parsed.output or Path("sweeps") / parsed.file.stem
     sweep.check_continues(output / RECORD)
     try:
@@ -112,18 +112,24 @@ def _conclude(output: Path, requests: Sequence[TrialRequest]) -> int:
     reported = [str(request.run) for request, row in zip(requests, rows, strict=True) if row["iteration"]]
     if reported:
         report.main([*reported, "--output", str(output / "report")])
+    cells = [[_cell(value) for value in row.values()] for row in rows]
     table = Table(*rows[0])
-    for row in rows:
-        table.add_row(*map(str, row.values()))
+    for row_of_cells in cells:
+        table.add_row(*row_of_cells)
     print_table(f"trials in {output}", table)
-    markdown = [list(rows[0]), ["---"] * len(rows[0]), *(list(map(str, row.values())) for row in rows)]
-    lines = ["\n## trials\n", *(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in markdown)]
     page = output / "report" / "report.md"
-    write_atomically(page, (page.read_text() if reported else "# Report\n") + "\n".join(lines) + "\n")
+    before = page.read_text() if reported else "# Report\n"
+    write_atomically(page, f"{before}\n## trials\n\n{report.markdown([list(rows[0]), *cells])}")
     unfinished = [row for row in rows if row["state"] != "done"]
     for row in unfinished:
         print(f"trial {row['trial']} {row['state']}: {row['message']}", file=sys.stderr)
     return 1 if unfinished else 0
+
+
+def _cell(value: Any) -> str:
+    """As text that breaks no table."""
+    text = "–" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+    return text.replace("|", "/")
 
 
 def _row(request: TrialRequest) -> Mapping[str, Any]:

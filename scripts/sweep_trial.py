@@ -4,6 +4,7 @@ python -m metarl.scripts.sweep_trial FILE     # FILE holds the `TrialRequest` as
 """
 
 import dataclasses
+import fcntl
 import json
 import os
 import shutil
@@ -60,8 +61,17 @@ class TrialRequest:
 def run_trial(request: TrialRequest) -> None:
     """Runs the trial from its last checkpoint to the end and writes its status.
 
-    A trial that gives no numbers, or is refused, has failed: it would fail again. Any other exception is raised.
+    A trial that gives no numbers, or is refused, has failed: it would fail again. Any other exception is raised. If
+    another process runs the trial, this one waits, and leaves it at that if the other one has come to an end.
     """
+    request.status_file.parent.mkdir(parents=True, exist_ok=True)
+    with request.status_file.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # until the file is closed, or the process has ended
+        if request.status["state"] not in ("done", "failed"):
+            _run(request)
+
+
+def _run(request: TrialRequest) -> None:
     request.set_status(state="running", attempts=request.status["attempts"] + 1, process=os.getpid(), message="")
     try:
         if any((request.run / "checkpoints").glob("*.json")):

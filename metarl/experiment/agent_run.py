@@ -209,6 +209,7 @@ class AgentExperiment(Experiment):
                 if self.device.index is not None:
                     raise UsageError(f"each rank has a device of its own: say --device cuda instead of {self.device}")
                 self.device = resolve_device(f"cuda:{ranks.local_rank}")
+                torch.cuda.set_device(self.device)  # for what names no number
         self.ranks = ranks
 
     def make(self) -> Agent:

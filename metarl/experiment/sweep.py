@@ -17,7 +17,7 @@ import itertools
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -92,8 +92,11 @@ class Sweep:
     evaluate: Mapping[str, int]
 
     @classmethod
-    def read(cls, path: Path) -> "Sweep":
-        """Reads a sweep file and resolves every trial; raises `UsageError` for the first that could not be trained."""
+    def read(cls, path: Path, *, elsewhere: bool = False) -> "Sweep":
+        """Reads a sweep file and resolves every trial; raises `UsageError` for the first that could not be trained.
+
+        If the trials run `elsewhere`, this machine need not have their device.
+        """
         try:
             entries = yaml.safe_load(path.read_bytes())
         except OSError as error:
@@ -110,15 +113,19 @@ class Sweep:
             raise UsageError(f"sweep file {path}: {error}") from None
         if len(trials) > MOST_TRIALS:
             raise UsageError(f"sweep file {path} has more than {MOST_TRIALS} trials: split it")
-        names: dict[str, Trial] = {}
+        names, resolved = set(), set()
         for trial in trials:
             if trial.name in names:
                 raise UsageError(f"sweep file {path} has two trials {trial.name}: name each value once")
-            names[trial.name] = trial
+            names.add(trial.name)
+            config = replace(trial.config, device="cpu", backend="auto") if elsewhere else trial.config
             try:
-                trial.config.resolve()
+                kind = json.dumps(plain(replace(config, seed=0)))  # trials that differ in their seed are one kind
+                if kind not in resolved:
+                    config.resolve()
             except UsageError as error:
                 raise UsageError(f"sweep file {path}, trial {trial.name}: {error}") from None
+            resolved.add(kind)
         return cls(trials, given.retries, given.evaluate)
 
     def record(self) -> dict[str, Any]:

@@ -69,12 +69,12 @@ def check_same_configuration(ranks: Ranks, configuration: Mapping[str, Any]) -> 
             raise UsageError(f"rank {rank} was started otherwise than rank 0: {', '.join(changes.values())}")
 
 
-def begun_before(output: Path | str | None) -> bool:
-    """Whether torchrun has started the ranks anew and `output` holds what they had begun.
-
-    Raises `UsageError` if torchrun may do so and no `output` says where the run will be.
-    """
-    count, most = restarts()
-    if most and output is None:
+def check_restarts(output: Path | str | None) -> None:
+    """Raises `UsageError` if torchrun may start the ranks anew and no `output` says where they find the run."""
+    if restarts()[1] and output is None:
         raise UsageError("torchrun --max-restarts goes on with the run that it finds: name its folder, --output DIR")
-    return count > 0 and (Path(output or "") / "config.yaml").exists()
+
+
+def begun_before(output: Path | str | None) -> bool:
+    """Whether torchrun has started the ranks anew and `output` holds what they had begun."""
+    return restarts()[0] > 0 and (Path(output or "") / "config.yaml").exists()

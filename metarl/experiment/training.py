@@ -13,7 +13,7 @@ from metarl.experiment.experiment import Experiment, Parts, RunConfig
 from metarl.experiment.metrics import read_metrics
 from metarl.experiment.options import check_max_faults, option_differences, plain
 from metarl.experiment.run_folder import check_output, create_run_folder, installed_versions, open_run, read_entries
-from metarl.experiment.together import begun_before, check_same_configuration, follow
+from metarl.experiment.together import begun_before, check_restarts, check_same_configuration, follow
 from metarl.importing import check_not_importing
 from metarl.parallel import Ranks, join_ranks
 
@@ -34,12 +34,14 @@ def train(config: RunConfig | Experiment, *, progress: bool = True) -> Path:
     check_not_importing("metarl.train")
     ranks = join_ranks()
     output = config.config.output if isinstance(config, Experiment) else config.output
+    check_restarts(output)
     begun = ranks.from_first(lambda: begun_before(output))
     if ranks.is_first and not begun:
         check_output(output)
     experiment = config if isinstance(config, Experiment) else config.resolve()
     experiment.share_among(ranks)
-    check_same_configuration(ranks, plain(experiment.config) | installed_versions(experiment.packages))
+    if ranks.world_size > 1:
+        check_same_configuration(ranks, plain(experiment.config) | installed_versions(experiment.packages))
     if begun:
         return go_on(experiment, Path(output or ""), progress)
     with experiment.training(experiment.make()) as training:
