@@ -84,8 +84,8 @@ def run(arguments: Arguments) -> dict[str, Any]:
 
 def measure(setting: dict[str, Any], rounds: int, shrink: int) -> dict[str, Any]:
     """Speeds, medians of the ratios within a round, and what a rank sums in an iteration."""
-    whole = _with_tasks(setting, 1 / shrink)
-    half = _with_tasks(setting, 1 / shrink / RANKS)
+    share = max(1, round(setting["agent_options"]["num_tasks"] / shrink / RANKS))
+    half, whole = _with_tasks(setting, share), _with_tasks(setting, RANKS * share)
     speeds: dict[str, list[float]] = {"one": [], "independent": [], "ranks": []}
     traffic: dict[str, float] = {}
     with contextlib.ExitStack() as running:
@@ -111,10 +111,8 @@ def measure(setting: dict[str, Any], rounds: int, shrink: int) -> dict[str, Any]
     return result | {"speedup": ratio("ranks"), "bound": ratio("independent")}
 
 
-def _with_tasks(setting: dict[str, Any], share: float) -> dict[str, Any]:
-    options = setting["agent_options"]
-    tasks = max(RANKS, round(options["num_tasks"] * share))
-    return {**setting, "agent_options": {**options, "num_tasks": tasks}}
+def _with_tasks(setting: dict[str, Any], tasks: int) -> dict[str, Any]:
+    return {**setting, "agent_options": {**setting["agent_options"], "num_tasks": tasks}}
 
 
 def _start(running: contextlib.ExitStack, settings: Sequence[dict[str, Any]], *, ranks: bool) -> list[Worker]:

@@ -16,10 +16,10 @@ A list is an axis of the grid wherever it stands, so a value that is itself a li
 import itertools
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
 
@@ -170,8 +170,9 @@ def _check(given: SweepFile) -> None:
 def _trials(given: SweepFile) -> Iterator[Trial]:
     common = {name: getattr(given, name) for name in _COMMON}
     agents, families = _named("agents", given.agents), _named("families", given.families)
+    seeds = cast(Sequence[int], given.seeds)
     for (agent, agent_options), (family, family_options) in itertools.product(agents, families):
-        grid = itertools.product(_grid(agent_options), _grid(family_options), given.seeds)
+        grid = itertools.product(_grid(agent_options), _grid(family_options), seeds)
         for (agent_axes, options), (family_axes, env_options), seed in grid:
             values = [f"{name}={_text(value)}" for name, value in {**agent_axes, **family_axes}.items()]
             name = "-".join([agent, family, *values, f"seed{seed}"])

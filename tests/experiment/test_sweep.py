@@ -77,6 +77,12 @@ def test_a_mistake_is_one_line_before_anything_starts(change, complaint, tmp_pat
     assert not Path("sweeps").exists()
 
 
+def test_a_device_of_other_machines_need_not_be_here(tmp_path):
+    (tmp_path / "sweep.yaml").write_text(GOOD + "device: cuda:77\n")
+    sweep = Sweep.read(tmp_path / "sweep.yaml", elsewhere=True)
+    assert {trial.config.device for trial in sweep.trials} == {"cuda:77"}
+
+
 @pytest.mark.parametrize("text", ["", "maml", "[1, 2]", "agents: {maml: }", "agents: []\nfamilies: []"])
 def test_other_files_are_refused(text, tmp_path):
     with pytest.raises(metarl.UsageError, match="sweep file"):
