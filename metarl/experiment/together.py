@@ -34,12 +34,12 @@ def follow(ranks: Ranks, training: Training) -> None:
             iteration = call(ranks, None)
 
 
-def merged_metrics(ranks: Ranks, metrics: Mapping[str, int | float]) -> Mapping[str, int | float]:
+def merged_metrics(ranks: Ranks, metrics: dict[str, int | float]) -> dict[str, int | float]:
     """The metrics of an iteration over all ranks, which have the same number of tasks each."""
     if ranks.world_size == 1:
         return metrics
-    every = ranks.gather_values(dict(metrics))
-    merged = {}
+    every = ranks.gather_values(metrics)
+    merged: dict[str, int | float] = {}
     for name in dict.fromkeys(name for own in every for name in own):
         values = [own[name] for own in every if name in own]
         merged[name] = sum(values) if name in SUMMED else sum(values) / len(values)
