@@ -259,14 +259,28 @@ def join_ranks() -> Ranks:
             f"WORLD_SIZE is {world_size}, but {' and '.join(missing)} not set: start the ranks with torchrun, "
             "or one process without WORLD_SIZE"
         )
+    if _variable("GROUP_WORLD_SIZE", 1) > 1 and restarts()[1] and _shares_store():
+        raise UsageError(
+            "the nodes of a torchrun with --max-restarts would not find each other again: set "
+            "TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 on each"
+        )
     if not dist.is_initialized():
         both = torch.cuda.is_available() and dist.is_nccl_available()
         try:
-            dist.init_process_group("cpu:gloo,cuda:nccl" if both else "gloo")
+            store, rank, _ = next(dist.rendezvous("env://"))
+            # torchrun keeps its store from one start of the ranks to the next, and what was told of their addresses.
+            store = dist.PrefixStore(f"start-{restarts()[0] if _shares_store() else 0}", store)
+            backend = "cpu:gloo,cuda:nccl" if both else "gloo"
+            dist.init_process_group(backend, store=store, rank=rank, world_size=world_size)
         except (RuntimeError, ValueError) as error:
             raise UsageError(f"the {world_size} ranks do not find each other: {error}") from None
         atexit.register(dist.destroy_process_group)
     return Ranks(world_size, launched_rank(), _variable("LOCAL_RANK", 0))
+
+
+def _shares_store() -> bool:
+    """Whether the ranks find each other by the store of torchrun itself, which outlives them."""
+    return os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == str(True)
 
 
 def _variable(name: str, default: int) -> int:

@@ -75,6 +75,10 @@ def check_restarts(output: Path | str | None) -> None:
         raise UsageError("torchrun --max-restarts goes on with the run that it finds: name its folder, --output DIR")
 
 
-def begun_before(output: Path | str | None) -> bool:
-    """Whether torchrun has started the ranks anew and `output` holds what they had begun."""
-    return restarts()[0] > 0 and (Path(output or "") / "config.yaml").exists()
+def begun_before(ranks: Ranks, output: Path | str | None) -> bool:
+    """Whether torchrun has started the ranks anew and `output` holds what they had begun.
+
+    Each node counts its own failures: one that has had none does not know of the restart.
+    """
+    restarted = ranks.any(restarts()[0] > 0)
+    return ranks.from_first(lambda: restarted and (Path(output or "") / "config.yaml").exists())

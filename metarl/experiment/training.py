@@ -35,7 +35,7 @@ def train(config: RunConfig | Experiment, *, progress: bool = True) -> Path:
     ranks = join_ranks()
     output = config.config.output if isinstance(config, Experiment) else config.output
     check_restarts(output)
-    begun = ranks.from_first(lambda: begun_before(output))
+    begun = begun_before(ranks, output)
     if ranks.is_first and not begun:
         check_output(output)
     experiment = config if isinstance(config, Experiment) else config.resolve()
