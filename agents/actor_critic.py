@@ -16,6 +16,7 @@ from metarl.nn.entries import EntryEncoder
 from metarl.nn.heads import Head, Phi, head_for
 from metarl.nn.mlp import tanh_
 from metarl.nn.normalization import RunningNorm
+from metarl.parallel import Ranks
 from metarl.rollout import Trajectories, gae
 from metarl.spaces import Observations, check_observation_space, entries, is_picture, is_vector, named
 
@@ -29,7 +30,7 @@ class _ObservationNorm(Protocol):
     """What turns observations into numbers of order one, `[..., F]`: a `RunningNorm` or an `EntryEncoder`."""
 
     def __call__(self, observations: Any, /) -> Tensor: ...
-    def update(self, observations: Any, valid: Tensor, /) -> None: ...
+    def update(self, observations: Any, valid: Tensor, ranks: Ranks | None, /) -> None: ...
 
 
 class ActorCritic(nn.Module):
@@ -72,16 +73,20 @@ class ActorCritic(nn.Module):
         """Converts normalised values to returns."""
         return values * self.return_norm.std + self.return_norm.mean
 
-    def targets(self, returns: Float[Tensor, "..."], valid: Bool[Tensor, "..."]) -> Float[Tensor, "..."]:
-        """Adds the `valid` returns to the statistics, and converts all to targets of the normalised value."""
-        self.update_return_norm(returns, valid)
+    def targets(
+        self, returns: Float[Tensor, "..."], valid: Bool[Tensor, "..."], ranks: Ranks | None = None
+    ) -> Float[Tensor, "..."]:
+        """Adds the `valid` returns of all `ranks` to the statistics; returns the targets of the normalised value."""
+        self.update_return_norm(returns, valid, ranks)
         return (returns - self.return_norm.mean) / self.return_norm.std
 
     @torch.no_grad()
-    def update_return_norm(self, returns: Float[Tensor, "..."], valid: Bool[Tensor, "..."]) -> None:
+    def update_return_norm(
+        self, returns: Float[Tensor, "..."], valid: Bool[Tensor, "..."], ranks: Ranks | None = None
+    ) -> None:
         """Adds `returns` and rescales the last layer of the value, so that denormalised values do not change."""
         mean, std = self.return_norm.mean.clone(), self.return_norm.std
-        self.return_norm.update(returns[..., None], valid)
+        self.return_norm.update(returns[..., None], valid, ranks)
         new = self.return_norm
         self.rescale_value(std / new.std, (mean - new.mean) / new.std)
 

@@ -25,6 +25,7 @@ from metarl.nn.heads import Head
 from metarl.nn.normalization import RunningNorm
 from metarl.nn.recurrent import GRU
 from metarl.nn.sequence import State, fan_in_uniform
+from metarl.parallel import Ranks
 from metarl.rollout import Trajectories
 
 EMBEDDING = 64
@@ -234,10 +235,10 @@ class BeliefModel(nn.Module):
             density = density + log_density(self.state_decoder(known, latents) - reached)
         return density, error.detach().square().squeeze(-1)
 
-    def update_norms(self, experience: Experience) -> None:
-        """Adds valid observations and rewards to the running statistics."""
-        self.observation_norm.update(experience.observations, experience.valid)
-        self.reward_norm.update(experience.rewards[..., None], experience.valid)
+    def update_norms(self, experience: Experience, ranks: Ranks | None = None) -> None:
+        """Adds valid observations and rewards of all `ranks` to the running statistics."""
+        self.observation_norm.update(experience.observations, experience.valid, ranks)
+        self.reward_norm.update(experience.rewards[..., None], experience.valid, ranks)
 
     def _embed(
         self, actions: Shaped[Tensor, "..."], rewards: Float[Tensor, "..."], next_observations: Float[Tensor, "..."]

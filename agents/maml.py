@@ -16,7 +16,7 @@ from metarl.errors import UsageError
 from metarl.faults import check_finite
 from metarl.nn.policy import PolicyBatch, PolicyGradient, PolicyNetwork
 from metarl.parallel import Ranks
-from metarl.randomness import derive_seed, make_generator
+from metarl.randomness import derive_seed
 from metarl.vector_env import TaskVectorEnv
 
 
@@ -79,6 +79,7 @@ class MAML(PolicyGradientAgent):
     config_class = MAMLConfig
     config: MAMLConfig
     stream = "maml"
+    shares_tasks = True
 
     def __init__(
         self,
@@ -109,7 +110,7 @@ class MAML(PolicyGradientAgent):
         Returns the objective that they define, and what else the iteration needs of them.
         """
         config = self.config
-        generator = make_generator(self.stream, "improve", seed, device=self.device)
+        generator = self.ranks.generator(self.stream, "improve", seed, device=self.device)
         policy, scales = split(self._initial())
         parameters = stack(policy, env.num_tasks)
         steps: list[InnerStep] = []
@@ -174,7 +175,7 @@ class MAML(PolicyGradientAgent):
     def _gradients(self, loss: Float[Tensor, ""]) -> Parameters:
         """The gradient of the loss over all ranks, which have the same number of tasks each."""
         values = torch.autograd.grad(loss, list(self.parameters.values()), allow_unused=True, materialize_grads=True)
-        return {name: self.ranks.mean(value) for name, value in zip(self.parameters, values, strict=True)}
+        return dict(zip(self.parameters, self.ranks.means(values), strict=True))
 
     def _standardized(self, values: Float[Tensor, "M"]) -> Float[Tensor, "M"]:
         """(x − mean) / standard deviation over the tasks of all ranks."""

@@ -143,7 +143,17 @@ class MetaObjective:
 
     def mean(self, sums: Iterable[Tensor]) -> Tensor:
         """The mean over the tasks of all ranks, from sums over the tasks of each block."""
-        return self.ranks.mean(torch.stack(list(sums)).sum(0) / self.num_tasks)
+        return self.means([[value] for value in sums])[0]
+
+    def means(self, sums: Iterable[Sequence[Tensor]]) -> list[Tensor]:
+        """`mean` of each of several values, from the sums of each block over its tasks.
+
+        Sums over tasks are taken in float64: rounded once, they hardly depend on how tasks are split into blocks and
+        ranks, which conjugate gradient would magnify.
+        """
+        each = [torch.stack(list(values)) for values in zip(*sums, strict=True)]
+        means = self.ranks.means([values.sum(0, dtype=torch.float64) / self.num_tasks for values in each])
+        return [mean.to(self.query.weights.dtype) for mean in means]
 
     def phi(self, parameters: Parameters) -> Phi:
         """The adapted policies' distributions over the query actions, differentiable with respect to θ."""
@@ -189,7 +199,7 @@ class MetaObjective:
             slopes = torch.autograd.grad(loss, leaves, allow_unused=True, materialize_grads=True)
             return [loss.detach(), *slopes]
 
-        loss, *gradient = [self.mean(values) for values in zip(*self.in_blocks(sums), strict=True)]
+        loss, *gradient = self.means(self.in_blocks(sums))
         return loss, dict(zip(parameters, gradient, strict=True))
 
     @torch.no_grad()
@@ -257,7 +267,8 @@ class LocalModel:
         return self._mean(in_threads(lambda block: block.curvature_product(vector), self._blocks, self._numbers))
 
     def _mean(self, sums: Sequence[Parameters]) -> Parameters:
-        return {name: self.objective.mean(each[name] for each in sums) for name in sums[0]}
+        means = self.objective.means([list(each.values()) for each in sums])
+        return dict(zip(sums[0], means, strict=True))
 
 
 class _LocalBlock:
@@ -298,11 +309,11 @@ class _LocalBlock:
         for jacobian in reversed(self._jacobians):
             if self._learned:
                 for name, value in jacobian.scale_slopes(stacked).items():
-                    scales[name] = scales.get(name, 0) + value.sum(0)
+                    scales[name] = scales.get(name, 0) + value.sum(0, dtype=torch.float64)
             stacked = jacobian.transposed_product(stacked)
-        sums = {name: value.sum(0) for name, value in stacked.items()}
+        sums = {name: value.sum(0, dtype=torch.float64) for name, value in stacked.items()}
         if self._basis is not None:
-            sums["weight0"] = self._basis.spread(sums["weight0"])
+            sums["weight0"] = self._basis.spread(sums["weight0"].to(stacked["weight0"].dtype)).double()
         return sums | {f"{SCALE}{name}": value for name, value in scales.items()}
 
 

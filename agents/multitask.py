@@ -103,6 +103,7 @@ class Multitask(PPOAgent):
     config_class = MultitaskConfig
     config: MultitaskConfig
     network: MemorylessActorCritic
+    shares_tasks = True
 
     def __init__(
         self,
@@ -127,15 +128,15 @@ class Multitask(PPOAgent):
         return cls.config_class(num_tasks=default_num_tasks(spec, spec.horizon))
 
     def improve(self, env: TaskVectorEnv, *, seed: int) -> dict[str, int | float]:
-        generator = make_generator("multitask", "improve", seed, device=self.device)
+        generator = self.ranks.generator("multitask", "improve", seed, device=self.device)
         extra = self._extra(env)
         trajectories = collect(env, MemorylessPolicy(self.network, generator, extra), env.horizon, seed=seed)
         valid = trajectories.in_sound_steps
         columns = self._columns(trajectories, extra)
-        losses = self.ppo.update(self.network, self.network.head, columns, generator)
+        losses = self.ppo.update(self.network, self.network.head, columns, generator, num_envs=env.num_envs)
         # After the update, which must improve the policy that acted.
-        self.network.observation_norm.update(trajectories.observations, valid)
-        self.network.extra_norm.update(extra, torch.ones(len(extra), dtype=torch.bool))
+        self.network.observation_norm.update(trajectories.observations, valid, self.ranks)
+        self.network.extra_norm.update(extra, torch.ones(len(extra), dtype=torch.bool), self.ranks)
         return {
             "env_steps": trajectories.num_transitions,
             "return_mean": float(trajectories.episode_returns().mean()),
@@ -183,8 +184,8 @@ class Multitask(PPOAgent):
             "inputs": network.inputs(trajectories.observations, told),
             "actions": trajectories.actions,
             "log_probs": trajectories.log_probs,
-            "advantages": standardize(advantages, valid),
-            "targets": network.targets(returns, valid),
+            "advantages": standardize(advantages, valid, ranks=self.ranks),
+            "targets": network.targets(returns, valid, self.ranks),
             "valid": valid,
         }
         flat = {n: map_tensors(lambda value: value.flatten(0, 2)[None], values) for n, values in by_step.items()}

@@ -37,7 +37,7 @@ from metarl.errors import UsageError
 from metarl.faults import check_finite
 from metarl.nn.gaussian_product import kl_to_standard
 from metarl.optimizer_state import load_optimizer_tensors, optimizer_tensors
-from metarl.parallel import Ranks
+from metarl.parallel import Ranks, normal_like
 from metarl.randomness import derive_seed, make_generator
 from metarl.replay import ReplayBuffer
 from metarl.rollout import Policy, Trajectories, collect, success_metrics
@@ -126,6 +126,7 @@ class PEARL(Agent):
 
     config_class = PEARLConfig
     config: PEARLConfig
+    shares_tasks = True
 
     def __init__(
         self,
@@ -160,11 +161,12 @@ class PEARL(Agent):
             tasks = None
         if tasks is None or len(tasks) > self.config.train_tasks:
             tasks = distribution.sample(self.config.train_tasks, seed=seed)
+        self.ranks.share("meta_batch", min(self.config.meta_batch, len(tasks)))
         self.train_tasks = TaskList(tasks)
         return self.train_tasks
 
     def improve(self, env: TaskVectorEnv, *, seed: int) -> dict[str, int | float]:
-        generator = make_generator("pearl", "improve", seed, device=self.device)
+        generator = self.ranks.generator("pearl", "improve", seed, device=self.device)
         steps = 0 if len(self.replay.buffer) else self._explore(env, generator, seed)
         count = self.config.episodes_per_trial
         actor = PEARLPolicy(self.network, generator, explores=True)
@@ -216,18 +218,19 @@ class PEARL(Agent):
         if self.train_tasks is None:
             raise UsageError("pearl trains on a fixed list of tasks: draw them from its task_source")
         drawn, listed, count, steps = env.tasks, self.train_tasks.tasks, self.config.initial_episodes, 0
-        for start in range(0, len(listed), env.num_tasks):
-            env.set_tasks(listed[torch.arange(start, start + env.num_tasks) % len(listed)])
+        first, every = self.ranks.rank * env.num_tasks, self.ranks.world_size * env.num_tasks
+        for start in range(0, len(listed), every):
+            env.set_tasks(listed[(start + first + torch.arange(env.num_tasks)) % len(listed)])
             policy = RandomSteps(ActionFormat(self.spec.action_space), self.config.initial_hold, generator)
             trajectories = collect(env, policy, episodes=count, seed=derive_seed("explore", seed, start))
             self._store(trajectories, env)
-            self.network.update_scales(trajectories)
+            self.network.update_scales(trajectories, self.ranks)
             steps += trajectories.num_transitions
         env.set_tasks(drawn)
         return steps
 
     def _store(self, trajectories: Trajectories, env: TaskVectorEnv) -> None:
-        """Adds all transitions but faults to the replay buffer."""
+        """Adds all transitions of all ranks but faults to the replay buffer."""
         if env.tasks.ids is None:
             raise UsageError("pearl keeps the transitions of each task: draw tasks with ids from its task_source")
         tasks = env.tasks.ids.to(self.device)[:, None].expand_as(trajectories.rewards)
@@ -243,7 +246,8 @@ class PEARL(Agent):
                 raise UsageError(f"{env.distribution.id} has no dense rewards: leave dense_rewards out")
             rows["dense_rewards"] = trajectories.dense_rewards
         sound = torch.ones_like(tasks, dtype=torch.bool) if trajectories.fault is None else ~trajectories.fault
-        self.replay.append(tasks[sound], {name: value[sound] for name, value in rows.items()})
+        tasks, sound, *values = (self.ranks.gather(value, 1) for value in (tasks, sound, *rows.values()))
+        self.replay.append(tasks[sound], {name: value[sound] for name, value in zip(rows, values, strict=True)})
 
     def _update(self, horizon: int, generator: torch.Generator) -> dict[str, float]:
         """All gradient steps of an iteration; returns the means of their metrics."""
@@ -257,8 +261,10 @@ class PEARL(Agent):
         """`learn` from `meta_batch` tasks that have been seen, with contexts of their last `window` transitions."""
         config, seen = self.config, self.replay.counts().nonzero()[:, 0]
         tasks = seen[torch.randperm(len(seen), generator=generator, device=self.device)[: config.meta_batch]]
-        context = self.replay.sample(tasks, config.context_size, generator, recent=window)
-        return self.learn(context, self.replay.sample(tasks, config.batch_size, generator), generator)
+        share = self.ranks.share("the meta_batch", len(tasks))
+        part = slice(share * self.ranks.rank, share * (self.ranks.rank + 1))
+        context = self.replay.sample(tasks, config.context_size, generator, recent=window, part=part)
+        return self.learn(context, self.replay.sample(tasks, config.batch_size, generator, part=part), generator)
 
     def learn(
         self, context: Mapping[str, Tensor], batch: Mapping[str, Tensor], generator: torch.Generator
@@ -270,6 +276,6 @@ class PEARL(Agent):
         network = self.network
         mean, variance = network.infer(context)
         kl = kl_to_standard(mean, variance).mean()
-        z = mean + variance.sqrt() * torch.empty_like(mean).normal_(generator=generator)
+        z = mean + variance.sqrt() * normal_like(mean, generator)
         metrics = self.sac.update(network.transitions(batch, z), generator, self.config.kl_weight * kl)
         return torch.cat([metrics, kl.detach()[None]])

@@ -186,7 +186,7 @@ class PolicyGradientAgent(Agent):
             "return_before_adaptation": float(stages[0].returns.mean()),
             "used_fraction": used_fraction(*(stage.used for stage in stages)),
             **stages[-1].success,
-            **baseline_metrics(*(stage.baseline for stage in stages)),
+            **baseline_metrics(*(stage.baseline for stage in stages), ranks=self.ranks),
         }
 
     def _gradient(self, network: PolicyNetwork, batch: PolicyBatch) -> PolicyGradient:

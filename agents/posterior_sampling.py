@@ -16,6 +16,7 @@ from metarl.nn.gaussian_product import Natural, gaussian_factors, gaussian_produ
 from metarl.nn.normalization import RunningScale
 from metarl.nn.squashed_gaussian import SquashedGaussian
 from metarl.nn.stacked_mlp import StackedMLP
+from metarl.parallel import Ranks, any_rank, normal_like
 from metarl.rollout import Policy, PolicyStep, Trajectories, Transition
 from metarl.spaces import Observations, batch_shape, is_vector
 
@@ -105,14 +106,14 @@ class PEARLNetwork(nn.Module):
             next_observations=self.inputs(batch["next_observations"], each.detach()),
         )
 
-    def update_scales(self, trajectories: Trajectories) -> None:
-        """Counts what the trajectories hold."""
+    def update_scales(self, trajectories: Trajectories, ranks: Ranks) -> None:
+        """Counts what the trajectories of all ranks hold."""
         assert isinstance(trajectories.observations, Tensor)
-        self.scales["observation"].update(trajectories.observations)
-        self.scales["reward"].update(trajectories.rewards[..., None])
+        self.scales["observation"].update(trajectories.observations, ranks)
+        self.scales["reward"].update(trajectories.rewards[..., None], ranks)
         if "dense_reward" in self.scales:
             assert trajectories.dense_rewards is not None
-            self.scales["dense_reward"].update(trajectories.dense_rewards[..., None])
+            self.scales["dense_reward"].update(trajectories.dense_rewards[..., None], ranks)
 
     @torch.no_grad()
     def initialize(self, generator: torch.Generator) -> None:
@@ -215,9 +216,9 @@ class PEARLPolicy(Policy):
         blank = observations.new_zeros(*observations.shape[:2], self.network.latent)
         self.belief = self.belief or (blank, blank)
         due = torch.ones_like(blank[..., 0], dtype=torch.bool) if self._due is None else self._due
-        if self.z is None or due.device.type != "cpu" or bool(due.any()):
+        if self.z is None or due.device.type != "cpu" or any_rank(bool(due.any()), self.generator):
             mean, variance = gaussian_product(*self.belief)
-            drawn = mean + variance.sqrt() * torch.empty_like(mean).normal_(generator=self.generator)
+            drawn = mean + variance.sqrt() * normal_like(mean, self.generator)
             self.z = torch.where(due[..., None], drawn, blank if self.z is None else self.z)
         self._due = torch.zeros_like(due)
         return self.z

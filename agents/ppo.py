@@ -93,6 +93,11 @@ class Columns:
         chosen = {n: map_tensors(lambda values: values.index_select(1, columns), value) for n, value in present.items()}
         return replace(self, **chosen)
 
+    def nothing(self) -> "Columns":
+        """A column without valid steps, for a rank that has none in a minibatch."""
+        first = self.part(torch.zeros(1, dtype=torch.int64, device=self.valid.device))
+        return replace(first, valid=torch.zeros_like(first.valid))
+
 
 class PPO:
     """Minimises the clipped surrogate, the value error and the negative entropy with Adam.
@@ -122,17 +127,30 @@ class PPO:
         self.after_step = after_step
         self.optimizer = torch.optim.Adam(self.parameters, lr=config.lr, eps=1e-5)
 
-    def update(self, network: Network, head: Head, columns: Columns, generator: torch.Generator) -> dict[str, float]:
+    def update(
+        self,
+        network: Network,
+        head: Head,
+        columns: Columns,
+        generator: torch.Generator,
+        *,
+        num_envs: int | None = None,
+    ) -> dict[str, float]:
         """Runs all epochs; returns `policy_loss`, `value_loss`, `entropy`, `kl`, `clipped`, means over minibatches.
+
+        A column is an environment; with `num_envs`, it is a step, and those of one time are neighbours. Minibatches are
+        drawn from the columns of all ranks, each of which computes the part of its own.
 
         Raises `NumericalFault` if a loss or gradient is not finite. No step is taken with it.
         """
         count = columns.valid.shape[1]
         history = []
         for _ in range(self.config.epochs):
-            order = torch.randperm(count, generator=generator, device=columns.valid.device)
+            every = count * self.ranks.world_size
+            order = torch.randperm(every, generator=generator, device=columns.valid.device)
             for part in order.chunk(self.config.minibatches):
-                history.append(self._minibatch(network, head, columns.part(part)))
+                own = columns.part(self.ranks.own(part, num_envs or count))
+                history.append(self._minibatch(network, head, own if own.valid.numel() else columns.nothing()))
         means = torch.stack(history).mean(0).tolist()
         check_finite("a loss or gradient of PPO", torch.tensor(means))  # on a GPU, the only time that waits
         return dict(zip(("policy_loss", "value_loss", "entropy", "kl", "clipped"), means, strict=True))
@@ -154,16 +172,16 @@ class PPO:
         loss = policy_loss + config.value_weight * value_loss - config.entropy_bonus * entropy
         self.optimizer.zero_grad()
         loss.backward()
-        self.ranks.average_gradients(self.parameters)
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters, config.max_gradient_norm)
-        sound = (loss + norm).isfinite()
-        if sound.device.type != "cpu" or bool(sound):
-            self._step(sound)
         with torch.no_grad():
             kl = mean(ratio - 1 - log_ratio)  # Schulman's low-variance estimator
             outside = mean(((ratio - 1).abs() > config.clip).float())
-        losses = torch.stack([policy_loss.detach(), value_loss.detach(), entropy.detach(), kl, outside])
-        return losses.masked_fill(~sound, torch.nan)
+            losses = torch.stack([loss, policy_loss, value_loss, entropy, kl, outside])
+        (losses,) = self.ranks.average_gradients(self.parameters, losses)
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, config.max_gradient_norm)
+        sound = (losses[0] + norm).isfinite()
+        if sound.device.type != "cpu" or bool(sound):
+            self._step(sound)
+        return losses[1:].masked_fill(~sound, torch.nan)
 
     def _step(self, sound: Bool[Tensor, ""]) -> None:
         """Takes a step; where nothing may wait to see whether the gradient is `sound`, one that is not counts as 0."""

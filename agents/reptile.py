@@ -27,7 +27,7 @@ from metarl.agents.policy_gradient import ADAPTED, PolicyGradientAgent, PolicyGr
 from metarl.errors import UsageError
 from metarl.faults import check_finite
 from metarl.parallel import Ranks
-from metarl.randomness import derive_seed, make_generator
+from metarl.randomness import derive_seed
 from metarl.vector_env import TaskVectorEnv
 
 
@@ -71,6 +71,7 @@ class Reptile(PolicyGradientAgent):
     config_class = ReptileConfig
     config: ReptileConfig
     stream = "reptile"
+    shares_tasks = True
 
     def __init__(
         self,
@@ -86,7 +87,7 @@ class Reptile(PolicyGradientAgent):
         self.optimizer = make_optimizer(self.parameters.values(), lr=config.outer_lr)
 
     def improve(self, env: TaskVectorEnv, *, seed: int) -> dict[str, int | float]:
-        generator = make_generator(self.stream, "improve", seed, device=self.device)
+        generator = self.ranks.generator(self.stream, "improve", seed, device=self.device)
         parameters, stages = stack(self._initial(), env.num_tasks), []
         for step in range(self.config.inner_steps):
             batch, stage = self._collect(env, parameters, generator, derive_seed(seed, step))
@@ -94,8 +95,9 @@ class Reptile(PolicyGradientAgent):
             with torch.no_grad():
                 parameters = adapt(parameters, [self._gradient(self.network, batch)], [self._step_size(step)])
             check_finite(ADAPTED, parameters)
-        for name, value in self.parameters.items():
-            value.grad = value.detach() - self.ranks.mean(parameters[name].mean(0))
+        adapted = self.ranks.means([parameters[name].mean(0) for name in self.parameters])
+        for value, mean in zip(self.parameters.values(), adapted, strict=True):
+            value.grad = value.detach() - mean
         norm = torch.cat([value.grad.flatten() for value in self.parameters.values() if value.grad is not None]).norm()
         self.optimizer.step()
         for stage in stages:  # after the update, which must improve the policy that acted

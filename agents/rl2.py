@@ -62,6 +62,7 @@ class RL2(TrialAgent, PPOAgent):
     config_class = RL2Config
     config: RL2Config
     stream = "rl2"
+    shares_tasks = True
     network: RecurrentActorCritic
 
     def __init__(
@@ -105,8 +106,8 @@ class RL2(TrialAgent, PPOAgent):
         columns = self._columns(trajectories, valid)
         metrics = self.ppo.update(self._evaluate, self.network.head, columns, generator)
         # After the update, which must improve the policy that acted.
-        self.network.observation_norm.update(trajectories.observations, valid)
-        self.network.reward_norm.update(trajectories.rewards[..., None], valid)
+        self.network.observation_norm.update(trajectories.observations, valid, self.ranks)
+        self.network.reward_norm.update(trajectories.rewards[..., None], valid, self.ranks)
         return metrics
 
     def _columns(self, trajectories: Trajectories, valid: Bool[Tensor, "T M N"]) -> Columns:
@@ -124,8 +125,8 @@ class RL2(TrialAgent, PPOAgent):
             starts=middle,
             actions=trajectories.actions.flatten(1, 2),
             log_probs=trajectories.log_probs.flatten(1),
-            advantages=standardize(advantages, columns),
-            targets=network.targets(values + advantages, columns),
+            advantages=standardize(advantages, columns, ranks=self.ranks),
+            targets=network.targets(values + advantages, columns, self.ranks),
             valid=columns,
         )
 

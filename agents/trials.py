@@ -64,7 +64,7 @@ class TrialAgent(Agent):
         """Learns from the complete trials of an iteration; returns metrics of the update."""
 
     def improve(self, env: TaskVectorEnv, *, seed: int) -> dict[str, int | float]:
-        generator = make_generator(self.stream, "improve", seed, device=self.device)
+        generator = self.ranks.generator(self.stream, "improve", seed, device=self.device)
         count = self.config.episodes_per_trial
         trajectories = collect(env, self._actor(generator), count * env.horizon, episodes_per_trial=count, seed=seed)
         valid = trajectories.in_complete_trials(count)

@@ -111,6 +111,7 @@ class VariBAD(TrialAgent):
     config_class = VariBADConfig
     config: VariBADConfig
     stream = "varibad"
+    shares_tasks = True
 
     def __init__(
         self,
@@ -141,6 +142,7 @@ class VariBAD(TrialAgent):
         self.ppo = PPO(config, self.network, ranks=self.ranks, after_step=self.network.keep_in_range)
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=config.belief_lr)
         self.buffer = ReplayBuffer(config.buffer, self.device)
+        self._part = self.ranks.part("belief_batch", config.belief_batch)
 
     @classmethod
     def default_config(cls, spec: EnvSpec) -> VariBADConfig:
@@ -175,12 +177,14 @@ class VariBAD(TrialAgent):
     def _update(
         self, trajectories: Trajectories, valid: Bool[Tensor, "T M N"], generator: torch.Generator
     ) -> dict[str, float]:
-        metrics = self.ppo.update(self._evaluate, self.network.head, self._columns(trajectories, valid), generator)
+        columns, num_envs = self._columns(trajectories, valid), valid[0].numel()
+        metrics = self.ppo.update(self._evaluate, self.network.head, columns, generator, num_envs=num_envs)
         experience = Experience.of(trajectories, valid)
         rows = {field.name: getattr(experience, field.name).transpose(0, 1) for field in fields(Experience)}
-        self.buffer.append(rows)
+        self.buffer.append({name: self.ranks.gather(values, 0) for name, values in rows.items()})
         metrics |= self._learn_beliefs(generator)
-        self.model.update_norms(experience)  # after the updates, which must improve the policy and the model that acted
+        # After the updates, which must improve the policy and the model that acted.
+        self.model.update_norms(experience, self.ranks)
         return metrics
 
     def _columns(self, trajectories: Trajectories, valid: Bool[Tensor, "T M N"]) -> Columns:
@@ -192,7 +196,7 @@ class VariBAD(TrialAgent):
         with torch.no_grad():
             values = network.denormalize(network(inputs)[1])
         advantages = trial_advantages(trajectories, values, self.config)
-        targets = network.targets(values + advantages, steps)
+        targets = network.targets(values + advantages, steps, self.ranks)
         assert trajectories.log_probs is not None
 
         def side_by_side(values: Tensor) -> Tensor:
@@ -203,7 +207,7 @@ class VariBAD(TrialAgent):
             starts=None,
             actions=side_by_side(trajectories.actions.flatten(1, 2)),
             log_probs=side_by_side(trajectories.log_probs.flatten(1)),
-            advantages=side_by_side(standardize(advantages, steps)),
+            advantages=side_by_side(standardize(advantages, steps, ranks=self.ranks)),
             targets=side_by_side(targets),
             valid=side_by_side(steps),
         )
@@ -219,7 +223,7 @@ class VariBAD(TrialAgent):
         config = self.config
         history = []
         for _ in range(config.belief_updates):
-            rows = self.buffer.sample(config.belief_batch, generator)
+            rows = self.buffer.sample(config.belief_batch, generator, self._part)
             experience = Experience(**{name: values.transpose(0, 1) for name, values in rows.items()})
             history.append(self._belief_step(experience, generator))
         elbo, kl, error = torch.stack(history).mean(0).tolist()
@@ -235,8 +239,8 @@ class VariBAD(TrialAgent):
             return torch.randperm(count, generator=generator, device=self.device)[:number]
 
         times, steps = drawn(config.elbo_terms), drawn(config.decoded_steps)
-        shape = (len(times), experience.rewards.shape[1], config.latent)
-        noise = torch.randn(shape, generator=generator, device=self.device)
+        shape = (len(times), config.belief_batch, config.latent)
+        noise = torch.randn(shape, generator=generator, device=self.device)[:, self._part]
         terms = self.model.elbo(experience, times, steps, noise)
         valid = experience.valid[times]
         share = valid / self.ranks.mean(valid.sum().float()).clamp(min=1)
@@ -244,9 +248,10 @@ class VariBAD(TrialAgent):
         loss = (config.kl_weight * kl - likelihood) / count
         self.optimizer.zero_grad()
         loss.backward()
-        self.ranks.average_gradients(self.model.parameters())
+        found = torch.stack([likelihood - kl, kl, error]).detach()
+        (found,) = self.ranks.average_gradients(self.model.parameters(), found)
         # Late in training gradients are small, and Adam's steps for one that is not would destroy the beliefs.
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.max_gradient_norm)
-        if bool((loss + norm).isfinite()):
+        if bool((found[:2].sum() + norm).isfinite()):
             self.optimizer.step()
-        return torch.stack([likelihood - kl, kl, error]).detach() + 0 * norm
+        return found + 0 * norm

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from metarl.devices import Constant
 from metarl.errors import UsageError
+from metarl.parallel import draw_rows
 from metarl.spaces import explored_range
 
 
@@ -60,9 +61,16 @@ class ActionFormat:
         device = generator.device
         if isinstance(self.space, gym.spaces.Discrete):
             first = int(self.space.start)
-            return torch.randint(first, first + int(self.space.n), batch, generator=generator, device=device)
+            last = first + int(self.space.n)
+            return draw_rows(
+                batch, generator, lambda shape: torch.randint(first, last, shape, generator=generator, device=device)
+            )
         precision = torch.float64 if self.discrete else torch.float32  # float32 cannot tell many choices apart
-        share = torch.rand(*batch, *self.shape, generator=generator, device=device, dtype=precision)
+        share = draw_rows(
+            (*batch, *self.shape),
+            generator,
+            lambda shape: torch.rand(*shape, generator=generator, device=device, dtype=precision),
+        )
         low, high = self._low.like(share), self._high.like(share)
         choices = low + (share * (high - low + 1)).floor()
         drawn = torch.where(self._whole.on(device), choices, low + share * (high - low))

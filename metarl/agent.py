@@ -75,6 +75,8 @@ class Agent(abc.ABC):
     """
 
     config_class: ClassVar[type[AgentConfig]]
+    shares_tasks: ClassVar[bool] = False
+    """Whether `improve` makes the same update on several `ranks`, each with its share of the tasks, as on one."""
     trained_on: TaskDistribution | None = None
     """The family of its training, if a run made it: `metarl.evaluate` refuses test tasks that were training tasks."""
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from metarl.errors import UsageError
+from metarl.parallel import launched_here
 
 
 def resolve_device(device: torch.device | str) -> torch.device:
@@ -27,8 +28,9 @@ def resolve_device(device: torch.device | str) -> torch.device:
 
 
 def num_cpus() -> int:
-    """The CPUs that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """The CPUs that this process may use: its share, if torchrun has started several on this machine."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, count // launched_here())
 
 
 class Constant:

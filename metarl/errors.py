@@ -35,6 +35,17 @@ class EnvironmentFault(RuntimeError):
     """
 
 
+class RankLost(RuntimeError):
+    """Another of the processes that train together has ended. Its own message says why.
+
+    The command line prints the message, one line, and exits with code 1; the run's last checkpoint is from before.
+
+    >>> from metarl.errors import RankLost
+    >>> issubclass(RankLost, RuntimeError)
+    True
+    """
+
+
 class NumericalFault(RuntimeError):
     """A loss, a gradient or a parameter is not finite; the step that would have used it was not taken.
 

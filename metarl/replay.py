@@ -55,11 +55,14 @@ class ReplayBuffer:
             self._rows[name][places] = value[length - kept :].to(self.device)
         self.count += length
 
-    def sample(self, count: int, generator: torch.Generator) -> dict[str, Tensor]:
-        """Draws `count` rows uniformly with replacement. Raises `UsageError` if the buffer is empty."""
+    def sample(self, count: int, generator: torch.Generator, part: slice = slice(None)) -> dict[str, Tensor]:
+        """Draws `count` rows uniformly with replacement; returns the `part` of them that is asked for.
+
+        Raises `UsageError` if the buffer is empty.
+        """
         if not len(self):
             raise UsageError("the buffer is empty: append rows before sampling")
-        places = torch.randint(len(self), (count,), generator=generator, device=generator.device)
+        places = torch.randint(len(self), (count,), generator=generator, device=generator.device)[part]
         return self.at(places + (self.count - len(self)))
 
     def at(self, numbers: Int[Tensor, "..."], *names: str) -> dict[str, Tensor]:

@@ -51,21 +51,30 @@ class TaskReplay:
         return self._counts
 
     def sample(
-        self, tasks: Int[Tensor, "m"], count: int, generator: torch.Generator, *, recent: int | None = None
+        self,
+        tasks: Int[Tensor, "m"],
+        count: int,
+        generator: torch.Generator,
+        *,
+        recent: int | None = None,
+        part: slice = slice(None),
     ) -> dict[str, Tensor]:
         """Draws `count` rows of each of `tasks`, uniformly with replacement, as tensors `[m, count, ...]`.
+
+        Returns those of a `part` of the tasks, if that is asked for; the numbers are drawn for all.
 
         With `recent`, rows come from the last `recent` ones of their task. Raises `UsageError` for a task without rows
         (a GPU does not wait to see).
         """
         self._index()
+        numbers, tasks = len(tasks), tasks[part]
         sizes = self._counts[tasks]
         if sizes.device.type == "cpu" and not bool(sizes.all()):
             raise UsageError(f"task {int(tasks[sizes == 0][0])} has no rows yet: append some before sampling")
         window = (sizes if recent is None else sizes.clamp(max=recent))[:, None]
         share: Float[Tensor, "m n"] = torch.rand(
-            len(tasks), count, generator=generator, device=generator.device, dtype=torch.float64
-        )
+            numbers, count, generator=generator, device=generator.device, dtype=torch.float64
+        )[part]
         age = (share * window).long().minimum(window - 1)
         rows = self.buffer.at(self._numbers[self._ends[tasks][:, None] - 1 - age])
         del rows[TASK]

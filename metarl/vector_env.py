@@ -14,6 +14,7 @@ from torch import Tensor
 from metarl.actions import ActionFormat
 from metarl.errors import EnvironmentFault, UsageError
 from metarl.faults import all_finite, bad_rows, find_faults
+from metarl.parallel import Ranks
 from metarl.spaces import Observations, check_action_space, map_tensors
 from metarl.tasks import Tasks
 
@@ -102,6 +103,8 @@ class TaskVectorEnv(gym.vector.VectorEnv, abc.ABC):
         self.fault_report: str | None = None
         """The first fault of the last rollout that had one, in a line: `collect` sets it."""
         self._fault_count = torch.zeros((), dtype=torch.int64, device=device)
+        self.ranks = Ranks()
+        """The processes that step as many environments each: `reset` seeds all of them as those of one."""
         self._tasks: Tasks | None = None
         self._started = False
 
@@ -158,7 +161,10 @@ class TaskVectorEnv(gym.vector.VectorEnv, abc.ABC):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Observations, dict[str, Any]]:
-        """Starts an episode in every environment; with a seed, environment `i` is seeded with `seed + i`."""
+        """Starts an episode in every environment; with a seed, environment `i` is seeded with `seed + i`.
+
+        `i` counts the environments of all `ranks`, of which those of a rank are neighbours.
+        """
         if options:
             names = ", ".join(map(repr, options))
             raise UsageError(
@@ -166,7 +172,7 @@ class TaskVectorEnv(gym.vector.VectorEnv, abc.ABC):
             )
         _ = self.tasks  # raises if there are none
         self._started = True
-        observations, info = self._reset(seed)
+        observations, info = self._reset(None if seed is None else seed + self.ranks.rank * self.num_envs)
         self._check_observations(observations)
         self._before = observations
         return observations, info

@@ -1,10 +1,11 @@
 """The command `metarl`. A command is a module of this package with `main(arguments)`, imported when it is called."""
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 
-from metarl.errors import EnvironmentFault, NumericalFault, UsageError
+from metarl.errors import EnvironmentFault, NumericalFault, RankLost, UsageError
 
 COMMANDS = {
     "envs": ("metarl.scripts.envs", "list the task distributions"),
@@ -16,6 +17,7 @@ COMMANDS = {
         "measure how fast a trained agent adapts to unseen tasks, or test a few-shot learner",
     ),
     "adapt": ("metarl.scripts.adapt", "adapt a trained agent to one given task"),
+    "sweep": ("metarl.scripts.sweep", "train many agents, by a file of options"),
     "fewshot": ("metarl.scripts.fewshot", "train and test a supervised few-shot learner"),
     "report": ("metarl.scripts.report", "curves and tables over runs"),
     "check": ("metarl.scripts.check", "run the contract on a task distribution of your own"),
@@ -25,11 +27,15 @@ COMMANDS = {
 """Name → module and summary. The module's `main` takes the command's arguments and may return an exit code."""
 
 
+SHARED = ("train", "resume")
+"""The commands that several processes, which torchrun starts, run together."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit code.
 
-    After one line on stderr it is 2 for a user's mistake and 1 for an environment or a loss that gives no numbers. It
-    is 130 for Ctrl-C.
+    After one line on stderr it is 2 for a user's mistake and 1 for an environment or a loss that gives no numbers, or
+    another rank that has ended. It is 130 for Ctrl-C.
     """
     name, *rest = [*(sys.argv[1:] if arguments is None else arguments), ""]
     try:
@@ -41,13 +47,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         if name not in COMMANDS:
             raise UsageError(_unknown_command(name))
+        if name not in SHARED and _rank() is not None:
+            raise UsageError(f"{name} runs in one process: call metarl {name} without torchrun")
         module, _ = COMMANDS[name]
         return importlib.import_module(module).main(rest[:-1]) or 0
-    except (UsageError, EnvironmentFault, NumericalFault) as error:
-        print("metarl: error:", " ".join(str(error).split()), file=sys.stderr)
+    except (UsageError, EnvironmentFault, NumericalFault, RankLost) as error:
+        who = "" if isinstance(error, RankLost) or not _rank() else f"rank {_rank()}: "
+        print(f"metarl: error: {who}{' '.join(str(error).split())}", file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
     except KeyboardInterrupt:
         return 130
+
+
+def _rank() -> str | None:
+    """The number of this process among several that torchrun has started; None if it is the only one."""
+    return os.environ.get("RANK", "0") if os.environ.get("WORLD_SIZE", "1") != "1" else None
 
 
 def _help() -> str:

@@ -42,7 +42,8 @@ def main(arguments: Sequence[str]) -> None:
         except OSError as error:
             raise UsageError(f"cannot write {error.filename}: {error.strerror}") from None
         print_table(place, _table(kinds))
-        parts += [f"## {place}\n", f"![{place}]({picture})\n", _markdown(kinds)]
+        rows = [header(kinds[0]), *(kind.row() for kind in kinds)]
+        parts += [f"## {place}\n", f"![{place}]({picture})\n", markdown(rows)]
     write_atomically(parsed.output / "report.md", "\n".join(parts))
     print(parsed.output / "report.md")
 
@@ -56,6 +57,7 @@ def _table(kinds: Sequence[Kind]) -> Table:
     return table
 
 
-def _markdown(kinds: Sequence[Kind]) -> str:
-    lines = [header(kinds[0]), ["---"] * len(header(kinds[0])), *(kind.row() for kind in kinds)]
+def markdown(rows: Sequence[Sequence[str]]) -> str:
+    """A table, of which the first row is the header."""
+    lines = [rows[0], ["---"] * len(rows[0]), *rows[1:]]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"

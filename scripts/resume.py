@@ -8,6 +8,7 @@ from typing import Annotated
 import tyro
 
 from metarl.experiment import resume
+from metarl.parallel import launched_rank
 from metarl.scripts.arguments import parse
 
 
@@ -25,4 +26,6 @@ class Arguments:
 
 def main(arguments: Sequence[str]) -> None:
     parsed = parse(Arguments, arguments, "metarl resume")
-    print(resume(parsed.run, env=parsed.env, max_faults=parsed.max_faults))
+    path = resume(parsed.run, env=parsed.env, max_faults=parsed.max_faults)
+    if launched_rank() == 0:
+        print(path)

@@ -14,7 +14,7 @@ from metarl.distribution import TaskDistribution
 from metarl.errors import UsageError
 from metarl.experiment import TrainConfig, train
 from metarl.experiment.named_presets import find_preset
-from metarl.experiment.run_folder import check_output
+from metarl.parallel import launched_rank
 from metarl.presets import Preset
 from metarl.registry import agent_class, list_agents, make
 from metarl.scripts.arguments import key_values, parse, peek
@@ -74,8 +74,9 @@ def main(arguments: Sequence[str]) -> None:
     parsed = parse(Arguments[config_class], options, f"metarl train {agent or 'AGENT'}", default)  # type: ignore[valid-type]
     entries = {f.name: getattr(parsed, f.name) for f in dataclasses.fields(parsed) if f.name != "preset"}
     entries |= {"env": distribution, "env_options": {}}  # made with its options
-    check_output(parsed.output)
-    print(train(TrainConfig(agent=str(agent), **entries)))
+    path = train(TrainConfig(agent=str(agent), **entries))
+    if launched_rank() == 0:
+        print(path)
 
 
 def _named_preset(agent: str | None, named: EnvArguments) -> Preset | None:

@@ -30,6 +30,7 @@ from metarl.experiment.options import (
     read_config,
 )
 from metarl.experiment.plots import plot_training
+from metarl.experiment.together import call, check_same_state, merged_metrics
 from metarl.parallel import Ranks
 from metarl.randomness import derive_seed
 from metarl.registry import Family, agent_class, make, name_of
@@ -196,20 +197,37 @@ class AgentExperiment(Experiment):
         options = option_differences(self.recorded.env_options, self.config.env_options) if same else {}
         return list((options | differences(self.recorded.fingerprint, now)).values())
 
+    def share_among(self, ranks: Ranks) -> None:
+        """Gives each rank its share of the tasks and, on GPUs, the device with its number on its machine."""
+        if ranks.world_size > 1:
+            if not self.agent_class.shares_tasks:
+                raise UsageError(
+                    f"agent {self.config.agent!r} trains in one process, and torchrun has started {ranks.world_size}"
+                )
+            ranks.share("num_tasks", self.options.num_tasks)
+            if self.device.type == "cuda":
+                if self.device.index is not None:
+                    raise UsageError(f"each rank has a device of its own: say --device cuda instead of {self.device}")
+                self.device = resolve_device(f"cuda:{ranks.local_rank}")
+                torch.cuda.set_device(self.device)  # for what names no number
+        self.ranks = ranks
+
     def make(self) -> Agent:
-        agent = self.agent_class(self.options, self.spec, device=self.device, seed=self.config.seed, ranks=Ranks())
+        agent = self.agent_class(self.options, self.spec, device=self.device, seed=self.config.seed, ranks=self.ranks)
         agent.trained_on = self.distribution
         return agent
 
     def make_env(self) -> TaskVectorEnv:
-        """Makes the environments of the training."""
-        return self.distribution.make_env(
-            self.options.num_tasks,
+        """Makes the environments of the training, of which each rank has its share."""
+        env = self.distribution.make_env(
+            self.ranks.share("num_tasks", self.options.num_tasks),
             self.options.envs_per_task,
             backend=self.config.backend,
             device=self.device,
             seed=self.config.seed,
         )
+        env.ranks = self.ranks
+        return env
 
     def share(self, iteration: int, env_steps: int) -> float:
         config = self.config
@@ -223,7 +241,9 @@ class AgentExperiment(Experiment):
     @contextlib.contextmanager
     def training(self, trained: Trained) -> Iterator["AgentTraining"]:
         with contextlib.closing(self.make_env()) as env:
-            yield AgentTraining(self, cast(Agent, trained), env)
+            training = AgentTraining(self, cast(Agent, trained), env)
+            yield training
+            training.close()
 
     def run(self, path: Path, trained: Trained, checkpoint: Checkpoint) -> "AgentRun":
         return AgentRun(path, self, cast(Agent, trained), checkpoint)
@@ -251,13 +271,24 @@ class AgentTraining(Training):
         self.source = agent.task_source(experiment.distribution, seed=seed)
 
     def iterate(self, iteration: int) -> Mapping[str, int | float]:
+        ranks, share = self.experiment.ranks, self.env.num_tasks
+        if ranks.is_first:
+            call(ranks, iteration)
         seeds = [derive_seed(part, self.experiment.config.seed, iteration) for part in ("train tasks", "improve")]
-        self.env.set_tasks(self.source.draw(self.env.num_tasks, seed=seeds[0]))
+        tasks = self.source.draw(share * ranks.world_size, seed=seeds[0])
+        self.env.set_tasks(tasks if ranks.world_size == 1 else tasks[share * ranks.rank : share * (ranks.rank + 1)])
         before = self.env.fault_count
         metrics = self.agent.improve(self.env, seed=seeds[1])
-        faults = self.env.fault_count - before
-        self._check_faults(faults, int(metrics["env_steps"]))
-        return {**metrics, "faults": faults}
+        metrics = merged_metrics(ranks, {**metrics, "faults": self.env.fault_count - before})
+        self._check_faults(int(metrics["faults"]), int(metrics["env_steps"]))
+        if iteration % self.checkpoint_every == 0:
+            check_same_state(ranks, self.state()[0], self.title)
+        return metrics
+
+    def close(self) -> None:
+        """On the first rank, tells the others that the training is over."""
+        if self.experiment.ranks.is_first:
+            call(self.experiment.ranks, None)
 
     def _check_faults(self, faults: int, env_steps: int) -> None:
         """Raises `EnvironmentFault` for more faults in an iteration than the run tolerates."""

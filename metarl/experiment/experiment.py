@@ -18,6 +18,7 @@ from metarl.agent import Agent
 from metarl.errors import UsageError
 from metarl.experiment.checkpoints import Checkpoint
 from metarl.experiment.engine import Training
+from metarl.parallel import Ranks
 from metarl.registry import Family
 from metarl.tasks import SPLITS
 
@@ -72,6 +73,8 @@ class Experiment(abc.ABC):
     """The packages whose versions config.yaml records."""
     config: Any
     """The configuration with every option spelled out."""
+    ranks: Ranks = Ranks()
+    """The processes that train together (`share_among`)."""
 
     @property
     @abc.abstractmethod
@@ -108,6 +111,11 @@ class Experiment(abc.ABC):
         Sampled tasks are compared for `splits` only, because some families take seconds to draw them.
         """
         return []
+
+    def share_among(self, ranks: Ranks) -> None:
+        """Shares the training out among `ranks`; raises `UsageError` if that is not possible."""
+        if ranks.world_size > 1:
+            raise UsageError(f"{self.title} trains in one process, and torchrun has started {ranks.world_size}")
 
     @abc.abstractmethod
     def make(self) -> Trained:

@@ -28,6 +28,7 @@ from metarl.experiment.experiment import Experiment, Parts, Run
 from metarl.experiment.files import write_atomically
 from metarl.experiment.formats import FORMAT, check_format
 from metarl.importing import import_named
+from metarl.parallel import Ranks
 
 # By name, because the few-shot package depends on this one and is imported only for its own runs.
 _EXPERIMENTS = {
@@ -88,13 +89,19 @@ def read_entries(path: Path) -> Mapping[str, Any]:
     return entries
 
 
-def open_run(run: Path | str, parts: Parts, *, device: torch.device | str | None = None) -> Run:
-    """`load_run` without its warning; `parts`, by name, takes the place of what the run folder names."""
+def open_run(
+    run: Path | str, parts: Parts, *, device: torch.device | str | None = None, ranks: Ranks | None = None
+) -> Run:
+    """`load_run` without its warning; `parts`, by name, takes the place of what the run folder names.
+
+    With `ranks`, the training that is to go on is shared out among them.
+    """
     path = Path(run)
     entries = read_entries(path)
     cls: type[Experiment] = import_named(_EXPERIMENTS[entries["kind"]])
     parts = cast(Parts, {name: part for name, part in parts.items() if part is not None})
     experiment = cls.from_entries(path, entries, device, parts)
+    experiment.share_among(ranks or Ranks())
     trained = experiment.make()
     checkpoint = load_checkpoint(path)
     trained.load_state(checkpoint.tensors, checkpoint.values)

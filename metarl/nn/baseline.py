@@ -15,6 +15,7 @@ from torch import Tensor
 
 from metarl.nn.blocks import task_blocks
 from metarl.nn.wide import WideVectors
+from metarl.parallel import Ranks
 from metarl.randomness import make_generator
 from metarl.spaces import Observations
 from metarl.threads import in_threads
@@ -59,15 +60,15 @@ class Baseline:
     """Sum of squared differences of the returns from their mean."""
 
 
-def baseline_metrics(*baselines: Baseline) -> dict[str, float]:
+def baseline_metrics(*baselines: Baseline, ranks: Ranks | None = None) -> dict[str, float]:
     """The mean number of features, and the share of the variance that fits explain in episodes they have not seen.
 
-    `baseline_r2` is 1 − held-out error / squared deviation, over all tasks. It is below 0 if the mean return is a
-    better guess, and 0 if returns do not differ or tasks have one environment each.
+    `baseline_r2` is 1 − held-out error / squared deviation, over all tasks of all `ranks`. It is below 0 if the mean
+    return is a better guess, and 0 if returns do not differ or tasks have one environment each.
     """
     features = torch.cat([baseline.num_features for baseline in baselines])
-    error = float(torch.cat([baseline.held_out_error for baseline in baselines]).sum())
-    deviation = float(torch.cat([baseline.squared_deviation for baseline in baselines]).sum())
+    sums = [torch.cat([b.held_out_error for b in baselines]), torch.cat([b.squared_deviation for b in baselines])]
+    error, deviation = (ranks or Ranks()).sum(torch.stack([values.sum() for values in sums])).tolist()
     return {
         "baseline_features": float(features.double().mean()),
         "baseline_r2": 1 - error / deviation if deviation > 0 else 0.0,

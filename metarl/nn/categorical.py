@@ -8,6 +8,7 @@ from torch import Tensor
 
 from metarl.devices import Constant
 from metarl.nn.action_distribution import Phi
+from metarl.parallel import exponential_like
 
 NEVER = -1e30
 """The logit of a choice that does not exist: its probability is 0, and 0 times its log-probability is 0, not NaN."""
@@ -40,7 +41,7 @@ class CategoricalHead:
     def sample(self, phi: Phi, generator: torch.Generator) -> Int[Tensor, "..."]:
         (logits,) = phi
         # argmax(logits + Gumbel noise) is a draw from the softmax.
-        waits = torch.empty_like(logits).exponential_(generator=generator)
+        waits = exponential_like(logits, generator)
         return (logits - waits.log()).argmax(-1) + self.start
 
     def log_prob(self, phi: Phi, actions: Shaped[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
@@ -110,7 +111,7 @@ class FactoredCategoricalHead:
 
     def sample(self, phi: Phi, generator: torch.Generator) -> Int[Tensor, "M n K"]:
         logits = self._rows(phi[0], NEVER)
-        waits = torch.empty_like(logits).exponential_(generator=generator)
+        waits = exponential_like(logits, generator)
         # A wait of 0 would let a choice win that does not exist: the noise does not reach these.
         scores = (logits - waits.log()).masked_fill(self._missing.on(logits.device), -torch.inf)
         return scores.argmax(-1) + self._starts.on(logits.device)

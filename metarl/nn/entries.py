@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from metarl.nn.encoder import PictureEncoder
 from metarl.nn.mlp import MLP, Parameters
 from metarl.nn.normalization import PictureNorm, RunningNorm
+from metarl.parallel import Ranks
 from metarl.spaces import Observations, entries, is_picture, named
 
 
@@ -158,11 +159,11 @@ class EntryEncoder(nn.Module):
                 features.append(encoder.one(dict(weights), value.flatten(0, -4), norm).unflatten(0, value.shape[:-3]))
         return torch.cat(features, -1)
 
-    def update(self, observations: Observations, valid: Bool[Tensor, "..."]) -> None:
-        """Adds the `valid` observations to the statistics."""
+    def update(self, observations: Observations, valid: Bool[Tensor, "..."], ranks: Ranks | None = None) -> None:
+        """Adds the `valid` observations of all `ranks` to the statistics."""
         values = named(observations)
         for name, norm in zip(self.names, self.norms, strict=True):
-            norm.update(values[name], valid)
+            norm.update(values[name], valid, ranks)
 
 
 def own(name: str, parameters: Parameters) -> Parameters:

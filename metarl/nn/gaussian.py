@@ -8,6 +8,7 @@ from torch import Tensor
 
 from metarl.devices import Constant
 from metarl.nn.action_distribution import Phi
+from metarl.parallel import normal_like
 from metarl.spaces import explored_range
 
 
@@ -50,7 +51,7 @@ class GaussianHead:
 
     def sample(self, phi: Phi, generator: torch.Generator) -> Float[Tensor, "M n ..."]:
         mean, log_std = phi
-        noise = torch.empty_like(mean).normal_(generator=generator)
+        noise = normal_like(mean, generator)
         flat = torch.addcmul(mean, noise, log_std.exp())
         if not self._is_unit:
             flat = self._centre.like(mean) + self._half_width.like(mean) * flat

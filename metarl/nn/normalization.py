@@ -92,13 +92,19 @@ class RunningNorm(nn.Module):
         return torch.where(std > 1e-6, std, 1.0)
 
     @torch.no_grad()
-    def update(self, values: Float[Tensor, "... D"], valid: Bool[Tensor, "..."]) -> None:
-        """Adds the `valid` rows of `values`."""
-        rows = values[valid]
-        if not rows.numel():
+    def update(self, values: Float[Tensor, "... D"], valid: Bool[Tensor, "..."], ranks: Ranks | None = None) -> None:
+        """Adds the `valid` rows of `values`, from all `ranks`."""
+        rows, ranks = values[valid], ranks or Ranks()
+        number = torch.tensor(float(len(rows)), device=rows.device)
+        total = ranks.sum(number)
+        if not values.shape[-1] or not bool(total):
             return
-        variance, mean = torch.var_mean(rows, dim=0, correction=0)
-        self._merge(torch.tensor(float(len(rows)), device=rows.device), mean, variance)
+        variance, mean = torch.var_mean(rows, dim=0, correction=0) if len(rows) else (self.mean, self.variance)
+        if ranks.world_size > 1:
+            share, own = number / total, mean
+            mean = ranks.sum(share * own)
+            variance = ranks.sum(share * (variance + (own - mean).square()))
+        self._merge(total, mean, variance)
 
     def _merge(self, count: Float[Tensor, ""], mean: Float[Tensor, "D"], variance: Float[Tensor, "D"]) -> None:
         """Adds `count` rows with this mean and variance."""

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from metarl.devices import Constant
+from metarl.parallel import normal_like
 from metarl.spaces import explored_range
 
 LOG_STD_RANGE = (-20.0, 2.0)
@@ -43,7 +44,7 @@ class SquashedGaussian:
     ) -> tuple[Float[Tensor, "... A"], Float[Tensor, "..."]]:
         """Actions in the unit box and the logarithm of their density there, both differentiable in `outputs`."""
         mean, log_std = self._parameters(outputs)
-        noise = torch.empty_like(mean).normal_(generator=generator)
+        noise = normal_like(mean, generator)
         unsquashed = torch.addcmul(mean, noise, log_std.exp())
         return unsquashed.tanh(), self._log_density(noise, log_std, unsquashed)
 

@@ -35,6 +35,7 @@ def collect(
     It runs for `num_steps` steps, or until every environment has ended `episodes` episodes. In the second case,
     environments that have ended theirs keep stepping until the last one has: `Transition.active` marks them for the
     policy, `Trajectories.episode_index` for the reader. Episodes have the environment's own horizon.
+    On several ranks (`env.ranks`), the last environment is the last one of all ranks.
 
     `policy` is a `Policy`, or a plain function from flat observations `[B, D]` to actions `[B, A]` (or `[B]`). A policy
     keeps the memory it comes with. With `episodes_per_trial`, the trial of an environment ends after that many of its
@@ -143,11 +144,14 @@ def _as_policy(policy: Policy | Callable[[Tensor], Tensor]) -> Policy:
 
 
 def _all_finished(env: TaskVectorEnv, finished: Int[Tensor, "B"], episodes: int, steps: int) -> bool:
-    """Whether every environment has ended its episodes. Waits for a GPU only at multiples of the horizon."""
+    """Whether every environment of all ranks has ended its episodes: they take the same number of steps.
+
+    Waits for a GPU only at multiples of the horizon.
+    """
     last = steps == episodes * env.horizon
     if not last and (steps < episodes or (env.device.type != "cpu" and steps % env.horizon)):
         return False
-    done = bool((finished >= episodes).all())
+    done = not env.ranks.any(not bool((finished >= episodes).all()))
     if last and not done:
         raise UsageError(
             f"{env.distribution.id}: an environment did not end {episodes} episodes in as many times its horizon, "

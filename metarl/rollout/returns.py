@@ -4,6 +4,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from metarl.parallel import Ranks
+
 
 def discounted_returns(
     rewards: Float[Tensor, "T ..."], ended: Bool[Tensor, "T ..."], discount: float
@@ -40,16 +42,22 @@ def gae(
 
 
 def standardize(
-    values: Float[Tensor, "..."], mask: Bool[Tensor, "..."] | None = None, dim: int | tuple[int, ...] | None = None
+    values: Float[Tensor, "..."],
+    mask: Bool[Tensor, "..."] | None = None,
+    dim: int | tuple[int, ...] | None = None,
+    ranks: Ranks | None = None,
 ) -> Float[Tensor, "..."]:
     """(x − mean) / standard deviation over the entries in `mask` along `dim` (default: all); the others become 0.
+
+    With `ranks`, mean and standard deviation are those of the entries of all ranks.
 
     If the variance overflows, the result is NaN: dividing by infinity would turn the values into zeros unseen.
     """
     if dim is None:
         dim = tuple(range(values.ndim))
     weight = torch.ones_like(values) if mask is None else mask.to(values.dtype)
-    count = weight.sum(dim, keepdim=True).clamp(min=1)
-    centred = (values - (values * weight).sum(dim, keepdim=True) / count) * weight
-    deviation = (centred.square().sum(dim, keepdim=True) / count).sqrt()
+    ranks = ranks or Ranks()
+    count = ranks.sum(weight.sum(dim, keepdim=True)).clamp(min=1)
+    centred = (values - ranks.sum((values * weight).sum(dim, keepdim=True)) / count) * weight
+    deviation = (ranks.sum(centred.square().sum(dim, keepdim=True)) / count).sqrt()
     return centred / (deviation + 1e-8).masked_fill(deviation.isinf(), torch.nan)
