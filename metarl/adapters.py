@@ -54,8 +54,8 @@ def own_array(values: Tensor) -> np.ndarray:
 def as_actions(actions: object, space: gym.Space, count: int) -> Shaped[Tensor, "B ..."]:
     """`actions` `[B, ...]` of `count` environments with the action space `space`, as `TaskVectorEnv` takes them.
 
-    Those of a `Tuple` are a tuple of batches, one for each part. Raises `UsageError` for a wrong number of parts and for
-    choices that are not whole numbers; `TaskVectorEnv.step` checks the rest.
+    Those of a `Tuple` are a tuple of batches, one for each part. Raises `UsageError` for a wrong number of parts and
+    for choices that are not whole numbers; `TaskVectorEnv.step` checks the rest.
     """
     if isinstance(space, gym.spaces.Tuple):
         if not isinstance(actions, tuple) or len(actions) != len(space.spaces):

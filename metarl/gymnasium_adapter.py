@@ -37,10 +37,10 @@ def to_gymnasium(
 ) -> "NumpyVectorEnv":
     """`env` as a Gymnasium vector environment of NumPy arrays, which Gymnasium's vector wrappers take.
 
-    With `AutoresetMode.NEXT_STEP` ("NextStep"), Gymnasium's default and what `NormalizeObservation` needs, the step that
-    ends an episode returns its last observation. The next step ignores that environment's action and returns the first
-    observation of its next episode, with reward 0. With `SAME_STEP` ("SameStep"), the step that ends an episode returns
-    the first observation of the next one, and `info["final_obs"]` has the last. Episodes are the same in both.
+    With `AutoresetMode.NEXT_STEP` ("NextStep"), Gymnasium's default and what `NormalizeObservation` needs, the step
+    that ends an episode returns its last observation. The next step ignores that environment's action and returns the
+    first observation of its next episode, with reward 0. With `SAME_STEP` ("SameStep"), the step that ends an episode
+    returns the first observation of the next one, and `info["final_obs"]` has the last. Episodes are the same in both.
 
     Set the tasks before `reset`, and again at any time, with `set_tasks` of either environment. Rewards are float64
     `[B]`; every entry of `info` has its mask `_entry`, as Gymnasium defines it.
@@ -89,8 +89,8 @@ class NumpyVectorEnv(gym.vector.VectorEnv):
         self.single_action_space = copy.deepcopy(env.single_action_space)
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
-        self._waiting: Bool[Tensor, "B"] = torch.zeros(self.num_envs, dtype=torch.bool, device=env.device)
-        """The environments whose next step returns the first observation of an episode (NEXT_STEP)."""
+        self._waiting: Tensor = torch.zeros(self.num_envs, dtype=torch.bool, device=env.device)
+        """`[B]`: the environments whose next step returns the first observation of an episode (NEXT_STEP)."""
         self._first: Observations = {}
         """What the environments returned last: in the rows of `_waiting`, first observations."""
 
@@ -224,9 +224,7 @@ class SingleEnv(gym.Env):
         self.env.set_tasks(tasks)
         self._next = None
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Arrays, dict[str, Any]]:
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Arrays, dict[str, Any]]:
         super().reset(seed=seed)
         observations = self._next
         if observations is None or seed is not None or options:

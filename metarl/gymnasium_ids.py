@@ -1,8 +1,8 @@
 """The families of metarl under Gymnasium's ids: `metarl/HalfCheetahVel-v0` is `HalfCheetahVel-v0`.
 
 Gymnasium asks no package whether it knows an id, so the built-in families are registered as soon as both packages are
-imported, in whichever order: `import metarl` imports Gymnasium no sooner than before. What is registered is two names of
-functions; torch is imported when an environment is made. Other families are registered with `register_distribution`.
+imported, in whichever order: `import metarl` alone imports neither Gymnasium nor torch. What is registered is the names
+of two functions, imported when an environment is made. Other families are registered with `register_distribution`.
 """
 
 import contextlib

@@ -12,8 +12,9 @@ large-sample intervals of Graybill and Wang 1980),
 
     θ ± √( t²_{R−1} (V_runs − V_rest) + t²_{M−K} V_tasks ),
 
-in which V_runs is the bootstrap's variance over runs times R / (R − 1), V_tasks that over tasks times M / (M − K) for K
-strata, and V_rest that of the interaction, which both contain: resampling runs and tasks at once counts it a third time.
+in which V_runs is the bootstrap's variance over runs times R / (R − 1), V_tasks that over tasks times M / (M − K) for
+K strata, and V_rest that of the interaction, which both contain: resampling runs and tasks at once counts it a third
+time.
 """
 
 import math
@@ -227,7 +228,9 @@ class _Draws:
                 if rows and self.paired:
                     rows.append(rows[0])
                 else:
-                    rows.append(rng.integers(len(group), size=(size, len(group))) if runs else np.arange(len(group))[None])
+                    rows.append(
+                        rng.integers(len(group), size=(size, len(group))) if runs else np.arange(len(group))[None]
+                    )
             pairs = zip(self.scores, rows, strict=True)
             yield self.statistic(*(group[chosen[:, :, None], columns[:, None, :]] for group, chosen in pairs))
 

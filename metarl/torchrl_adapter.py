@@ -4,7 +4,6 @@ from typing import Any
 
 import gymnasium as gym
 import torch
-from jaxtyping import Bool
 from torch import Tensor
 
 from metarl.adapters import check_first_observations, checked_step
@@ -60,8 +59,8 @@ class TorchRLEnv(EnvBase):
         super().__init__(device=env.device, batch_size=torch.Size([env.num_envs]))
         self._seed: int | None = None
         """The seed of the next reset of all environments."""
-        self._ended: Bool[Tensor, "B"] = torch.zeros(env.num_envs, dtype=torch.bool, device=env.device)
-        """The environments that have to be reset before the next step."""
+        self._ended: Tensor = torch.zeros(env.num_envs, dtype=torch.bool, device=env.device)
+        """`[B]`: the environments that have to be reset before the next step."""
         self._first: Observations = {}
         """What they see then, in their rows."""
         self._has_success = bool(getattr(env.distribution, "has_success", False))

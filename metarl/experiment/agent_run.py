@@ -18,7 +18,8 @@ from metarl.experiment.checkpoints import Checkpoint
 from metarl.experiment.engine import Training
 from metarl.experiment.experiment import Experiment, Parts, Run, Trained, check_parts, require_part
 from metarl.experiment.fingerprint import differences, family_traits, fingerprint
-from metarl.experiment.metrics import Row
+from metarl.experiment.loggers import check_loggers, open_loggers
+from metarl.experiment.metrics import Row, RunLogger
 from metarl.experiment.options import (
     LATER,
     build,
@@ -29,6 +30,7 @@ from metarl.experiment.options import (
     plain,
     read_config,
 )
+from metarl.experiment.periodic_evaluation import PeriodicEvaluation
 from metarl.experiment.plots import plot_training
 from metarl.parallel import Ranks
 from metarl.randomness import derive_seed
@@ -75,6 +77,12 @@ class TrainConfig:
     """Faults tolerated in one iteration; 1 % of its steps, and at least 10, if not given."""
     threads: int | None = field(default=None, metadata=LATER)
     """Threads that torch computes with; one, and more where they pay, if not given."""
+    evaluate_every: int | None = field(default=None, metadata=LATER)
+    """Iterations between evaluations on test tasks in the course of training; never if not given."""
+    evaluate_tasks: int = field(default=20, metadata=LATER)
+    """Test tasks of such an evaluation, the same each time."""
+    logger: tuple[str, ...] = field(default=(), metadata=LATER)
+    """Where metrics go besides metrics.jsonl and TensorBoard: trackio, wandb or MODULE:NAME."""
     output: Path | str | None = None
     """The run folder; runs/AGENT-ENV-seedSEED if not given."""
 
@@ -113,7 +121,11 @@ class AgentExperiment(Experiment):
         for name in ("iterations", "steps"):
             if getattr(config, name) is not None:
                 check_count(name, getattr(config, name))
-        check_count("checkpoint_every", config.checkpoint_every)
+        for name in ("checkpoint_every", "evaluate_tasks"):
+            check_count(name, getattr(config, name))
+        if config.evaluate_every is not None:
+            check_count("evaluate_every", config.evaluate_every)
+        check_loggers(config.logger)
         check_max_faults(config.max_faults)
         if config.threads is not None:
             check_count("threads", config.threads)
@@ -238,6 +250,20 @@ class AgentExperiment(Experiment):
         return options
 
 
+def _periodic_evaluation(experiment: AgentExperiment, agent: Agent) -> PeriodicEvaluation | None:
+    config = experiment.config
+    if config.evaluate_every is None:
+        return None
+    return PeriodicEvaluation(
+        agent,
+        experiment.distribution,
+        every=config.evaluate_every,
+        num_tasks=config.evaluate_tasks,
+        seed=config.seed,
+        backend=config.backend,
+    )
+
+
 class AgentTraining(Training):
     """An iteration draws tasks from the agent's source and lets the agent improve on them."""
 
@@ -249,6 +275,7 @@ class AgentTraining(Training):
         self.threads = experiment.config.threads
         seed = derive_seed("task source", experiment.config.seed)
         self.source = agent.task_source(experiment.distribution, seed=seed)
+        self.evaluation = _periodic_evaluation(experiment, agent)
 
     def iterate(self, iteration: int) -> Mapping[str, int | float]:
         seeds = [derive_seed(part, self.experiment.config.seed, iteration) for part in ("train tasks", "improve")]
@@ -257,7 +284,11 @@ class AgentTraining(Training):
         metrics = self.agent.improve(self.env, seed=seeds[1])
         faults = self.env.fault_count - before
         self._check_faults(faults, int(metrics["env_steps"]))
-        return {**metrics, "faults": faults}
+        measured = {} if self.evaluation is None else self.evaluation.metrics(iteration)
+        return {**metrics, "faults": faults, **measured}
+
+    def open_loggers(self, path: Path) -> list[RunLogger]:
+        return open_loggers(self.experiment.config.logger, path, self.title, self.experiment.entries())
 
     def _check_faults(self, faults: int, env_steps: int) -> None:
         """Raises `EnvironmentFault` for more faults in an iteration than the run tolerates."""
