@@ -13,8 +13,8 @@ large-sample intervals of Graybill and Wang 1980),
     θ ± √( t²_{R−1} (V_runs − V_rest) + t²_{M−K} V_tasks ),
 
 in which V_runs is the bootstrap's variance over runs times R / (R − 1), V_tasks that over tasks times M / (M − K) for
-K strata, and V_rest that of the interaction, which both contain: resampling runs and tasks at once counts it a third
-time.
+K strata, and V_rest that of the interaction, which both contain: by how much the variance is larger than the sum of the
+two if both are resampled at once, times both factors.
 """
 
 import math
@@ -39,7 +39,7 @@ Statistic: TypeAlias = Callable[..., Float[np.ndarray, "..."]]
 
 def interquartile_mean(scores: Float[np.ndarray, "... M"]) -> Float[np.ndarray, "..."]:
     """The mean of the middle half of `scores` along the last axis."""
-    return scipy.stats.trim_mean(scores, 0.25, axis=-1)
+    return np.asarray(scipy.stats.trim_mean(scores, 0.25, axis=-1))
 
 
 def pooled_interquartile_mean(scores: Float[np.ndarray, "... R M"]) -> Float[np.ndarray, "..."]:
@@ -49,17 +49,17 @@ def pooled_interquartile_mean(scores: Float[np.ndarray, "... R M"]) -> Float[np.
 
 def mean(scores: Float[np.ndarray, "... R M"]) -> Float[np.ndarray, "..."]:
     """The mean over runs and tasks."""
-    return scores.mean((-2, -1))
+    return np.asarray(scores.mean((-2, -1)))
 
 
 def median(scores: Float[np.ndarray, "... R M"]) -> Float[np.ndarray, "..."]:
     """The median over tasks of the mean over runs (Agarwal et al., section 2)."""
-    return np.median(scores.mean(-2), axis=-1)
+    return np.asarray(np.median(scores.mean(-2), axis=-1))
 
 
 def optimality_gap(scores: Float[np.ndarray, "... R M"], target: float) -> Float[np.ndarray, "..."]:
     """The mean amount by which scores fail to reach `target`; better ones count as reaching it (section 4.3)."""
-    return target - np.minimum(_pooled(scores), target).mean(-1)
+    return np.asarray(target - np.minimum(_pooled(scores), target).mean(-1))
 
 
 def probability_of_improvement(
@@ -71,14 +71,14 @@ def probability_of_improvement(
     """
     pairs = ours[..., :, None, :], theirs[..., None, :, :]
     wins = (pairs[0] > pairs[1]) + 0.5 * (pairs[0] == pairs[1])
-    return wins.mean((-3, -2, -1))
+    return np.asarray(wins.mean((-3, -2, -1)))
 
 
 def difference_of_means(
     ours: Float[np.ndarray, "... R M"], theirs: Float[np.ndarray, "... R2 M"]
 ) -> Float[np.ndarray, "..."]:
     """How much better ours are on average."""
-    return mean(ours) - mean(theirs)
+    return np.asarray(mean(ours) - mean(theirs))
 
 
 def performance_profile(
@@ -99,8 +99,8 @@ def area_under_curve(episodes_used: Sequence[int], scores: Float[np.ndarray, "..
     0.9
     """
     if len(episodes_used) == 1:
-        return scores[..., 0]
-    return np.trapezoid(scores, episodes_used, axis=-1) / (episodes_used[-1] - episodes_used[0])
+        return np.asarray(scores[..., 0])
+    return np.asarray(np.trapezoid(scores, episodes_used, axis=-1) / (episodes_used[-1] - episodes_used[0]))
 
 
 def episodes_to_threshold(
@@ -128,7 +128,7 @@ class Interval:
     """What the interval varies over, or why there is none."""
 
 
-def student_half_width(variance: float, freedom: float, confidence: float = 0.95) -> float:
+def student_half_width(variance: float, freedom: int, confidence: float = 0.95) -> float:
     """Half the width of Student's interval for an estimate with this estimated variance."""
     return float(scipy.stats.t.ppf((1 + confidence) / 2, freedom)) * math.sqrt(variance)
 
@@ -163,10 +163,12 @@ def crossed_interval(
         return Interval(value, None, None, over)
     draw = _Draws(statistic, scores, strata, paired, resamples, seed)
     free_runs, free_tasks = runs - 1, tasks - len(np.unique(strata))
-    over_runs = draw.variance(True, False) * runs / free_runs if vary_runs else 0.0
-    over_tasks = draw.variance(False, True) * tasks / free_tasks if vary_tasks and free_tasks else 0.0
+    by_runs = runs / free_runs if vary_runs else 0.0
+    by_tasks = tasks / free_tasks if vary_tasks and free_tasks else 0.0
+    plain = [draw.variance(True, False) if by_runs else 0.0, draw.variance(False, True) if by_tasks else 0.0]
+    over_runs, over_tasks = plain[0] * by_runs, plain[1] * by_tasks
     if over_runs and over_tasks:
-        rest = draw.variance(True, True) - over_runs - over_tasks
+        rest = (draw.variance(True, True) - sum(plain)) * by_runs * by_tasks
         over_runs -= min(max(rest, 0.0), over_runs, over_tasks)
     parts = [(over_runs, free_runs), (over_tasks, free_tasks)]
     half = math.hypot(*(student_half_width(*part, confidence) for part in parts if part[0] > 0))

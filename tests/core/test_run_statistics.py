@@ -63,10 +63,6 @@ def test_rliable_agrees(scores):
     assert optimality_gap(scores, 2.0) == pytest.approx(metrics.aggregate_optimality_gap(scores, 2.0), abs=1e-9)
     expected = metrics.probability_of_improvement(scores, theirs)
     assert probability_of_improvement(scores, theirs) == pytest.approx(expected, abs=1e-9)
-    library = pytest.importorskip("rliable.library")
-    thresholds = np.linspace(0, 5, 7)
-    expected = library.run_score_distribution(scores, thresholds)
-    np.testing.assert_allclose(performance_profile(scores, thresholds), expected, atol=1e-9)
 
 
 def test_statistics_of_a_batch_are_those_of_its_members(scores):
