@@ -108,6 +108,8 @@ def find_contenders(named: Sequence[str]) -> list[Contender]:
         else:
             found.setdefault(name or place.stem, []).append(Source.read(place))
     for name, records in _kinds(unnamed).items():
+        if name in found:
+            raise UsageError(f"{name} is what runs without a name are called too: give all of them names")
         first, *others = [str(record.path) for record in records]
         found = {name if key == first else key: value for key, value in found.items() if key not in others}
         found[name] = [*found[name], *map(_source, records)]
@@ -125,8 +127,8 @@ def table_lines(rows: Sequence[dict[str, Any]]) -> list[list[str]]:
 
 def notes(rows: Sequence[dict[str, Any]]) -> list[str]:
     """What readers of the table have to know, in lines."""
-    found = [f"{row['name']}: 95 % interval {row['mean'].over}" for row in rows]
-    found = [note.replace("interval no interval", "interval: none") for note in found]
+    spread = {row["name"]: row["mean"] for row in rows}
+    found = [f"{name}: {'' if one.low is None else '95 % interval '}{one.over}" for name, one in spread.items()]
     pairs = [f"{row['name']} is compared with {rows[0]['name']} on the same {row['paired']}" for row in rows[1:]]
     if len({row["episodes"] for row in rows}) > 1:
         pairs.append("the agents were given different numbers of episodes: --episodes K compares them after the same")

@@ -201,12 +201,36 @@ def test_both_imports_in_either_order_are_cheap():
     subprocess.run([sys.executable, "-c", alone], check=True)
 
 
-def test_every_family_is_registered():
-    from metarl.envs.ids import IDS
+def test_every_built_in_family_is_known_by_its_id():
+    program = "import metarl; from metarl.envs.ids import IDS; assert sorted(IDS) == metarl.list_distributions()"
+    subprocess.run([sys.executable, "-c", program], check=True)
 
-    built_in = {id for id in metarl.list_distributions() if f"metarl/{id}" in gym.registry}
-    assert set(IDS) <= built_in
-    assert set(metarl.list_distributions()) == built_in
+
+def test_a_family_of_ones_own_is_registered_too(monkeypatch):
+    from metarl import registry
+
+    monkeypatch.setitem(registry._KINDS, "environment", {**registry._KINDS["environment"]})
+    metarl.register_distribution("OwnBandit-v0", lambda arms=3: metarl.make("Bandit-v0", arms=arms))
+    try:
+        assert gym.make_vec("metarl/OwnBandit-v0", num_envs=2, arms=4).single_action_space.n == 4
+    finally:
+        del gym.registry["metarl/OwnBandit-v0"]
+    metarl.register_distribution("an id that Gymnasium does not allow", "nowhere:Nothing")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["mujoco", "warp", "gymnasium"])
+def test_every_backend_behind_every_adapter(backend):
+    family = metarl.make("HalfCheetahDir-v0", horizon=4)
+    for adapt in (metarl.to_gymnasium, metarl.to_sb3):
+        env = family.make_env(2, 2, backend=backend)
+        env.set_tasks(family.sample(2, seed=0))
+        envs = adapt(env)
+        envs.reset()
+        for _ in range(9):
+            result = envs.step(np.zeros((4, 6), np.float32))
+        assert result[0].shape == (4, 17)
+        envs.close()
 
 
 def test_actions_of_a_tuple_lie_side_by_side():
