@@ -213,13 +213,9 @@ def evaluate(
     if episodes is not None:
         check_count("number of episodes", episodes)
     distribution = make(distribution)
-    if isinstance(agent, Policy):
-        agent = FixedPolicy(agent, EnvSpec.of(distribution))
+    agent = FixedPolicy(agent, EnvSpec.of(distribution)) if isinstance(agent, Policy) else agent
     agent.spec.check(distribution)
-    if protocol not in distribution.protocols:
-        known = ", ".join(distribution.protocols)
-        raise UsageError(f"{distribution.id} has no protocol {protocol!r}: choose from {known}")
-    measure = distribution.protocols[protocol]
+    measure = _find_protocol(distribution, protocol)
     trained_on = None if tasks is None and distribution is agent.trained_on else agent.trained_on
     tasks = distribution.sample(num_tasks, split=split, seed=seed) if tasks is None else tasks
     if trained_on is not None and split == "test" and not allow_training_tasks:
@@ -240,6 +236,12 @@ def evaluate(
     finally:
         env.close()
     return _stacked(scores, stages, tasks, distribution, protocol, faults)
+
+
+def _find_protocol(family: TaskDistribution, name: str) -> Protocol:
+    if name not in family.protocols:
+        raise UsageError(f"{family.id} has no protocol {name!r}: choose from {', '.join(family.protocols)}")
+    return family.protocols[name]
 
 
 def _stacked(

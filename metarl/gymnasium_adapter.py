@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 from torch import Tensor
 
 from metarl.adapters import as_actions, check_first_observations, checked_step, own_array
@@ -146,7 +146,7 @@ class NumpyVectorEnv(gym.vector.VectorEnv):
         if ended.any():
             last = map_tensors(own_array, reached)
             rows = np.full(self.num_envs, None, dtype=object)  # Gymnasium has rows of objects here
-            for index in ended.nonzero()[0]:
+            for index in ended.nonzero()[0].tolist():
                 rows[index] = _row(last, index)
             entries |= {"final_obs": rows, "_final_obs": ended}
         arrays = (own_array(rewards.double()), own_array(terminated), own_array(truncated))
@@ -319,7 +319,7 @@ def _step_others(env: TaskVectorEnv, actions: Tensor, waiting: Bool[Tensor, "B"]
     return result
 
 
-def _with_masks(info: Mapping[str, Float[Tensor, "B ..."]], mask: np.ndarray) -> dict[str, Any]:
+def _with_masks(info: Mapping[str, Tensor], mask: np.ndarray) -> dict[str, Any]:
     """The entries of `info` as arrays, each with the mask of the environments that it is of."""
     entries: dict[str, Any] = {}
     for name, value in info.items():

@@ -94,20 +94,20 @@ class TorchRLEnv(EnvBase):
 
     def _reset(self, tensordict: TensorDictBase | None = None, **kwargs: Any) -> TensorDictBase:
         chosen = None if tensordict is None else tensordict.get("_reset", None)
-        if chosen is None or bool(chosen.all()):
+        wanted = torch.ones_like(self._ended) if chosen is None else chosen.reshape(self.env.num_envs)
+        if chosen is not None and self._seed is None and not bool((wanted & ~self._ended).any()):
+            self._ended = self._ended & ~wanted
+            observations = self._first
+        elif bool(wanted.all()):
             observations, _ = self.env.reset(seed=self._seed, **kwargs)
             check_first_observations(self.env, observations)
             self._seed = None
             self._ended = torch.zeros_like(self._ended)
         else:
-            wanted = chosen.reshape(self.env.num_envs)
-            if bool((wanted & ~self._ended).any()):
-                raise UsageError(
-                    f"{self.env.distribution.id}: an environment is reset at the end of its episode or together with "
-                    "all others, not in the middle of an episode"
-                )
-            self._ended = self._ended & ~wanted
-            observations = self._first
+            raise UsageError(
+                f"{self.env.distribution.id}: an environment is reset at the end of its episode or together with all "
+                "others, not in the middle of an episode"
+            )
         return self._tensordict(observations, None)
 
     def _step(self, tensordict: TensorDictBase) -> TensorDictBase:

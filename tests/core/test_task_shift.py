@@ -38,7 +38,7 @@ def test_the_training_range_is_that_of_the_train_split():
     family = Wheel({"train": (0.5, 1.0), "test": (0.5, 2.0)})
     tasks = metarl.Tasks({"length": torch.tensor([0.5, 1.0, 1.5], dtype=torch.float64)})
     assert outside_training_range(family, tasks).tolist() == [False, False, True]
-    listed = Wheel({"train": [0.5, 1.0], "test": [0.75, 1.0]})
+    listed = Wheel({"train": [0.5, 1.0], "test": [0.75, 2.0]})
     tasks = metarl.Tasks({"length": torch.tensor([0.5, 0.75, 1.0], dtype=torch.float64)})
     assert outside_training_range(listed, tasks).tolist() == [False, True, False]
 

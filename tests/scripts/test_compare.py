@@ -114,7 +114,7 @@ def test_runs_shifted_tasks_and_the_table_of_every_task(tmp_path, monkeypatch, c
     assert "0 of 5 tasks fail" in text
     velocity = metarl.Evaluation.from_json((tmp_path / "far").read_text()).tasks.parameters["velocity"]
     assert bool((velocity > 2).all())
-    assert main(["compare", "r0", "far"]) == 2
+    assert main(["compare", "r1", "far"]) == 2
     assert "max_velocity 4 instead of the default" in capsys.readouterr().err
     assert main(["evaluate", "r0", "--shift", "horizon=3", "--env-options", "horizon=4"]) == 2
     assert "horizon is given by both" in capsys.readouterr().err
