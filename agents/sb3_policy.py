@@ -14,13 +14,13 @@ from metarl.registry import Family, make
 from metarl.sb3 import SB3Actions, sb3_observations
 
 
-def from_sb3(model: BaseAlgorithm, family: Family) -> SB3Policy:
-    """`model` as a policy for environments of `family`: it takes the most likely action, as `evaluate_policy` does.
+def from_sb3(model: Any, family: Family) -> SB3Policy:
+    """`model`, of one of SB3's algorithms, as a policy for environments of `family`.
 
-    The model was trained on `metarl.to_sb3`, with `rescale_actions` or without: which of the two, its action space
-    tells. If its environment is in a `VecNormalize`, observations are normalised by the statistics at hand now, which
-    no longer change; whoever loads a saved model loads them too and calls `model.set_env`. A recurrent model's memory
-    lasts for an episode. Later training of the model changes the policy.
+    It takes the most likely action, as SB3's `evaluate_policy` does. The model was trained on `metarl.to_sb3`, with
+    `rescale_actions` or without: which of the two, its action space tells. If its environment is in a `VecNormalize`,
+    observations are normalised by the statistics at hand; whoever loads a saved model loads them too and calls
+    `model.set_env`. A recurrent model's memory lasts for an episode. Later training of the model changes the policy.
 
     Raises `UsageError` if spaces of the model are not those of the family as SB3 sees them, as with stacked frames.
 
@@ -48,7 +48,7 @@ def from_sb3(model: BaseAlgorithm, family: Family) -> SB3Policy:
     normalizer = model.get_vec_normalize_env()
     if normalizer is None:
         return SB3Policy([model.policy], fitting[0])
-    return SB3Policy([_NormalizingNetwork(model.policy, normalizer)], fitting[0])  # type: ignore[list-item]
+    return SB3Policy([_NormalizingNetwork(model.policy, normalizer)], fitting[0])
 
 
 class _NormalizingNetwork:
