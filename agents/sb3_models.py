@@ -14,7 +14,6 @@ from jaxtyping import Bool
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.buffers import BaseBuffer
 from stable_baselines3.common.logger import Logger
-from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import DictReplayBufferSamples, ReplayBufferSamples
 from stable_baselines3.common.vec_env import VecEnv
 from torch import Tensor
@@ -213,7 +212,7 @@ class SB3Policy(Policy):
     torch.Size([5, 2, 3, 2])
     """
 
-    def __init__(self, networks: Sequence[BasePolicy], actions: SB3Actions, models: Sequence[BaseAlgorithm] = ()):
+    def __init__(self, networks: Sequence[Any], actions: SB3Actions, models: Sequence[BaseAlgorithm] = ()):
         self.networks, self.actions, self.models = networks, actions, models
         self.states: list[Any] = [None] * len(networks)
         """The memory of each recurrent network."""

@@ -7,13 +7,18 @@ The names of `metarl.api` are imported on first use: the command line answers `-
 import importlib
 from typing import Any
 
+from metarl.gymnasium_ids import register_built_in
+
 _ELSEWHERE = {
     "fewshot": "metarl.fewshot",
     "GymnasiumDistribution": "metarl.envs.gymnasium_env:GymnasiumDistribution",
+    "from_sb3": "metarl.agents.sb3_policy:from_sb3",
+    "to_gymnasium": "metarl.gymnasium_adapter:to_gymnasium",
     "to_sb3": "metarl.sb3:to_sb3",
+    "to_torchrl": "metarl.torchrl_adapter:to_torchrl",
 }
 """Public names that `metarl.api` does not import: the core imports no environment, and nobody waits for few-shot
-learners or Stable-Baselines3."""
+learners, Stable-Baselines3 or TorchRL."""
 
 
 def __getattr__(name: str) -> Any:
@@ -33,3 +38,6 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *_ELSEWHERE, *importlib.import_module("metarl.api").__all__})
+
+
+register_built_in()

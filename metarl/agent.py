@@ -143,3 +143,36 @@ class Agent(abc.ABC):
     def buffers(self) -> Mapping[str, ReplayBuffer]:
         """The replay buffers that `improve` fills, by name. The run folder stores the rows that each iteration adds."""
         return {}
+
+
+class FixedPolicy(Agent):
+    """A policy as an agent that does not adapt: what `metarl.evaluate` makes of a policy.
+
+    >>> from metarl.agent import FixedPolicy
+    >>> from metarl.rollout import FunctionPolicy
+    >>> agent = FixedPolicy(FunctionPolicy(torch.neg), metarl.EnvSpec.of(metarl.make("PointNavigation-v0")))
+    >>> agent.stages()
+    [0]
+    """
+
+    config_class = AgentConfig
+
+    def __init__(self, fixed: Policy, spec: EnvSpec):
+        super().__init__(AgentConfig(), spec)
+        self.fixed = fixed
+
+    def improve(self, env: TaskVectorEnv, *, seed: int) -> dict[str, int | float]:
+        raise UsageError("a policy as it stands does not train")
+
+    def adapt(self, env: TaskVectorEnv, episodes: int, *, seed: int = 0, policy: Policy | None = None) -> Policy:
+        return self.fixed
+
+    def stages(self, episodes: int | None = None) -> list[int]:
+        """Before any episode, whatever is asked for: nothing changes with more."""
+        return [0]
+
+    def state(self) -> tuple[Mapping[str, Tensor], Mapping[str, Any]]:
+        return {}, {}
+
+    def load_state(self, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
+        return None

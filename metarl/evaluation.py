@@ -2,7 +2,8 @@
 
 import functools
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -10,20 +11,18 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from metarl.agent import Agent
+from metarl.agent import Agent, EnvSpec, FixedPolicy
+from metarl.distribution import TaskDistribution
 from metarl.errors import UsageError
 from metarl.protocols import Protocol, Scores
 from metarl.randomness import derive_seed
 from metarl.registry import Family, make
 from metarl.rollout import Policy
 from metarl.seen_tasks import check_unseen
-from metarl.statistics import interquartile_mean, stratified_bootstrap_interval
+from metarl.statistics import FEWEST_TASKS, interquartile_mean, stratified_bootstrap_interval
 from metarl.tasks import Tasks, check_count
 from metarl.threads import torch_threads
 from metarl.vector_env import TaskVectorEnv
-
-FEWEST_TASKS = 5
-"""Distinct tasks that an interval over tasks needs at least."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +47,12 @@ class Evaluation:
     protocol: str = "per-task"
     faults: int = 0
     """Faults in adaptation and measurement. Each ended its episode, whose return counts as far as it came."""
+    family: str | None = None
+    """The id of the family; None in files of earlier versions, as are the next two."""
+    family_options: Mapping[str, Any] = field(default_factory=dict)
+    """The options that the family was made with, except the horizon."""
+    horizon: int | None = None
+    """Steps after which an episode was truncated."""
 
     @property
     def distinct_tasks(self) -> int:
@@ -76,8 +81,7 @@ class Evaluation:
         tasks, `low` and `high` are the lowest and the highest mean among repetitions of all tasks (`interval` is
         "repetitions"), or None with one repetition.
         """
-        numbers = self._task_numbers()
-        distinct = int(numbers.max()) + 1
+        distinct = self.distinct_tasks
         over = "tasks" if distinct >= FEWEST_TASKS else "repetitions"
         rows: list[dict[str, Any]] = [
             {"episodes_used": used, "tasks": distinct, "interval": over} for used in self.episodes_used
@@ -85,9 +89,12 @@ class Evaluation:
         for name, values in (("return", self.returns), ("success", self.success)):
             if values is None:
                 continue
-            scores = values.double().cpu().numpy()
-            pooled = np.stack([scores[numbers == number].mean(0) for number in range(distinct)])
-            low, high = self._interval(pooled) if over == "tasks" else self._range(scores)
+            pooled = self.pooled(values)
+            low, high = (
+                stratified_bootstrap_interval(pooled, self.strata())
+                if over == "tasks"
+                else self._range(values.double().cpu().numpy())
+            )
             iqm = interquartile_mean(pooled.T)
             for stage, row in enumerate(rows):
                 row[f"{name}_mean"] = float(pooled[:, stage].mean())
@@ -97,7 +104,7 @@ class Evaluation:
         return rows
 
     def to_json(self) -> str:
-        """A JSON text: `returns`, `success`, `episodes_used`, `tasks`, `protocol`, `faults` and `summary`."""
+        """A JSON text: the fields by their names, and `summary`."""
         return json.dumps(
             {
                 "returns": self.returns.tolist(),
@@ -106,9 +113,13 @@ class Evaluation:
                 "tasks": json.loads(self.tasks.to_json()),
                 "protocol": self.protocol,
                 "faults": self.faults,
+                "family": self.family,
+                "family_options": dict(self.family_options),
+                "horizon": self.horizon,
                 "summary": self.summary(),
             },
             indent=2,
+            default=str,
         )
 
     @classmethod
@@ -116,10 +127,33 @@ class Evaluation:
         """The evaluation that `to_json` wrote as `text`."""
         data = json.loads(text)
         success = None if data["success"] is None else torch.tensor(data["success"])
-        tasks = Tasks.from_json(data["tasks"])
-        protocol = data.get("protocol", "per-task")
-        faults = data.get("faults", 0)
-        return cls(torch.tensor(data["returns"]), success, data["episodes_used"], tasks, protocol, faults)
+        later = ("protocol", "faults", "family", "family_options", "horizon")
+        return cls(
+            returns=torch.tensor(data["returns"]),
+            success=success,
+            episodes_used=data["episodes_used"],
+            tasks=Tasks.from_json(data["tasks"]),
+            **{name: data[name] for name in later if name in data},
+        )
+
+    def pooled(self, scores: Float[Tensor, "M S"]) -> Float[np.ndarray, "K S"]:
+        """The scores of each distinct task, in order of appearance: means over its rows, which are not independent."""
+        numbers, values = self._task_numbers(), scores.double().cpu().numpy()
+        return np.stack([values[numbers == number].mean(0) for number in range(int(numbers.max()) + 1)])
+
+    def strata(self) -> Int[np.ndarray, "K"]:
+        """The stratum of each distinct task: its `task_index`, if some have several tasks, else the same for all."""
+        _, first = np.unique(self._task_numbers(), return_index=True)
+        strata = np.zeros(len(first), dtype=np.int64)
+        if "task_index" in self.tasks.parameters:
+            index = self.tasks.parameters["task_index"].cpu().numpy().astype(np.int64).reshape(-1)[first]
+            strata = index if len(np.unique(index)) < len(index) else strata
+        return strata
+
+    def distinct(self) -> Tasks:
+        """The distinct tasks, in order of appearance."""
+        _, first = np.unique(self._task_numbers(), return_index=True)
+        return self.tasks[first.tolist()]
 
     def _task_numbers(self) -> Int[np.ndarray, "M"]:
         """A number for each row, the same for rows of the same task, counted from 0 in order of appearance."""
@@ -132,14 +166,6 @@ class Evaluation:
         """How many times each distinct task was run, at least."""
         return int(np.bincount(self._task_numbers()).min())
 
-    def _interval(self, pooled: Float[np.ndarray, "K S"]) -> tuple[np.ndarray, np.ndarray]:
-        strata = np.zeros(len(pooled), dtype=np.int64)
-        if "task_index" in self.tasks.parameters:
-            _, first = np.unique(self._task_numbers(), return_index=True)
-            index = self.tasks.parameters["task_index"].cpu().numpy().astype(np.int64).reshape(-1)[first]
-            strata = index if len(np.unique(index)) < len(index) else strata
-        return stratified_bootstrap_interval(pooled, strata)
-
     def _range(self, scores: Float[np.ndarray, "M S"]) -> tuple[np.ndarray | None, np.ndarray | None]:
         """The lowest and the highest, among the repetitions, of the mean over distinct tasks."""
         numbers, count = self._task_numbers(), self._repetitions()
@@ -151,7 +177,7 @@ class Evaluation:
 
 
 def evaluate(
-    agent: Agent,
+    agent: Agent | Policy,
     distribution: Family,
     *,
     num_tasks: int = 40,
@@ -171,6 +197,8 @@ def evaluate(
     `Agent.stages` chooses the stages from 0 to `episodes`. Measuring runs forks of the adapted policy and leaves the
     policy unchanged. `device` defaults to the agent's device, `envs_per_task` to the value of its training.
 
+    A `Policy` is measured as it stands, at one stage, without any adaptation.
+
     `protocol` is `"per-task"`, in which every task counts once, or one of the family's own
     (`TaskDistribution.protocols`). Raises `UsageError` if the family does not have it.
 
@@ -185,11 +213,9 @@ def evaluate(
     if episodes is not None:
         check_count("number of episodes", episodes)
     distribution = make(distribution)
+    agent = FixedPolicy(agent, EnvSpec.of(distribution)) if isinstance(agent, Policy) else agent
     agent.spec.check(distribution)
-    if protocol not in distribution.protocols:
-        known = ", ".join(distribution.protocols)
-        raise UsageError(f"{distribution.id} has no protocol {protocol!r}: choose from {known}")
-    measure = distribution.protocols[protocol]
+    measure = _find_protocol(distribution, protocol)
     trained_on = None if tasks is None and distribution is agent.trained_on else agent.trained_on
     tasks = distribution.sample(num_tasks, split=split, seed=seed) if tasks is None else tasks
     if trained_on is not None and split == "test" and not allow_training_tasks:
@@ -209,11 +235,20 @@ def evaluate(
             faults = env.fault_count
     finally:
         env.close()
-    return _stacked(scores, stages, tasks, protocol, faults)
+    return _stacked(scores, stages, tasks, distribution, protocol, faults)
 
 
-def _stacked(scores: list[Scores], stages: list[int], tasks: Tasks, protocol: str, faults: int) -> Evaluation:
+def _find_protocol(family: TaskDistribution, name: str) -> Protocol:
+    if name not in family.protocols:
+        raise UsageError(f"{family.id} has no protocol {name!r}: choose from {', '.join(family.protocols)}")
+    return family.protocols[name]
+
+
+def _stacked(
+    scores: list[Scores], stages: list[int], tasks: Tasks, family: TaskDistribution, protocol: str, faults: int
+) -> Evaluation:
     """The scores of all stages as an evaluation."""
+    options = {} if family.origin is None else family.origin.options
     chosen = scores[0].tasks
     success = [score.success.cpu() for score in scores if score.success is not None]
     return Evaluation(
@@ -223,6 +258,9 @@ def _stacked(scores: list[Scores], stages: list[int], tasks: Tasks, protocol: st
         tasks=tasks if chosen is None else tasks[chosen.cpu()],
         protocol=protocol,
         faults=faults,
+        family=family.id,
+        family_options={name: value for name, value in options.items() if name != "horizon"},
+        horizon=family.horizon,
     )
 
 

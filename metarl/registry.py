@@ -24,6 +24,7 @@ import gymnasium as gym
 from metarl.agent import Agent
 from metarl.distribution import Origin, TaskDistribution
 from metarl.errors import UsageError
+from metarl.gymnasium_ids import register_id
 from metarl.importing import import_named, importable_name, near_matches
 from metarl.presets import Preset
 
@@ -53,11 +54,13 @@ _plugins_loaded: set[str] = set()
 def register_distribution(id: str, factory: Callable[..., TaskDistribution] | str) -> None:
     """Makes `metarl.make(id, **options)` call `factory(**options)`; raises `ValueError` if the id is taken.
 
-    The factory may be given as `"module:name"`; it is imported on first use.
+    The factory may be given as `"module:name"`; it is imported on first use. Gymnasium makes the family's environments
+    by the id `metarl/ID`, if it allows such an id.
 
     >>> metarl.register_distribution("ThreeArms-v0", "my_package.bandits:ThreeArms")
     """
     _register("environment", id, factory)
+    register_id(id)
 
 
 def register_agent(id: str, cls: type | str) -> None:

@@ -12,8 +12,8 @@ from stable_baselines3.common.vec_env import VecEnv, VecMonitor
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 from torch import Tensor
 
-from metarl.errors import EnvironmentFault, UsageError
-from metarl.faults import all_finite
+from metarl.adapters import check_first_observations, checked_step, own_array
+from metarl.errors import UsageError
 from metarl.spaces import Observations, explored_range, is_picture, map_tensors
 from metarl.vector_env import TaskVectorEnv
 
@@ -122,28 +122,27 @@ class TaskVecEnv(VecEnv):
     def reset(self) -> VecEnvObs:
         options = next((options for options in self._options if options), None)
         observations, _ = self.env.reset(seed=self._seeds[0], options=options)
+        check_first_observations(self.env, observations)
         self._reset_seeds()
         self._reset_options()
         self._succeeded[:] = False
-        return self._returned(observations)
+        return sb3_arrays(observations)
 
     def step_async(self, actions: Any) -> None:
         self._next = self.actions.decode(actions, self.env.device)
 
-    @torch.no_grad()
     def step_wait(self) -> VecEnvStepReturn:
         if self._next is None:
             raise UsageError("call step_async before step_wait")
         actions, self._next = self._next, None
-        observations, rewards, terminated, truncated, info = self.env.step(actions)
-        self._check_faults(info["fault"])
+        observations, rewards, terminated, truncated, info = checked_step(self.env, actions)
         ended = terminated | truncated
         infos: list[dict[str, Any]] = [{"TimeLimit.truncated": cut} for cut in (truncated & ~terminated).tolist()]
         if "success" in info:
-            self._succeeded |= _copy(info["success"])
+            self._succeeded |= own_array(info["success"])
         if bool(ended.any()):
             self._conclude(infos, ended, info["final_obs"], "success" in info)
-        return self._returned(observations), _copy(rewards), _copy(ended), infos
+        return sb3_arrays(observations), own_array(rewards), own_array(ended), infos
 
     def close(self) -> None:
         self.env.close()
@@ -177,11 +176,6 @@ class TaskVecEnv(VecEnv):
         if indices is not None and sorted(self._get_indices(indices)) != list(range(self.num_envs)):
             raise UsageError(f"{what} for all environments at once, which are stepped as one: leave out indices")
 
-    def _check_faults(self, fault: Tensor) -> None:
-        """Raises `EnvironmentFault` after a fault if the environments cannot start a single episode."""
-        if not self.env.restarts_faults and bool(fault.any()):
-            raise EnvironmentFault(self.env.describe_fault(int(fault.nonzero()[0]), "a step"))
-
     def _conclude(self, infos: list[dict[str, Any]], ended: Tensor, reached: Observations, has_success: bool) -> None:
         """Adds what SB3 wants to know of the episodes that ended."""
         last = sb3_arrays(map_tensors(lambda value: value[ended], reached))
@@ -189,20 +183,14 @@ class TaskVecEnv(VecEnv):
             infos[index]["terminal_observation"] = map_tensors(operator.itemgetter(row), last)
             if has_success:
                 infos[index]["is_success"] = bool(self._succeeded[index])
-        self._succeeded[_copy(ended)] = False
-
-    def _returned(self, observations: Observations) -> VecEnvObs:
-        # On the CPU the environment has checked them itself.
-        if self.env.device.type != "cpu" and not all_finite(observations):
-            raise EnvironmentFault(f"{self.env.distribution.id}: the first observation of an episode is not finite")
-        return sb3_arrays(observations)
+        self._succeeded[own_array(ended)] = False
 
 
 def sb3_arrays(observations: Observations) -> VecEnvObs:
     """Observations `[B, ...]` as arrays of their own in `sb3_observations` of their space."""
     if isinstance(observations, dict):
-        return {_name(name): _copy(value) for name, value in observations.items()}
-    return _copy(observations)
+        return {_name(name): own_array(value) for name, value in observations.items()}
+    return own_array(observations)
 
 
 def sb3_observations(space: gym.Space) -> gym.Space:
@@ -230,8 +218,3 @@ def sb3_observations(space: gym.Space) -> gym.Space:
 def _name(entry: str) -> str:
     """torch's modules, which SB3 names after the entries, have no dots in their names."""
     return entry.replace(".", "_")
-
-
-def _copy(values: Tensor) -> np.ndarray:
-    """An array of its own: SB3 keeps what it is given, and adds to rewards in place."""
-    return values.detach().to("cpu", copy=True).numpy()

@@ -144,6 +144,10 @@ class TaskParameters(Mapping[str, gym.Space]):
             return draw_evenly(self._tables[split], num_tasks, generator).parameters
         return {name: self._draw(name, num_tasks, split, generator) for name in self}
 
+    def spaces(self, split: str) -> Mapping[str, gym.Space]:
+        """The space of each parameter in `split` alone."""
+        return self._sides[split]
+
     def all_tasks(self, split: str) -> Tasks | None:
         """Every task of `split` in a fixed order; None if they are not listed or a sampler draws them."""
         return None if self._tables is None or self._sampler is not None else self._tables[split]

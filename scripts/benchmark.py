@@ -26,6 +26,7 @@ BENCHMARKS = {
     "maml": ("metarl.scripts.benchmark_maml", "one MAML iteration on point navigation, beside a loop over tasks"),
     "pearl": ("metarl.scripts.benchmark_pearl", "a gradient step of PEARL, beside its matrix products alone"),
     "ranks": ("metarl.scripts.benchmark_ranks", "two ranks, beside one process and beside two independent ones"),
+    "sb3": ("metarl.scripts.benchmark_sb3", "PPO of Stable-Baselines3 on to_sb3, beside processes of Gymnasium's"),
     "rollout": ("metarl.scripts.benchmark_rollout", "environment steps per second, beside EnvPool and Gymnasium"),
 }
 """Name: module and what it measures. The module has a dataclass `Arguments` and `run(arguments) -> dict`.

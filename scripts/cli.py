@@ -19,6 +19,7 @@ COMMANDS = {
     "adapt": ("metarl.scripts.adapt", "adapt a trained agent to one given task"),
     "sweep": ("metarl.scripts.sweep", "train many agents, by a file of options"),
     "fewshot": ("metarl.scripts.fewshot", "train and test a supervised few-shot learner"),
+    "compare": ("metarl.scripts.compare", "statistics of agents on the same tasks, with intervals"),
     "report": ("metarl.scripts.report", "curves and tables over runs"),
     "check": ("metarl.scripts.check", "run the contract on a task distribution of your own"),
     "benchmark": ("metarl.scripts.benchmark", "measure speed, beside peers"),

@@ -22,7 +22,9 @@ from metarl.fewshot.result import RESULT, measure, write_result
 from metarl.scripts.arguments import key_values, parse
 from metarl.scripts.families import open_with_family
 from metarl.scripts.figures import baseline_lines, figure_tables, mean_and_interval, run_figures
+from metarl.scripts.task_table import failures, task_rows, task_table
 from metarl.seen_tasks import num_shared
+from metarl.task_shift import sample_outside
 
 TASKS = 40
 TEST_EPISODES = 600
@@ -42,6 +44,9 @@ class Arguments:
     instance, name here what makes it again. Agents only."""
     env_options: Annotated[tuple[str, ...], tyro.conf.arg(metavar="KEY=VALUE ...")] = ()
     """Options of the task distribution. If it is that of the training, all others are as in training. Agents only."""
+    shift: Annotated[tuple[str, ...], tyro.conf.arg(metavar="KEY=VALUE ...")] = ()
+    """Options of the task distribution that widen the range of its tasks, such as max_velocity=4: measures on tasks
+    outside the range of the training alone. Agents only."""
     tasks: Annotated[int | None, tyro.conf.arg(metavar="M")] = None
     """Tasks to adapt to: 40 if not given. In a few-shot run, test episodes: 600 if not given."""
     episodes: Annotated[int | None, tyro.conf.arg(metavar="K")] = None
@@ -64,11 +69,13 @@ class Arguments:
     calibration and prediction sets. Few-shot runs only."""
     coverage: float = 0.9
     """With --figures: the share of prediction sets that are to have the true class."""
+    per_task: bool = False
+    """Also print every task with its scores, the worst first, and which of them fail. Agents only."""
     json: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Also write the evaluation to this file."""
 
 
-_OF_AGENTS = ("env", "env_options", "episodes", "backend", "protocol", "allow_training_tasks")
+_OF_AGENTS = ("env", "env_options", "shift", "episodes", "backend", "protocol", "allow_training_tasks", "per_task")
 """Options that do not apply to a few-shot run."""
 
 
@@ -76,12 +83,18 @@ def main(arguments: Sequence[str]) -> None:
     parsed = parse(Arguments, arguments, "metarl evaluate")
     if parsed.json is not None:
         check_writable(parsed.json)
-    options = key_values(parsed.env_options, "--env-options")
+    options, shift = key_values(parsed.env_options, "--env-options"), key_values(parsed.shift, "--shift")
+    twice = sorted(options.keys() & shift.keys())
+    if twice:
+        raise UsageError(f"{twice[0]} is given by both --env-options and --shift: leave one out")
+    options |= shift
     run, family = open_with_family(parsed.run, parsed.env, options, parsed.device)
     if isinstance(run, FewShotRun):
         _test_learner(run, parsed)
     elif parsed.split == "validation":
-        raise UsageError(f"--split validation is for few-shot runs: {parsed.run} is the run of an agent")
+        raise UsageError(
+            f"--split validation is for few-shot runs: {parsed.run} is an agent's, with 'train' and 'test'"
+        )
     elif parsed.figures:
         raise UsageError(f"--figures is for few-shot runs: {parsed.run} is the run of an agent")
     elif isinstance(run, AgentRun) and family is not None:
@@ -108,10 +121,16 @@ def print_table(title: str, table: Table, note: str | None = None) -> None:
 
 def _evaluate_agent(run: AgentRun, distribution: TaskDistribution, parsed: Arguments) -> None:
     tasks = TASKS if parsed.tasks is None else parsed.tasks
+    outside = (
+        sample_outside(run.distribution, distribution, tasks, split=parsed.split, seed=parsed.seed)
+        if parsed.shift
+        else None
+    )
     result = evaluate(
         run.agent,
         distribution,
         num_tasks=tasks,
+        tasks=outside,
         episodes=parsed.episodes,
         split=parsed.split,
         seed=parsed.seed,
@@ -120,12 +139,16 @@ def _evaluate_agent(run: AgentRun, distribution: TaskDistribution, parsed: Argum
         allow_training_tasks=parsed.allow_training_tasks,
     )
     text = result.to_json()
-    title = f"{run.config.agent} on {distribution.id}, {tasks} {parsed.split} tasks"
+    where = " outside the training range" if parsed.shift else ""
+    title = f"{run.config.agent} on {distribution.id}, {tasks} {parsed.split} tasks{where}"
     write_atomically(run.path / "evaluation.json", text)
     plot_adaptation(result, title, run.path / "plots" / "adaptation.png")
     if parsed.json is not None:
         write_atomically(parsed.json, text)
     print_table(title, _agent_table(result), result.note)
+    if parsed.per_task:
+        rows = task_rows(result, distribution)
+        print_table(failures(rows), task_table(rows, result.episodes_used))
     for remark in _remarks(run, distribution, parsed, result):
         print(f"metarl: {remark}", file=sys.stderr)
 

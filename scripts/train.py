@@ -48,6 +48,12 @@ class Arguments(Generic[Config]):
     """Iterations between checkpoints."""
     max_faults: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """Faults tolerated in one iteration; at most 1 % of its steps, and at least 10, if not given."""
+    evaluate_every: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    """Iterations between evaluations on test tasks, the same each time; they change nothing in the training."""
+    evaluate_tasks: Annotated[int, tyro.conf.arg(metavar="M")] = TrainConfig.evaluate_tasks
+    """Test tasks of such an evaluation."""
+    logger: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME ...")] = ()
+    """Send metrics also to trackio or wandb, if they are installed, or to a logger of your own, MODULE:NAME."""
     output: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
     """The run folder; runs/AGENT-ENV-seedSEED if not given."""
     agent_options: Annotated[Config, tyro.conf.arg(name="")]

@@ -3,6 +3,7 @@
 import ast
 import doctest
 import importlib
+import importlib.util
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,6 +27,8 @@ NEED_FILES = {
     f"metarl.fewshot.data.{name}" for name in ("imagenet.MiniImageNet", "imagenet.TieredImageNet", "omniglot.Omniglot")
 }
 """Examples that read data sets which have to be downloaded."""
+EXTRAS = {"metarl.torchrl_adapter": "torchrl"}
+"""Modules that only import with an extra, and its package."""
 SLOW = {"metarl.fewshot.data.glyphs.Glyphs"}
 WITHOUT = {
     f"metarl.{name}"
@@ -49,9 +52,12 @@ WITHOUT = {
 """Classes that only metarl's own code makes, about which an example would say nothing."""
 
 
+MISSING = {name for name, package in EXTRAS.items() if importlib.util.find_spec(package) is None}
+
+
 def examples() -> Iterator[doctest.DocTest]:
     finder = doctest.DocTestFinder()
-    for name in SOURCES:
+    for name in SOURCES.keys() - MISSING:
         module = importlib.import_module(name)
         for test in finder.find(module, name, globs={"metarl": metarl, "torch": torch}):
             if test.examples:
@@ -87,6 +93,7 @@ def test_every_public_class_has_an_example():
     classes = {
         f"{module}.{node.name}"
         for module, path in SOURCES.items()
+        if module not in MISSING
         for node in ast.parse(path.read_text()).body
         if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
     }

@@ -20,6 +20,8 @@ PAGES = [
     "docs/YOUR_OWN_ENVIRONMENT.md",
     "docs/A_ROBOT_OF_YOUR_OWN.md",
     "docs/TASKS.md",
+    "docs/EVALUATION.md",
+    "docs/INTEROPERATION.md",
     "docs/YOUR_OWN_PICTURES.md",
     "docs/YOUR_OWN_TABLE.md",
     "docs/FAIRNESS_AND_ROBUSTNESS.md",

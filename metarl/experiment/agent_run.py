@@ -18,7 +18,8 @@ from metarl.experiment.checkpoints import Checkpoint
 from metarl.experiment.engine import Training
 from metarl.experiment.experiment import Experiment, Parts, Run, Trained, check_parts, require_part
 from metarl.experiment.fingerprint import differences, family_traits, fingerprint
-from metarl.experiment.metrics import Row
+from metarl.experiment.loggers import check_loggers, open_loggers
+from metarl.experiment.metrics import Row, RunLogger
 from metarl.experiment.options import (
     LATER,
     build,
@@ -29,6 +30,7 @@ from metarl.experiment.options import (
     plain,
     read_config,
 )
+from metarl.experiment.periodic_evaluation import periodic_evaluation
 from metarl.experiment.plots import plot_training
 from metarl.experiment.together import call, check_same_state, merged_metrics
 from metarl.parallel import Ranks
@@ -76,6 +78,12 @@ class TrainConfig:
     """Faults tolerated in one iteration; 1 % of its steps, and at least 10, if not given."""
     threads: int | None = field(default=None, metadata=LATER)
     """Threads that torch computes with; one, and more where they pay, if not given."""
+    evaluate_every: int | None = field(default=None, metadata=LATER)
+    """Iterations between evaluations on test tasks in the course of training; never if not given."""
+    evaluate_tasks: int = field(default=20, metadata=LATER)
+    """Test tasks of such an evaluation, the same each time."""
+    logger: tuple[str, ...] = field(default=(), metadata=LATER)
+    """Where metrics go besides metrics.jsonl and TensorBoard: trackio, wandb or MODULE:NAME."""
     output: Path | str | None = None
     """The run folder; runs/AGENT-ENV-seedSEED if not given."""
 
@@ -114,7 +122,11 @@ class AgentExperiment(Experiment):
         for name in ("iterations", "steps"):
             if getattr(config, name) is not None:
                 check_count(name, getattr(config, name))
-        check_count("checkpoint_every", config.checkpoint_every)
+        for name in ("checkpoint_every", "evaluate_tasks"):
+            check_count(name, getattr(config, name))
+        if config.evaluate_every is not None:
+            check_count("evaluate_every", config.evaluate_every)
+        check_loggers(config.logger)
         check_max_faults(config.max_faults)
         if config.threads is not None:
             check_count("threads", config.threads)
@@ -269,6 +281,15 @@ class AgentTraining(Training):
         self.threads = experiment.config.threads
         seed = derive_seed("task source", experiment.config.seed)
         self.source = agent.task_source(experiment.distribution, seed=seed)
+        self.evaluation = periodic_evaluation(
+            agent,
+            experiment.distribution,
+            every=experiment.config.evaluate_every,
+            num_tasks=experiment.config.evaluate_tasks,
+            seed=experiment.config.seed,
+            backend=experiment.config.backend,
+            ranks=experiment.ranks,
+        )
 
     def iterate(self, iteration: int) -> Mapping[str, int | float]:
         ranks, share = self.experiment.ranks, self.env.num_tasks
@@ -283,12 +304,15 @@ class AgentTraining(Training):
         self._check_faults(int(metrics["faults"]), int(metrics["env_steps"]))
         if iteration % self.checkpoint_every == 0:
             check_same_state(ranks, self.state()[0], self.title)
-        return metrics
+        return metrics if self.evaluation is None else {**metrics, **self.evaluation.metrics(iteration)}
 
     def close(self) -> None:
         """On the first rank, tells the others that the training is over."""
         if self.experiment.ranks.is_first:
             call(self.experiment.ranks, None)
+
+    def open_loggers(self, path: Path) -> list[RunLogger]:
+        return open_loggers(self.experiment.config.logger, path, self.title, self.experiment.entries())
 
     def _check_faults(self, faults: int, env_steps: int) -> None:
         """Raises `EnvironmentFault` for more faults in an iteration than the run tolerates."""

@@ -17,7 +17,7 @@ from metarl.errors import NumericalFault
 from metarl.experiment.buffers import BufferFiles
 from metarl.experiment.checkpoints import Checkpoint, oldest_buffers, save_checkpoint
 from metarl.experiment.interrupts import Interrupts, say_how_to_go_on
-from metarl.experiment.metrics import MetricsLog, Row, Window, read_metrics
+from metarl.experiment.metrics import MetricsLog, Row, RunLogger, Window, read_metrics
 from metarl.experiment.progress import Progress
 from metarl.faults import USUAL_CAUSES, all_finite
 from metarl.replay import ReplayBuffer
@@ -60,6 +60,10 @@ class Training(abc.ABC):
     def buffers(self) -> Mapping[str, ReplayBuffer]:
         """The replay buffers by name. New rows are appended to files."""
         return {}
+
+    def open_loggers(self, path: Path) -> list[RunLogger]:
+        """Opens what receives the metrics of the run folder `path` besides its own files."""
+        return []
 
     def notes(self) -> list[str]:
         """What people should see before the training, in lines."""
@@ -121,7 +125,7 @@ class _Loop:
         with Interrupts() as interrupts:
             try:
                 with (
-                    MetricsLog(self.path, self.iteration, training.row_every) as log,
+                    MetricsLog(self.path, self.iteration, training.row_every, training.open_loggers(self.path)) as log,
                     Progress(title, done=self.share, enabled=show) as bar,
                 ):
                     while self.share < 1:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from metarl.errors import UsageError
 from metarl.experiment.files import write_atomically
@@ -64,6 +64,27 @@ class Window:
         }
 
 
+@runtime_checkable
+class RunLogger(Protocol):
+    """Receives the rows of a run's metrics in their order. A resumed run may repeat rows after its last checkpoint.
+
+    One of one's own is named `MODULE:NAME` and is made by `NAME(path, title, config)`, with the run folder, who is
+    trained on what, and the entries of config.yaml.
+
+    >>> class Printer:
+    ...     def __init__(self, path, title, config): ...
+    ...     def log(self, row): print(row["iteration"])
+    ...     def close(self): ...
+    >>> from metarl.experiment.metrics import RunLogger
+    >>> isinstance(Printer("run", "maml on PointNavigation-v0", {}), RunLogger)
+    True
+    """
+
+    def log(self, row: Row) -> None: ...
+
+    def close(self) -> None: ...
+
+
 class MetricsLog:
     """Appends to the run's metrics.jsonl and its TensorBoard events, after `iteration` iterations.
 
@@ -71,14 +92,15 @@ class MetricsLog:
     after its last checkpoint.
 
     Rows that follow each other within `FLUSH_INTERVAL` wait in memory. A checkpoint counts on the rows of its
-    iterations: call `flush` before it is saved.
+    iterations: call `flush` before it is saved. `loggers` receive the rows too, and are closed with it.
     """
 
-    def __init__(self, run: Path, iteration: int, every: int = 1):
+    def __init__(self, run: Path, iteration: int, every: int = 1, loggers: Sequence[RunLogger] = ()):
         # Imported here because it is slow and only training needs it.
         from torch.utils.tensorboard import SummaryWriter
 
         cut_metrics(run, iteration, every)
+        self._loggers = loggers
         self._file = (run / "metrics.jsonl").open("a")
         self._flushed = -math.inf
         purged = iteration + 1 if iteration else None
@@ -90,6 +112,8 @@ class MetricsLog:
     def __exit__(self, kind: type | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         self._file.close()
         self._events.close()
+        for logger in self._loggers:
+            logger.close()
 
     def write(self, row: Row) -> None:
         self._file.write(json.dumps({name: _finite(value) for name, value in row.items()}, allow_nan=False) + "\n")
@@ -98,6 +122,8 @@ class MetricsLog:
         for name, value in row.items():
             if name != "iteration":
                 self._events.add_scalar(name, value, global_step=row["iteration"])
+        for logger in self._loggers:
+            logger.log(row)
 
     def flush(self) -> None:
         """Hands all rows to the file system."""

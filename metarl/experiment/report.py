@@ -25,7 +25,7 @@ LAST = 10
 _NAMES = {"agent": ("agent", "env"), "few-shot": ("learner", "data")}
 """Kind of run → the entries that name who is trained on what."""
 _NO_SETTINGS = {"format", "kind", "seed", "versions", "device", "checkpoint_every", "max_faults", "threads"}
-_NO_SETTINGS |= {"spec", "fingerprint", "unnamed"}
+_NO_SETTINGS |= {"spec", "fingerprint", "unnamed", "evaluate_every", "evaluate_tasks", "logger"}
 
 
 @dataclass(frozen=True)

@@ -22,10 +22,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
-from scipy import stats
 from torch import Tensor
 
 from metarl.fewshot.episodes import Members
+from metarl.statistics import student_half_width
 
 FEWEST_ROWS = 5
 """Units in a pool for each one in a support set, at least, if they are rows or their owners."""
@@ -75,7 +75,7 @@ def mean_interval(
     reason = variance.reason
     if reason is not None:
         return Interval(mean, None, f"none over {members.name}: {reason}", unknown)
-    half = float(stats.t.ppf(0.975, variance.freedom)) * math.sqrt(variance.value + drawing)
+    half = student_half_width(variance.value + drawing, variance.freedom)
     return Interval(mean, half, f"over {variance.units} {members.name} and the episodes drawn", unknown)
 
 

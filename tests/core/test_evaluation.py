@@ -116,7 +116,18 @@ def test_json_gives_the_evaluation_back(evaluation):
     assert again.tasks == evaluation.tasks
     assert again.summary() == evaluation.summary()
     data = json.loads(evaluation.to_json())
-    assert list(data) == ["returns", "success", "episodes_used", "tasks", "protocol", "faults", "summary"]
+    assert list(data) == [
+        "returns",
+        "success",
+        "episodes_used",
+        "tasks",
+        "protocol",
+        "faults",
+        "family",
+        "family_options",
+        "horizon",
+        "summary",
+    ]
 
 
 def test_json_without_success(evaluation):
