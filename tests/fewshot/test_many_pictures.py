@@ -122,7 +122,7 @@ def mutated(files: list[bytes], rng: random.Random) -> bytes:
         elif kind == 2:
             content[place : place + 4] = rng.choice((b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", bytes(4), b"\0\0\x20\0"))
         elif kind == 3:
-            del content[place : place + rng.randrange(1, 1 + len(content))]
+            del content[place : place + rng.randrange(1, 1 + max(1, len(content)))]
         elif kind == 4:
             content[place:place] = content[: rng.randrange(64)]
         else:

@@ -151,7 +151,7 @@ class TableEncoder:
             raise UsageError(f"{owner} is damaged: columns are missing")
         made: list[Feature] = []
         for column in columns:
-            kind = _COLUMNS.get(column.get("role"), NumberColumn)
+            kind: Any = _COLUMNS.get(column.get("role"), NumberColumn)
             own = column if kind is NumberColumn else {name: value for name, value in column.items() if name != "role"}
             made.append(build(kind, own, f"{owner}, a column"))
         others = {name: value for name, value in entries.items() if name != "columns"}

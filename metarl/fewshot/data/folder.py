@@ -22,6 +22,7 @@ from torch import Tensor
 from metarl.errors import UsageError
 from metarl.experiment.options import build
 from metarl.fewshot.data import SPLITS, LabelledData
+from metarl.fewshot.data.labels import listed
 from metarl.fewshot.data.picture_cache import PictureCache, PictureConfig, PicturePool, PictureReader
 from metarl.fewshot.data.picture_files import shown
 from metarl.fewshot.data.picture_listing import PictureListing, list_pictures
@@ -46,7 +47,6 @@ MANY_CLASSES = 10
 """Classes from which on whole classes are held out."""
 MEASURED = 500
 """Most training pictures from which the mean and the deviation of each channel are taken."""
-_NAMED = 8
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ class PictureFolder(LabelledData):
         counts = Counter(self._places.classes)
         smallest = min(counts, key=lambda name: (counts[name], name))
         lines = [
-            f"classes: {_listed(self.classes)}; the smallest is {shown(smallest)} with {counts[smallest]}",
+            f"classes: {listed(self.classes)}; the smallest is {shown(smallest)} with {counts[smallest]}",
             *self.pictures.summary(),
         ]
         skipped = self._places.listing.skipped_line()
@@ -216,7 +216,7 @@ class PictureFolder(LabelledData):
             both = sorted(owners[0] & owners[1])
             if both:
                 raise UsageError(
-                    f"{self._name}: {_listed([shown(name) for name in both])} lie in train/ and in {tested}/: "
+                    f"{self._name}: {listed([shown(name) for name in both])} lie in train/ and in {tested}/: "
                     "move each to one side"
                 )
             return sides, "folders"
@@ -262,16 +262,17 @@ class PictureFolder(LabelledData):
 class PictureEncoder:
     """Folders of further pictures: with a folder for each class, if they are to be learned from.
 
-    >>> from pathlib import Path
-    >>> from PIL import Image
-    >>> from metarl.fewshot.data.folder import PictureEncoder
-    >>> from metarl.fewshot.data.picture_cache import PictureOptions, PictureReader
-    >>> from metarl.fewshot.data.picture_files import Reading
-    >>> Path("few/cats").mkdir(parents=True)
-    >>> Image.linear_gradient("L").save("few/cats/1.png")
-    >>> encoder = PictureEncoder(PictureReader(PictureOptions(28), Reading(28, 1)), ("cats", "dogs"))
-    >>> encoder.labels("few"), encoder.inputs("few").shape
-    (['cats'], torch.Size([1, 1, 28, 28]))
+        >>> from pathlib import Path
+        >>> from PIL import Image
+        >>> from metarl.fewshot.data.folder import PictureEncoder
+        >>> from metarl.fewshot.data.labels import listed
+    from metarl.fewshot.data.picture_cache import PictureOptions, PictureReader
+        >>> from metarl.fewshot.data.picture_files import Reading
+        >>> Path("few/cats").mkdir(parents=True)
+        >>> Image.linear_gradient("L").save("few/cats/1.png")
+        >>> encoder = PictureEncoder(PictureReader(PictureOptions(28), Reading(28, 1)), ("cats", "dogs"))
+        >>> encoder.labels("few"), encoder.inputs("few").shape
+        (['cats'], torch.Size([1, 1, 28, 28]))
     """
 
     reader: PictureReader
@@ -370,7 +371,3 @@ def standardisation(pictures: PictureCache, rows: Int[Tensor, "n"]) -> Preproces
     # Four digits, so that another order of summation gives the same numbers, which a resumed run compares.
     scale, shift = ([float(f"{value:.4g}") for value in values] for values in (1 / deviation, -mean / deviation))
     return Preprocessing(shape, tuple(scale), tuple(shift))
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(names[:_NAMED]) + (f", … ({len(names)})" if len(names) > _NAMED else "")

@@ -1,6 +1,7 @@
 """Columns of a table that name classes, groups or owners: each value gets a number, counted from 0."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import polars as pl
@@ -91,5 +92,6 @@ def _check_case(table: TextTable, name: str, different: list[str]) -> None:
             raise UsageError(f"{table.path}: column {name!r} has {other!r} and {value!r}: write them alike")
 
 
-def listed(names: list[str]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """The first names in a line, and how many there are if these are not all."""
     return ", ".join(names[:8]) + (f", … ({len(names)})" if len(names) > 8 else "")

@@ -92,8 +92,8 @@ class Omniglot(LabelledData):
             turned = [characters.rot90(turn, (-2, -1)) for turn in range(4 if config.rotations else 1)]
             flat = torch.cat(turned).flatten(0, 1)[:, None].contiguous()
             labels = torch.arange(len(flat)) // characters.shape[1]
-            how = {"units": labels % len(characters), "unit_name": "characters"}
-            self.pools[split] = Pool(flat, labels, name=f"omniglot ({split})", **how)
+            units = labels % len(characters)
+            self.pools[split] = Pool(flat, labels, name=f"omniglot ({split})", units=units, unit_name="characters")
 
 
 def split_of(character: str) -> str:

@@ -149,7 +149,9 @@ class _Bounded:
 class _PlainUnpickler(pickle._Unpickler):
     """An unpickler that allows only the names in `_KNOWN`."""
 
-    dispatch: ClassVar = dict(pickle._Unpickler.dispatch)
+    read: Any  # made by `load`
+    append: Any
+    dispatch: ClassVar[dict[int, Any]] = dict(pickle._Unpickler.dispatch)
 
     def __init__(self, path: Path, file: _Bounded):
         super().__init__(file, encoding="bytes")

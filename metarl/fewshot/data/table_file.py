@@ -47,7 +47,9 @@ class TextTable:
     """One column of strings for each name."""
     lines: range | list[int]
     """The line of the file on which each row ends; its number if the file has no lines."""
-    _values: dict[tuple[str, Notation | None], pl.Series] = field(default_factory=dict, repr=False, compare=False)
+    _values: dict[tuple[str, Notation | None], pl.Series] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     @property
     def names(self) -> list[str]:

@@ -66,7 +66,7 @@ class TextColumn:
 
 def read_text(table: TextTable, name: str, width: int, by: Literal["words", "characters"]) -> TextColumn:
     """The column `name` as free text."""
-    lengths = table.cells(name).str.count_matches(r"\w+")
+    lengths = table.cells(name).str.count_matches(r"\w+").to_numpy()
     hashed = "words" if by == "words" else "n-grams of characters"
     what = f"free text of {lengths.min()} to {lengths.max()} words: {width} inputs of hashed {hashed}"
     return TextColumn(name, width, by, what)
