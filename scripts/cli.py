@@ -16,6 +16,7 @@ COMMANDS = {
         "measure how fast a trained agent adapts to unseen tasks, or test a few-shot learner",
     ),
     "adapt": ("metarl.scripts.adapt", "adapt a trained agent to one given task"),
+    "watch": ("metarl.scripts.watch", "watch a trained agent adapt, on a page in the browser"),
     "fewshot": ("metarl.scripts.fewshot", "train and test a supervised few-shot learner"),
     "report": ("metarl.scripts.report", "curves and tables over runs"),
     "check": ("metarl.scripts.check", "run the contract on a task distribution of your own"),

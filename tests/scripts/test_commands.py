@@ -202,7 +202,7 @@ def test_adapt_prints_each_stage_and_films_before_and_after(run: Path, tmp_path:
     task.write_text('{"goal": [0.3, 0.1]}')
     assert main(["adapt", str(run), "--task", str(task), "--episodes", "4", "--video", str(video)]) == 0
     from_file = capsys.readouterr().out
-    assert len(frames_of(video, 272, 256)) == 2 * 8, "an episode before and one after"
+    assert len(frames_of(video, 304, 528)) == 8 + 1 + 30, "an episode before beside one after, and its end for a second"
     assert main(["adapt", str(run), "--task", '{"goal": [0.3, 0.1]}', "--episodes", "4"]) == 0
     assert capsys.readouterr().out.splitlines()[1:] == from_file.splitlines()[1:]
     agent, distribution = metarl.load_agent(run), metarl.make("PointNavigation-v0", horizon=8)
