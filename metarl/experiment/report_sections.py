@@ -112,7 +112,7 @@ def adaptation_chart(kinds: Sequence[Kind], name: str) -> Chart | None:
                 stages.setdefault(used, {})[i] = float(np.mean(means)), min(means), max(means)
     if not stages:
         return None
-    x, none = sorted(stages), (None, None, None)
+    x, none = list(map(float, sorted(stages))), (None, None, None)
     lines = []
     for i, kind in enumerate(kinds):
         if any(i in found for found in stages.values()):

@@ -60,7 +60,7 @@
       width: figure.clientWidth - 24,
       height: HEIGHT,
       scales: { x: { time: false }, y: chart.logarithmic ? { distr: 3 } : {} },
-      axes: [{ ...axis, space: 60, label: chart.x_label, labelSize: 20, labelFont: "12px system-ui" }, { ...axis, size: 56 }],
+      axes: [{ ...axis, space: 60, size: 28, label: chart.x_label, labelSize: 20, labelFont: "12px system-ui" }, { ...axis, size: 56 }],
       series,
       bands,
       legend: { show: false },
