@@ -11,16 +11,21 @@ from typing import Any
 
 import mujoco
 import numpy as np
+from jaxtyping import UInt8
 
 from metarl.envs.physics import PhysicsEnv
+from metarl.envs.physics.world import World
 from metarl.errors import UsageError
 from metarl.scripts.watch_session import Interrupted, Knob, Moment, Outcome, WatchSession
+from metarl.vector_env import TaskVectorEnv
 
 MOST_KNOBS = 24
 """A task of more numbers has no knobs: only whole tasks can be drawn."""
 STEPS_A_SECOND = 30
 _CAMERA = (-1.0, -1.2, 0.8)
 """Where the camera stands, seen from what it looks at, in units of its distance."""
+_HIDDEN = 5
+"""The group of sites that no viewer shows by itself."""
 
 
 def check_port(host: str, port: int) -> None:
@@ -34,7 +39,7 @@ def check_port(host: str, port: int) -> None:
 
 
 class WatchPage:
-    """Serves a session on a page and plays it until `close`.
+    """Serves a session on a page and plays it until `stop`.
 
     The browser's events come from threads of the server and wait in a queue; only `run` touches the session.
 
@@ -45,22 +50,24 @@ class WatchPage:
     def __init__(self, session: WatchSession, *, title: str, episodes: int, host: str = "127.0.0.1", port: int = 8080):
         check_port(host, port)
         try:
+            import mjviser  # noqa: F401 - wanted once a scene is drawn
             import viser
         except ImportError:
             raise UsageError("metarl watch needs viser and mjviser: pip install 'metarl-kit[viewer]'") from None
         logging.getLogger("websockets").setLevel(logging.ERROR)
         self.session, self._title, self._episodes = session, title, episodes
         self._commands: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        self._closed = threading.Event()
+        self._stopped = threading.Event()
         self._last = ""
         self.server = viser.ViserServer(host=host, port=port, label="metarl watch", verbose=False)
-        self.server.gui.configure_theme(control_layout="collapsible", control_width="medium", show_logo=False)
+        self.server.gui.configure_theme(show_logo=False, show_share_button=False)
+        self.server.gui.main_panel.dock_right()
         self._screen = _screen(self.server, session)
         self._add_controls()
 
     def run(self) -> None:
-        """Plays episodes and obeys the page, until `close` is called."""
-        while not self._closed.is_set():
+        """Plays episodes and obeys the page, until `stop` is called."""
+        while not self._stopped.is_set():
             self._obey()
             try:
                 outcome = self.session.play(self._show)
@@ -68,9 +75,12 @@ class WatchPage:
                 continue
             self._tell(outcome)
 
+    def stop(self) -> None:
+        """Ends `run`, soon; may be called from another thread."""
+        self._stopped.set()
+
     def close(self) -> None:
-        """Ends `run` and the server; may be called from another thread."""
-        self._closed.set()
+        """Ends the server, once `run` has ended."""
         self.server.stop()
 
     def _add_controls(self) -> None:
@@ -144,10 +154,10 @@ class WatchPage:
         self._screen(moment)
         self._write(f"step {moment.step}, return {moment.episode_return:.2f}")
         while self._pause.value or time.monotonic() - start < 1 / self._speed.value:
-            if self._closed.is_set() or not self._commands.empty():
+            if self._stopped.is_set() or not self._commands.empty():
                 break
             time.sleep(0.002)
-        if self._closed.is_set() or not self._commands.empty():
+        if self._stopped.is_set() or not self._commands.empty():
             raise Interrupted
 
     def _tell(self, outcome: Outcome) -> None:
@@ -165,17 +175,23 @@ class WatchPage:
 def _screen(server: Any, session: WatchSession) -> Callable[[Moment], None]:
     """What draws the environment: as a scene in space if it has one, otherwise by its own pictures."""
     env = session.env
-    if isinstance(env, PhysicsEnv):
-        with contextlib.suppress(UsageError):
-            env.world(0)
-            return _Scene(server, env)
-    env.render()  # raises if there is no picture either
+    if session.has_scene:
+        assert isinstance(env, PhysicsEnv)
+        return _Scene(server, env)
+
+    picture = server.scene.add_image("/picture", _picture(env), render_width=1.0, render_height=1.0, format="png")
+    server.initial_camera.position, server.initial_camera.look_at = (0.0, 0.0, -1.2), (0.0, 0.0, 0.0)
+    server.initial_camera.up = (0.0, -1.0, 0.0)  # pictures lie in the plane with their rows along y
 
     def draw(_: Moment) -> None:
-        (picture,) = env.render() or ()
-        server.scene.set_background_image(np.asarray(picture), format="jpeg")
+        picture.image = _picture(env)
 
     return draw
+
+
+def _picture(env: TaskVectorEnv) -> UInt8[np.ndarray, "H W 3"]:
+    (picture,) = env.render() or ()
+    return np.asarray(picture)
 
 
 class _Scene:
@@ -189,26 +205,25 @@ class _Scene:
     def __call__(self, moment: Moment) -> None:
         world = self._env.world(0)
         if world.scene is not self._scene:
-            self._build(world.scene)
+            self._build(world)
         world.place(self._model, self._data)
         self._drawn.update_from_mjdata(self._data)
         if world.mark is not None:
             self._goal.position = world.mark
 
-    def _build(self, scene: Any) -> None:
+    def _build(self, world: World) -> None:
         import mjviser
 
         self._server.scene.reset()
-        self._scene, self._model = scene, scene.rendering_model()
+        self._scene, self._model = world.scene, world.scene.rendering_model()
         self._data = mujoco.MjData(self._model)
+        if world.mark is not None:
+            self._model.site_group[:] = _HIDDEN  # some of Meta-World's sites mark goals that are not the task's
         self._drawn = mjviser.ViserMujocoScene(self._server, self._model, num_envs=1)
-        world = self._env.world(0)
-        world.place(self._model, self._data)
         centre, distance = np.zeros(3), 2.0 * float(self._model.stat.extent)
         # A robot that walks stays in the middle; one that stands by its goal does not move the room.
         self._drawn.camera_tracking_enabled = world.mark is None
         if world.mark is not None:
-            self._drawn.site_groups_visible = [False] * 6
             self._goal = self._server.scene.add_icosphere("/goal", radius=0.02, color=(30, 200, 60))
             centre, distance = np.array(world.mark), 0.9
         self._server.initial_camera.position = centre + distance * np.array(_CAMERA)

@@ -1,5 +1,6 @@
 """What `metarl watch` plays: an agent, one environment and its task, without a page."""
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,8 @@ from torch import Tensor
 from metarl.agent import Agent
 from metarl.distribution import TaskDistribution
 from metarl.envs.metaworld.family import MetaWorld, random_space
+from metarl.envs.physics import PhysicsEnv
+from metarl.errors import UsageError
 from metarl.randomness import derive_seed
 from metarl.rollout import Policy, PolicyStep, Transition, collect
 from metarl.spaces import Observations
@@ -79,6 +82,9 @@ class WatchSession:
         try:
             self.set_task(task)
             self.env.reset(seed=seed)
+            self.has_scene = self._finds_scene()
+            if not self.has_scene:
+                self.env.render()
         except BaseException:
             self.env.close()
             raise
@@ -145,6 +151,14 @@ class WatchSession:
 
     def close(self) -> None:
         self.env.close()
+
+    def _finds_scene(self) -> bool:
+        """Whether the environment has a scene in space, which needs no OpenGL here."""
+        if isinstance(self.env, PhysicsEnv):
+            with contextlib.suppress(UsageError):
+                self.env.world(0)
+                return True
+        return False
 
     def _knobs_of(self, name: str, value: Any) -> list[Knob]:
         space = self.family.task_space[name]

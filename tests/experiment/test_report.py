@@ -107,15 +107,11 @@ def test_mean_and_band_of_a_chart_are_those_of_the_runs(runs: dict[str, Path]):
     last = chart.x.index(rows[0][-1]["env_steps"])
     assert both.mean[last] == pytest.approx(np.mean(ends), rel=1e-5)
     assert (both.low[last], both.high[last]) == (pytest.approx(min(ends)), pytest.approx(max(ends)))
-    reached = read_metrics(runs["long"])[-1]["env_steps"]
-    assert [line.mean[-1] is None for line in (both, long)] == [chart.x[-1] > reached, chart.x[-1] > ends_at(rows)]
+    ended, reached = rows[0][-1]["env_steps"], read_metrics(runs["long"])[-1]["env_steps"]
+    assert [line.mean[-1] is None for line in (both, long)] == [reached > ended, ended > reached]
     minutes = learning_chart(kinds, "wall_seconds")
     longest = max(read_metrics(runs[name])[-1]["wall_seconds"] for name in ("seed1", "seed2", "long"))
     assert minutes.x[-1] <= longest / 60 * 1.001
-
-
-def ends_at(rows: list) -> int:
-    return rows[0][-1]["env_steps"]
 
 
 def test_a_heat_map_has_every_task_once_and_the_easiest_first(runs: dict[str, Path]):

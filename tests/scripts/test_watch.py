@@ -7,28 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
+from watch_helpers import Homing, free_port
 
 import metarl
 from metarl.agents.random import RandomAgent, RandomConfig
 from metarl.scripts.cli import main
 from metarl.scripts.watch_session import Interrupted, Moment, WatchSession
-
-
-class Homing(RandomAgent):
-    """Walks to the origin, and once it has seen an episode, to the goal."""
-
-    def adapt(self, env, episodes, *, seed=0, policy=None):
-        knows = episodes > 0 or getattr(policy, "knows", False)
-        goal = env.tasks.parameters["goal"][:, None] if knows else torch.zeros(1, 1, 2)
-
-        class Walk(metarl.Policy):
-            def act(self, observations):
-                return metarl.PolicyStep((goal - observations).clamp(-0.1, 0.1))
-
-        walk = Walk()
-        walk.knows = knows
-        return walk
 
 
 @pytest.fixture
@@ -124,12 +108,6 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("watch") / "run"
     config = metarl.TrainConfig("random", "PointNavigation-v0", {"horizon": 8}, iterations=1, output=output)
     return metarl.train(config, progress=False)
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
 
 
 def test_mistakes_are_one_line(run: Path, capsys: pytest.CaptureFixture):

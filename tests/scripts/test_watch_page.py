@@ -3,13 +3,14 @@
 import contextlib
 import io
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
-from browser import CHROMIUM, Page, open_page
+from browser import CHROMIUM, PATIENCE, Page, open_page
 from PIL import Image
-from test_watch import Homing, free_port
+from watch_helpers import Homing, free_port
 
 import metarl
 from metarl.agents.random import RandomAgent, RandomConfig
@@ -41,8 +42,9 @@ def watched(session: WatchSession) -> Iterator[Page]:
                 page.wait_for("document.querySelector('canvas') !== null")
                 yield page
         finally:
-            server.close()
+            server.stop()
             player.join()
+            server.close()
 
 
 def click(page: Page, text: str) -> None:
@@ -92,23 +94,28 @@ def test_sliders_and_buttons_reach_the_environment_and_the_agent():
         assert page.errors == []
 
 
+def until(found: Callable[[], bool], what: str) -> None:
+    """Waits until `found()`; a browser without a GPU draws a few frames a second."""
+    deadline = time.monotonic() + PATIENCE
+    while not found():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.2)
+
+
 @pytest.mark.parametrize("id", ["PointNavigation-v0", "HalfCheetahVel-v0", "ML1-reach-v3"])
 def test_the_robot_moves_and_stands_still_in_a_pause(id: str):
     family = metarl.make(id, horizon=200)
     task = family.sample(1, split="test", seed=0)
     session = WatchSession(RandomAgent(RandomConfig(), metarl.EnvSpec.of(family)), family, task)
     with watched(session) as page:
-        says(page, "step 5,")
+        until(lambda: scene(page).std() > 5, "nothing is drawn")
         first = scene(page)
-        assert first.std() > 5, "something is drawn"
-        says(page, "step 60,")
-        assert np.abs(scene(page) - first).max() > 30, "the robot has moved"
+        until(lambda: np.abs(scene(page) - first).max() > 30, "the robot does not move")
         page.run("document.querySelector('input[type=checkbox]').click()")
-        page.wait_for("document.querySelector('input[type=checkbox]').checked")
-        page.run("new Promise(resolve => setTimeout(resolve, 500))")
-        step = page.run("document.body.innerText.match(/step \\d+/)[0]")
+        until(lambda: page.run(STEP) == (time.sleep(1), page.run(STEP))[1], "a pause does not stop the steps")
         still = scene(page)
-        page.run("new Promise(resolve => setTimeout(resolve, 500))")
-        assert page.run("document.body.innerText.match(/step \\d+/)[0]") == step
         assert np.abs(scene(page) - still).max() < 30
         assert page.errors == []
+
+
+STEP = "document.body.innerText.match(/step \\d+/)[0]"
