@@ -3,6 +3,7 @@
 (() => {
   const COLOURS = 6;
   const HEIGHT = 260;
+  const WHOLE = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 5000]; // episodes are not parted
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const value = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const colour = (line) => value(`--c${line.colour % COLOURS}`);
@@ -60,7 +61,7 @@
       width: figure.clientWidth - 24,
       height: HEIGHT,
       scales: { x: { time: false }, y: chart.logarithmic ? { distr: 3 } : {} },
-      axes: [{ ...axis, space: 60, size: 28, label: chart.x_label, labelSize: 20, labelFont: "12px system-ui" }, { ...axis, size: 56 }],
+      axes: [{ ...axis, ...(chart.marks ? { incrs: WHOLE } : {}), space: 60, size: 28, label: chart.x_label, labelSize: 20, labelFont: "12px system-ui" }, { ...axis, size: 56 }],
       series,
       bands,
       legend: { show: false },
