@@ -18,7 +18,7 @@ from metarl.errors import UsageError
 from metarl.randomness import derive_seed
 from metarl.rollout import Policy, PolicyStep, Transition, collect
 from metarl.spaces import Observations
-from metarl.task_spaces import Choice, bounds, describe
+from metarl.task_spaces import Choice, bounds
 from metarl.tasks import Tasks
 
 
@@ -119,10 +119,6 @@ class WatchSession:
         """What can be turned. Parameters with one possible value or without bounds have no knob."""
         values = self.values
         return [knob for name in self.family.task_space for knob in self._knobs_of(name, values[name])]
-
-    def describe(self) -> str:
-        """The task's parameters and their ranges, a line each."""
-        return "\n".join(f"{name}: {describe(space)}" for name, space in self.family.task_space.items())
 
     def adapt(self, episodes: int) -> None:
         """Learns about the task from `episodes` more of its episodes."""

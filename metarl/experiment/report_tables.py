@@ -12,6 +12,9 @@ _LATEX = {
     "–": "--",
     "−": "$-$",
     "±": r"$\pm$",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
     "…": r"\ldots{}",
 }
 

@@ -32,6 +32,7 @@ class Take:
     """One filmed episode: a picture of the state before each step, and what each step brought.
 
     >>> from metarl.experiment.video import Take
+    >>> import numpy as np
     >>> Take("before", [np.zeros((32, 32, 3), np.uint8)], np.array([1.0]), None).status(1)
     'step 1  return 1.00'
     """

@@ -148,6 +148,7 @@ def test_runs_evaluated_on_other_tasks_are_told_apart(runs: dict[str, Path], tmp
     assert any("not all runs were evaluated on the same tasks" in remark for remark in part.remarks)
 
 
+LATEX = r'\textless{}/script\textgreater{}\textless{}b onmouseover="x"\textgreater{}\&\$\_\textbar{}* & n \\'
 EVIL = '</script><b onmouseover="x">&$_|*'
 
 
@@ -163,7 +164,7 @@ def test_names_from_files_are_text_everywhere(runs: dict[str, Path], tmp_path: P
     assert "<i>" not in text
     assert "&lt;i&gt;&amp;film" in text
     table = Table([EVIL, "n"], [["a", "1"]])
-    assert table.latex("c").splitlines()[4] == r'</script><b onmouseover="x">\&\$\_|* & n \\'
+    assert table.latex("c").splitlines()[4] == LATEX
     assert table.markdown().startswith(r'| \</script\>\<b onmouseover="x"\>&$\_\|\* | n |')
 
 
