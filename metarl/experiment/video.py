@@ -49,7 +49,7 @@ class Take:
         return f"step {steps}  return {self.rewards[:steps].sum():.2f}"
 
     def succeeded(self, steps: int) -> bool:
-        """Whether one of the first `steps` steps succeeded, by which a Meta-World episode counts as a success."""
+        """Whether one of the first `steps` steps succeeded, which makes the episode a success."""
         return self.success is not None and bool(self.success[:steps].any())
 
 
