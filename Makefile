@@ -9,14 +9,17 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --quiet --disable-pip-versio
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-gpu check types format tables bench clean
+.PHONY: help demo demo-quick test test-slow test-gpu check types format tables bench clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1:/p' $(firstword $(MAKEFILE_LIST)) | while IFS=: read -r name text; do \
 		printf '  make %-10s %s\n' "$$name" "$$text"; done
 
-demo: $(READY) ## train MAML on point navigation and show how it adapts (a minute)
+demo: $(READY) ## train RL² on a Meta-World robot and show how it adapts to hidden goals (5 minutes)
 	@$(BIN)/python -m metarl.scripts.demo
+
+demo-quick: $(READY) ## train MAML on point navigation and show how it adapts (a minute)
+	@$(BIN)/python -m metarl.scripts.demo --quick
 
 test: $(READY) ## run the fast tests
 	@$(PYTEST) -q -n auto

@@ -11,12 +11,13 @@ from typing import Annotated
 import tyro
 from rich.table import Table
 
+from metarl.agent import Agent
 from metarl.distribution import TaskDistribution
 from metarl.errors import RenderingUnavailable, UsageError
 from metarl.evaluation import Evaluation, evaluate
 from metarl.experiment import AgentRun
 from metarl.experiment.files import check_writable
-from metarl.experiment.video import open_video, record_episode
+from metarl.experiment.video import take_episode, write_film
 from metarl.randomness import derive_seed
 from metarl.scripts.arguments import key_values, parse
 from metarl.scripts.evaluate import choose_backend, print_table
@@ -49,7 +50,8 @@ class Arguments:
     allow_training_tasks: bool = False
     """Adapt also to a task that the agent was trained on."""
     video: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """Record an episode before adaptation, followed by one after it, as .mp4, if this machine can draw."""
+    """Film an episode before adaptation beside one after it, as .mp4, if this machine can draw. `metarl report` shows
+    the films in the folder videos/ of a run."""
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -68,7 +70,7 @@ def main(arguments: Sequence[str]) -> None:
         film_env = None
         if parsed.video is not None:
             try:
-                opened = _open_film_env(run, family, task, backend, parsed.seed)
+                opened = open_film_env(run.agent, family, task, backend, parsed.seed)
                 film_env = stack.enter_context(contextlib.closing(opened))
             except RenderingUnavailable as error:
                 print(f"metarl: going on without the film: {error}", file=sys.stderr)
@@ -83,7 +85,7 @@ def main(arguments: Sequence[str]) -> None:
         )
         print_table(f"{run.config.agent} on {family.id}, {parsed.task}", _table(result))
         if film_env is not None and parsed.video is not None:
-            _film(run, film_env, result.episodes_used[-1], parsed.seed, parsed.video)
+            film(run.agent, film_env, result.episodes_used[-1], parsed.seed, parsed.video)
 
 
 def read_task(distribution: TaskDistribution, text: str) -> Tasks:
@@ -101,13 +103,13 @@ def read_task(distribution: TaskDistribution, text: str) -> Tasks:
     return distribution.task(**parameters)
 
 
-def _open_film_env(run: AgentRun, family: TaskDistribution, task: Tasks, backend: str, seed: int) -> TaskVectorEnv:
+def open_film_env(agent: Agent, family: TaskDistribution, task: Tasks, backend: str, seed: int) -> TaskVectorEnv:
     """Makes one environment that renders.
 
     Raises `UsageError`, before any work is done, if the family cannot be drawn, and `RenderingUnavailable` if it cannot
     be drawn here.
     """
-    env = family.make_env(1, 1, backend=backend, device=run.agent.device, seed=seed, render_mode="rgb_array")
+    env = family.make_env(1, 1, backend=backend, device=agent.device, seed=seed, render_mode="rgb_array")
     try:
         env.set_tasks(task)
         env.reset(seed=seed)
@@ -118,15 +120,16 @@ def _open_film_env(run: AgentRun, family: TaskDistribution, task: Tasks, backend
     return env
 
 
-def _film(run: AgentRun, env: TaskVectorEnv, episodes: int, seed: int, path: Path) -> None:
-    agent = run.agent
+def film(agent: Agent, env: TaskVectorEnv, episodes: int, seed: int, path: Path) -> None:
+    """Films an episode before and one after adaptation with `episodes` episodes, side by side, from the same start."""
     adapt_seed, act_seed, reset_seed = (derive_seed("film", seed, part) for part in ("adapt", "act", "reset"))
-    with open_video(path, fps=env.metadata.get("render_fps", 30)) as writer:
-        before = agent.adapt(env, 0, seed=act_seed)
-        record_episode(env, before, writer, "before adaptation", seed=reset_seed)
-        adapted = agent.adapt(env, episodes, seed=adapt_seed)
-        after = agent.adapt(env, 0, seed=act_seed, policy=adapted)
-        record_episode(env, after, writer, f"after {episodes} episodes", seed=reset_seed)
+    before = agent.adapt(env, 0, seed=act_seed)
+    takes = [take_episode(env, before, "before adaptation: episode 1", seed=reset_seed)]
+    adapted = agent.adapt(env, episodes, seed=adapt_seed)
+    after = agent.adapt(env, 0, seed=act_seed, policy=adapted)
+    caption = f"adapted: episode {episodes + 1}"
+    takes.append(take_episode(env, after, caption, seed=reset_seed))
+    write_film(path, takes, fps=env.metadata.get("render_fps", 30))
 
 
 def _table(result: Evaluation) -> Table:

@@ -18,6 +18,7 @@ COMMANDS = {
     ),
     "adapt": ("metarl.scripts.adapt", "adapt a trained agent to one given task"),
     "sweep": ("metarl.scripts.sweep", "train many agents, by a file of options"),
+    "watch": ("metarl.scripts.watch", "watch a trained agent adapt, on a page in the browser"),
     "fewshot": ("metarl.scripts.fewshot", "train and test a supervised few-shot learner"),
     "compare": ("metarl.scripts.compare", "statistics of agents on the same tasks, with intervals"),
     "report": ("metarl.scripts.report", "curves and tables over runs"),

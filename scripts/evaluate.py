@@ -22,6 +22,7 @@ from metarl.fewshot.result import RESULT, measure, write_result
 from metarl.scripts.arguments import key_values, parse
 from metarl.scripts.families import open_with_family
 from metarl.scripts.figures import baseline_lines, figure_tables, mean_and_interval, run_figures
+from metarl.scripts.paths import write_paths
 from metarl.scripts.task_table import failures, task_rows, task_table
 from metarl.seen_tasks import num_shared
 from metarl.task_shift import sample_outside
@@ -143,6 +144,7 @@ def _evaluate_agent(run: AgentRun, distribution: TaskDistribution, parsed: Argum
     title = f"{run.config.agent} on {distribution.id}, {tasks} {parsed.split} tasks{where}"
     write_atomically(run.path / "evaluation.json", text)
     plot_adaptation(result, title, run.path / "plots" / "adaptation.png")
+    write_paths(run.path, run.agent, distribution, result.episodes_used, seed=parsed.seed)
     if parsed.json is not None:
         write_atomically(parsed.json, text)
     print_table(title, _agent_table(result), result.note)

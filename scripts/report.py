@@ -5,23 +5,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+import rich.table
 import tyro
-from rich.table import Table
 
 from metarl.errors import UsageError
 from metarl.experiment.files import write_atomically
 from metarl.experiment.plots import save_figure
-from metarl.experiment.report import Kind, RunRecord, draw_curves, header, kinds_by_place
+from metarl.experiment.report import RunRecord, draw_curves, kinds_by_place
+from metarl.experiment.report_page import page
+from metarl.experiment.report_sections import Section, section
+from metarl.experiment.report_tables import Table
 from metarl.scripts.arguments import parse
 from metarl.scripts.evaluate import print_table
 
 
 @dataclass
 class Arguments:
-    """Compares runs of agents and few-shot learners: a table and a plot for each environment or data set.
+    """Compares runs of agents and few-shot learners, each environment or data set by itself.
 
     Runs that differ only in their seeds become one row and one curve: the mean, with the range from the lowest to the
-    highest. Prints the tables, and writes report.md with tables and plots.
+    highest. Prints the tables and writes report.html, one page that needs no network: curves over steps and time,
+    adaptation, heat maps of the tasks, paths, the films in the runs' videos/, and the settings that differ. report.md
+    and report.tex have the tables for other documents, the first with a picture of the curves.
     """
 
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN ...")]
@@ -34,30 +39,48 @@ def main(arguments: Sequence[str]) -> None:
     parsed = parse(Arguments, arguments, "metarl report")
     if not parsed.runs:
         raise UsageError("name the run folders, such as: metarl report runs/*")
-    parts = ["# Report\n"]
-    for place, kinds in kinds_by_place([RunRecord.open(path) for path in parsed.runs]).items():
-        picture = f"{place.replace('/', '-')}.png"
-        try:
-            save_figure(draw_curves(place, kinds), parsed.output / picture)
-        except OSError as error:
-            raise UsageError(f"cannot write {error.filename}: {error.strerror}") from None
-        print_table(place, _table(kinds))
-        rows = [header(kinds[0]), *(kind.row() for kind in kinds)]
-        parts += [f"## {place}\n", f"![{place}]({picture})\n", markdown(rows)]
-    write_atomically(parsed.output / "report.md", "\n".join(parts))
-    print(parsed.output / "report.md")
+    places = kinds_by_place([RunRecord.open(path) for path in dict.fromkeys(parsed.runs)])
+    sections = [section(place, kinds) for place, kinds in places.items()]
+    pages = {
+        "report.html": page(sections, parsed.output),
+        "report.md": "\n".join(["# Report\n", *map(_markdown, sections)]),
+        "report.tex": "% Wants \\usepackage{booktabs}\n" + "\n".join(map(_latex, sections)),
+    }
+    try:
+        for part in sections:
+            save_figure(draw_curves(part.place, part.kinds), parsed.output / _picture(part))
+        for name, text in pages.items():
+            write_atomically(parsed.output / name, text)
+    except OSError as error:
+        raise UsageError(f"cannot write {error.filename}: {error.strerror}") from None
+    for part in sections:
+        print_table(part.place, _table(part.results), "\n".join(part.remarks) or None)
+    print(parsed.output / "report.html")
 
 
-def _table(kinds: Sequence[Kind]) -> Table:
-    table = Table()
-    for number, name in enumerate(header(kinds[0])):
-        table.add_column(name, justify="right" if 0 < number < 4 else "left")
-    for kind in kinds:
-        table.add_row(*kind.row())
+def _picture(part: Section) -> str:
+    return f"{part.place.replace('/', '-')}.png"
+
+
+def _table(results: Table) -> rich.table.Table:
+    table = rich.table.Table()
+    for name, numeric in zip(results.header, results.numeric, strict=True):
+        table.add_column(name, justify="right" if numeric else "left")
+    for row in results.rows:
+        table.add_row(*row)
     return table
 
 
-def markdown(rows: Sequence[Sequence[str]]) -> str:
-    """A table, of which the first row is the header."""
-    lines = [rows[0], ["---"] * len(rows[0]), *rows[1:]]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+def _markdown(part: Section) -> str:
+    parts = [f"## {part.place}\n", f"![{part.place}]({_picture(part)})\n", part.results.markdown()]
+    parts += [f"- {remark}" for remark in part.remarks] + [""] * bool(part.remarks)
+    if part.settings is not None:
+        parts += ["Settings that differ:\n", part.settings.markdown()]
+    return "\n".join(parts)
+
+
+def _latex(part: Section) -> str:
+    tables = [part.results.latex(part.place)]
+    if part.settings is not None:
+        tables.append(part.settings.latex(f"{part.place}: settings that differ"))
+    return "\n".join(tables)

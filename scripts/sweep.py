@@ -14,6 +14,7 @@ import tyro
 from rich.table import Table
 
 from metarl.errors import UsageError
+from metarl.experiment import report_tables
 from metarl.experiment.files import write_atomically
 from metarl.experiment.metrics import read_any_metrics
 from metarl.experiment.options import plain
@@ -119,7 +120,7 @@ def _conclude(output: Path, requests: Sequence[TrialRequest]) -> int:
     print_table(f"trials in {output}", table)
     page = output / "report" / "report.md"
     before = page.read_text() if reported else "# Report\n"
-    write_atomically(page, f"{before}\n## trials\n\n{report.markdown([list(rows[0]), *cells])}")
+    write_atomically(page, f"{before}\n## trials\n\n{report_tables.Table(list(rows[0]), cells).markdown()}")
     unfinished = [row for row in rows if row["state"] != "done"]
     for row in unfinished:
         print(f"trial {row['trial']} {row['state']}: {row['message']}", file=sys.stderr)

@@ -12,6 +12,7 @@ from torch import Tensor
 from metarl.envs.locomotion.robot import Reading, Robot
 from metarl.envs.physics import Physics, PhysicsEnv, RawStep, Selection, SensorTime, make_physics
 from metarl.envs.physics.camera import Camera
+from metarl.envs.physics.world import World
 from metarl.randomness import EnvStreams
 from metarl.tasks import Tasks
 from metarl.vector_env import TaskFamily
@@ -97,6 +98,9 @@ class LocomotionEnv(PhysicsEnv):
         self.physics.close()
         if self._camera is not None:
             self._camera.close()
+
+    def world(self, index: int) -> World:
+        return World.of(self._robot.scene, self.physics.get_state(), index)
 
     def _set_tasks(self, tasks: Tasks) -> None:
         self._env_tasks = tasks.repeat_interleave(self.envs_per_task)

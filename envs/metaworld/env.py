@@ -17,6 +17,7 @@ from metarl.envs.metaworld.group_store import GroupKey, GroupStore
 from metarl.envs.metaworld.scoring import OUTCOMES
 from metarl.envs.metaworld.tasks import definition
 from metarl.envs.physics import Physics, PhysicsEnv, RawStep, Selection
+from metarl.envs.physics.world import World
 from metarl.tasks import Tasks
 from metarl.threads import by_turns
 from metarl.vector_env import TaskFamily
@@ -70,6 +71,10 @@ class MetaWorldEnv(PhysicsEnv):
     def engines(self) -> Sequence[Physics]:
         """One engine per scene of the present tasks."""
         return [group.physics for group in self._groups]
+
+    def world(self, index: int) -> World:
+        (group,) = (group for group in self._groups if index in group.rows.tolist())
+        return group.world(group.rows.tolist().index(index))
 
     def close_extras(self, **kwargs: object) -> None:
         self._simulators.shutdown()

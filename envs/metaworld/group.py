@@ -15,6 +15,7 @@ from metarl.envs.metaworld.scenes import task_scene
 from metarl.envs.metaworld.scoring import OUTCOMES, bind_command, bind_score, scoring_inputs, scoring_results
 from metarl.envs.physics import make_physics
 from metarl.envs.physics.camera import Camera
+from metarl.envs.physics.world import World
 
 
 @dataclass
@@ -200,6 +201,10 @@ class SceneGroup:
             self._camera = Camera(self.scene.scene, view="corner", sites=False)
         taken = self._camera.take(self.physics.get_state(), marks=self.targets)
         return [picture[::-1, ::-1].copy() for picture in taken]
+
+    def world(self, index: int) -> World:
+        """World `index` as a scene."""
+        return World.of(self.scene.scene, self.physics.get_state(), index, self.targets)
 
     def close(self) -> None:
         """Stops the engine and the camera; the group is of no use afterwards."""

@@ -14,6 +14,7 @@ from metarl.envs.capture import Capture, capture_with_warp
 from metarl.envs.captured_env import CapturedEnv
 from metarl.envs.physics.engine import Physics
 from metarl.envs.physics.selection import Selection
+from metarl.envs.physics.world import World
 from metarl.errors import UsageError
 from metarl.faults import find_faults
 from metarl.vector_env import StepResult, TaskFamily, end_by_fault, step_info
@@ -113,6 +114,10 @@ class PhysicsEnv(CapturedEnv):
     def _pictures(self) -> Sequence[UInt8[np.ndarray, "H W 3"]]:
         """An RGB picture of each environment."""
         raise UsageError(f"{self.distribution.id} under backend {self.backend!r} cannot be rendered")
+
+    def world(self, index: int) -> World:
+        """Environment `index` as a scene, for viewers; raises `UsageError` if the family has none to show."""
+        raise UsageError(f"{self.distribution.id} under backend {self.backend!r} has no scene to show")
 
     def get_state(self) -> dict[str, Tensor]:
         """Each `[B, ...]`: the engines' state (`qpos`, `qvel`, …), the family's own, and `elapsed_steps`."""

@@ -1,6 +1,6 @@
-"""Reports that compare runs of agents and few-shot learners: a curve and a table row for each kind of run.
+"""What a report compares: run folders, put together by kind. Curves are averaged, evaluations combined.
 
-Runs that differ only in their seeds are of one kind: their curves are averaged and their evaluations combined.
+Runs of one place, an environment or a data set, that differ only in their seeds are of one kind.
 """
 
 import json
@@ -14,6 +14,7 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 
 from metarl.errors import UsageError
+from metarl.evaluation import Evaluation
 from metarl.experiment.metrics import Row, metric_values, read_any_metrics
 from metarl.experiment.plots import new_figure
 from metarl.experiment.run_folder import read_entries
@@ -47,12 +48,11 @@ class RunRecord:
         rows = read_any_metrics(path)
         if not rows:
             raise UsageError(f"{path} has nothing to report yet: its metrics.jsonl is empty")
-        file = path / "evaluation.json"
-        try:
-            evaluation = json.loads(file.read_text()) if file.exists() else None
-        except ValueError:
-            raise UsageError(f"{file} is damaged: it is no JSON") from None
-        return cls(path, entries, rows, evaluation)
+        record = cls(path, entries, rows, _read_evaluation(path / "evaluation.json", entries["kind"]))
+        for name in (record.axes[0], "wall_seconds"):
+            if not all(isinstance(row.get(name), int | float) for row in rows):
+                raise UsageError(f"{path / 'metrics.jsonl'} is damaged: a row has no {name}")
+        return record
 
     @property
     def of_agent(self) -> bool:
@@ -89,9 +89,17 @@ class Kind:
     """The agent or learner, and the options in which it differs from other kinds with the same name."""
     runs: list[RunRecord]
 
-    def curve(self) -> tuple[Float[np.ndarray, "n"], Float[np.ndarray, "runs n"]]:
-        """Points on the x axis that all runs have reached, and the curve of each run, smoothed over 2 % of its rows."""
-        curves = [_smooth(run) for run in self.runs]
+    @property
+    def evaluations(self) -> list[Mapping[str, Any]]:
+        """Of those of its runs that have one."""
+        return [run.evaluation for run in self.runs if run.evaluation is not None]
+
+    def curve(self, axis: str | None = None) -> tuple[Float[np.ndarray, "n"], Float[np.ndarray, "runs n"]]:
+        """Points on the x axis that all runs have reached, and the curve of each run, smoothed over 2 % of its rows.
+
+        `axis` is the metric on the x axis: env steps, or iterations of a few-shot learner, if not given.
+        """
+        curves = [_smooth(run, axis or run.axes[0]) for run in self.runs]
         start, end = max(x[0] for x, _ in curves), min(x[-1] for x, _ in curves)
         grid = np.linspace(start, max(start, end), POINTS)
         return grid, np.stack([np.interp(grid, x, y) for x, y in curves])
@@ -102,15 +110,14 @@ class Kind:
         steps = [str(row["env_steps" if self.runs[0].of_agent else "iteration"]) for row in last]
         minutes = np.mean([row["wall_seconds"] for row in last]) / 60
         standing = [float(np.mean(_ordinates(run)[-max(1, len(run.rows) // LAST) :])) for run in self.runs]
-        evaluations = [run.evaluation for run in self.runs if run.evaluation is not None]
-        found = "; ".join(_agent_figures(evaluations) if self.runs[0].of_agent else _learner_figures(evaluations))
+        found = "; ".join((_agent_figures if self.runs[0].of_agent else _learner_figures)(self.evaluations))
         same = len(set(steps)) == 1
         return [
             self.label,
             str(len(self.runs)),
             f"{int(steps[0]):,}" if same else f"{min(map(int, steps)):,} … {max(map(int, steps)):,}",
             f"{minutes:.1f}",
-            _range(standing),
+            spread(standing),
             found or "–",
         ]
 
@@ -147,6 +154,25 @@ def draw_curves(place: str, kinds: Sequence[Kind]) -> Figure:
     return figure
 
 
+def _read_evaluation(file: Path, kind: str) -> Mapping[str, Any] | None:
+    """The evaluation of a run, None if it has none; raises `UsageError` if it is damaged."""
+    if not file.exists():
+        return None
+    try:
+        text = file.read_text()
+        evaluation = json.loads(text)
+        if kind == "agent":
+            Evaluation.from_json(text)
+            complete = len(evaluation["summary"]) == len(evaluation["episodes_used"])
+        else:
+            complete = {"accuracy", "mse"} & evaluation.keys() and "ci95" in evaluation
+    except (ValueError, KeyError, TypeError, AttributeError):
+        complete = False
+    if not complete:
+        raise UsageError(f"{file} is damaged: it is no evaluation; metarl evaluate {file.parent} writes it again")
+    return evaluation
+
+
 def _flatten(entries: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for name, value in entries.items():
         if isinstance(value, Mapping):
@@ -170,8 +196,8 @@ def _ordinates(run: RunRecord) -> Float[np.ndarray, "n"]:
     return np.array(metric_values(run.rows, run.axes[1]), dtype=np.float64)
 
 
-def _smooth(run: RunRecord) -> tuple[Float[np.ndarray, "n"], Float[np.ndarray, "n"]]:
-    x, y = np.array([row[run.axes[0]] for row in run.rows], dtype=np.float64), _ordinates(run)
+def _smooth(run: RunRecord, axis: str) -> tuple[Float[np.ndarray, "n"], Float[np.ndarray, "n"]]:
+    x, y = np.array([row[axis] for row in run.rows], dtype=np.float64), _ordinates(run)
     known = np.isfinite(y)
     if not known.any():
         raise UsageError(f"{run.path} has nothing to draw: no row of its metrics has a finite {run.axes[1]}")
@@ -180,13 +206,13 @@ def _smooth(run: RunRecord) -> tuple[Float[np.ndarray, "n"], Float[np.ndarray, "
     return x[width - 1 :], np.convolve(y, np.ones(width) / width, mode="valid")
 
 
-def _range(values: Sequence[float]) -> str:
+def spread(values: Sequence[float]) -> str:
     """The mean, and for several values also the lowest and the highest."""
-    mean = _number(float(np.mean(values)))
-    return mean if len(values) == 1 else f"{mean} ({_number(min(values))} … {_number(max(values))})"
+    mean = number(float(np.mean(values)))
+    return mean if len(values) == 1 else f"{mean} ({number(min(values))} … {number(max(values))})"
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
@@ -200,9 +226,9 @@ def _agent_figures(evaluations: Sequence[Mapping[str, Any]]) -> list[str]:
         name = "success" if "success_mean" in rows[0] else "return"
         if len(rows) == 1:
             mean, low, high = (rows[0][f"{name}_{part}"] for part in ("mean", "low", "high"))
-            text = _number(mean) + ("" if low is None else f" ({_number(low)} … {_number(high)})")
+            text = number(mean) + ("" if low is None else f" ({number(low)} … {number(high)})")
         else:
-            text = _range([row[f"{name}_mean"] for row in rows])
+            text = spread([row[f"{name}_mean"] for row in rows])
         used = rows[0]["episodes_used"]
         found.append(f"{name} after {used} episode{'s' * (used != 1)} {text}")
     return found
@@ -217,8 +243,8 @@ def _learner_figures(evaluations: Sequence[Mapping[str, Any]]) -> list[str]:
         for name, value in measured.items():
             figures.setdefault(name.replace("_", " "), []).append((value["mean"], value["ci95"]))
     return [
-        f"{name} {_number(values[0][0])} ± {values[0][1]:.2g}"
+        f"{name} {number(values[0][0])} ± {values[0][1]:.2g}"
         if len(values) == 1
-        else f"{name} {_range([mean for mean, _ in values])}"
+        else f"{name} {spread([mean for mean, _ in values])}"
         for name, values in figures.items()
     ]

@@ -1,23 +1,56 @@
-"""Videos of episodes, written frame by frame."""
+"""Films of episodes, written frame by frame: one before adaptation beside one after it."""
 
+import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import imageio
 import numpy as np
-from jaxtyping import Bool, UInt8
-from PIL import Image, ImageDraw
+from jaxtyping import Bool, Float, UInt8
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from metarl.rollout import Policy, PolicyStep, Trajectories, Transition, collect
+from metarl.rollout import Policy, PolicyStep, Transition, collect
 from metarl.spaces import Observations
 from metarl.vector_env import TaskVectorEnv
 
 BLOCK = 16
 """Codecs need widths and heights that are multiples of this."""
-CAPTION_HEIGHT = 16
+HEADER_HEIGHT = 48
+GAP = 16
+"""Pixels between two pictures."""
+HOLD = 1.0
+"""Seconds that the last frame stays."""
+_INK, _SOFT, _GOOD = "#1b1f24", "#5b6570", "#00733b"
+
+
+@dataclass(frozen=True)
+class Take:
+    """One filmed episode: a picture of the state before each step, and what each step brought.
+
+    >>> from metarl.experiment.video import Take
+    >>> import numpy as np
+    >>> Take("before", [np.zeros((32, 32, 3), np.uint8)], np.array([1.0]), None).status(1)
+    'step 1  return 1.00'
+    """
+
+    caption: str
+    pictures: Sequence[UInt8[np.ndarray, "H W 3"]]
+    rewards: Float[np.ndarray, "T"]
+    success: Bool[np.ndarray, "T"] | None
+    """Whether each step succeeded; None if the family defines no success."""
+
+    def status(self, steps: int) -> str:
+        """Return and steps after `steps` steps, or at the end of a shorter episode."""
+        steps = min(steps, len(self.rewards))
+        return f"step {steps}  return {self.rewards[:steps].sum():.2f}"
+
+    def succeeded(self, steps: int) -> bool:
+        """Whether one of the first `steps` steps succeeded, which makes the episode a success."""
+        return self.success is not None and bool(self.success[:steps].any())
 
 
 @contextmanager
@@ -34,33 +67,65 @@ def open_video(path: Path, fps: int = 30) -> Iterator[Any]:
         partial.unlink(missing_ok=True)
 
 
-def record_episode(env: TaskVectorEnv, policy: Policy, writer: Any, caption: str, *, seed: int) -> Trajectories:
-    """Runs a fork of `policy` for one episode and writes one frame per step, with `caption` above it.
+def write_film(path: Path, takes: Sequence[Take], fps: int = 30) -> None:
+    """Writes the takes side by side. The last frame, with the final figures, stays for a second."""
+    with open_video(path, fps) as writer:
+        for frame in film_frames(takes, hold=round(HOLD * fps)):
+            writer.append_data(frame)
 
-    `env` is a single environment with `render_mode="rgb_array"`. A frame shows the state before the step, because after
-    the last step the environment has already been reset.
+
+def film_frames(takes: Sequence[Take], hold: int = 0) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
+    """The frames of a film, one a step of the longest take; a shorter one stays at its end, as all do for `hold` more.
+
+    Frame `t` shows the state before step `t` and the figures of the `t` steps before it. The state after the last step
+    has no picture, because the environment has been reset by then: the frames of the end have the figures alone.
     """
-    return collect(env, _RecordedPolicy(env, policy.fork(), writer, caption), episodes=1, seed=seed)
+    longest = max(len(take.pictures) for take in takes)
+    for step in itertools.chain(range(longest), itertools.repeat(longest, hold + 1)):
+        yield _frame(takes, step)
 
 
-def caption_frame(frame: UInt8[np.ndarray, "H W 3"], caption: str) -> UInt8[np.ndarray, "H2 W2 3"]:
-    """`frame` with a line of text above it, on white, with both sides rounded up to multiples of 16."""
-    height, width = (-(-size // BLOCK) * BLOCK for size in frame.shape[:2])
-    picture = Image.new("RGB", (width, height + CAPTION_HEIGHT), "white")
-    picture.paste(Image.fromarray(frame), (0, CAPTION_HEIGHT))
-    ImageDraw.Draw(picture).text((4, 2), caption, fill="black")
-    return np.asarray(picture)
+def take_episode(env: TaskVectorEnv, policy: Policy, caption: str, *, seed: int) -> Take:
+    """Films a fork of `policy` for one episode. `env` is a single environment with `render_mode="rgb_array"`."""
+    filmed = _FilmedPolicy(env, policy.fork())
+    trajectories = collect(env, filmed, episodes=1, seed=seed)
+    rewards = trajectories.rewards[:, 0, 0].double().cpu().numpy()
+    success = None if trajectories.success is None else trajectories.success[:, 0, 0].cpu().numpy()
+    return Take(caption, filmed.pictures, rewards, success)
 
 
-class _RecordedPolicy(Policy):
-    """A policy that records a frame before each action."""
+def _frame(takes: Sequence[Take], step: int) -> UInt8[np.ndarray, "H W 3"]:
+    pictures = [Image.fromarray(take.pictures[min(step, len(take.pictures) - 1)]) for take in takes]
+    width = sum(picture.width for picture in pictures) + GAP * (len(takes) - 1)
+    height = max(picture.height for picture in pictures) + HEADER_HEIGHT
+    frame = Image.new("RGB", (_padded(width), _padded(height)), "white")
+    drawing, left = ImageDraw.Draw(frame), 0
+    large, small = ImageFont.load_default(15), ImageFont.load_default(13)
+    for take, picture in zip(takes, pictures, strict=True):
+        frame.paste(picture, (left, HEADER_HEIGHT))
+        drawing.text((left + 6, 4), take.caption, fill=_INK, font=large)
+        drawing.text((left + 6, 26), take.status(step), fill=_SOFT, font=small)
+        if take.success is not None:
+            text, colour = ("success", _GOOD) if take.succeeded(step) else ("no success yet", _SOFT)
+            drawing.text((left + picture.width - 6, 26), text, fill=colour, font=small, anchor="ra")
+        left += picture.width + GAP
+    return np.asarray(frame)
 
-    def __init__(self, env: TaskVectorEnv, policy: Policy, writer: Any, caption: str):
-        self.env, self.policy, self.writer, self.caption = env, policy, writer, caption
+
+def _padded(size: int) -> int:
+    return -(-size // BLOCK) * BLOCK
+
+
+class _FilmedPolicy(Policy):
+    """A policy that takes a picture before each action."""
+
+    def __init__(self, env: TaskVectorEnv, policy: Policy):
+        self.env, self.policy = env, policy
+        self.pictures: list[UInt8[np.ndarray, "H W 3"]] = []
 
     def act(self, observations: Observations) -> PolicyStep:
-        frames: Sequence[np.ndarray] = self.env.render() or ()
-        self.writer.append_data(caption_frame(frames[0], self.caption))
+        (picture,) = self.env.render() or ()
+        self.pictures.append(np.array(picture))
         return self.policy.act(observations)
 
     def observe(self, transition: Transition) -> None:

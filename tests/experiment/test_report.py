@@ -13,7 +13,10 @@ from run_helpers import config
 import metarl
 import metarl.fewshot
 from metarl.experiment.metrics import read_metrics
-from metarl.experiment.report import RunRecord, kinds_by_place
+from metarl.experiment.report import Kind, RunRecord, kinds_by_place
+from metarl.experiment.report_page import PATHS, page
+from metarl.experiment.report_sections import adaptation_chart, learning_chart, section
+from metarl.experiment.report_tables import Table
 from metarl.scripts.cli import main
 
 
@@ -78,16 +81,115 @@ def test_curves_are_compared_where_all_runs_have_been(runs: dict[str, Path]):
         assert curve[[0, -1]].tolist() == pytest.approx([run.rows[0]["return_mean"], run.rows[-1]["return_mean"]])
 
 
-def test_the_command_writes_tables_and_curves(runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture):
-    assert main(["report", *map(str, runs.values()), "--output", str(tmp_path / "out")]) == 0
+def test_the_command_writes_a_page_tables_and_curves(runs: dict[str, Path], tmp_path: Path, capsys):
+    out = tmp_path / "out"
+    assert main(["report", *map(str, runs.values()), "--output", str(out)]) == 0
     shown = capsys.readouterr().out
     assert "hill-climber, horizon 7" in shown
-    assert shown.endswith(f"{tmp_path / 'out' / 'report.md'}\n")
-    text = (tmp_path / "out" / "report.md").read_text()
+    assert f"{runs['long']} has no evaluation: metarl evaluate {runs['long']}" in shown
+    assert shown.endswith(f"{out / 'report.html'}\n")
+    text = (out / "report.md").read_text()
     for name in ("PointNavigation-v0", "sinusoid"):
         assert f"![{name}]({name}.png)" in text
-        assert imageio.imread(tmp_path / "out" / f"{name}.png").std() > 0
+        assert imageio.imread(out / f"{name}.png").std() > 0
     assert "| maml | 2 | 6 |" in text
+    assert "| horizon | 10 | 7 |" in text
+    assert r"maml & 2 & 6 & 0.0 &" in (out / "report.tex").read_text()
+
+
+def test_mean_and_band_of_a_chart_are_those_of_the_runs(runs: dict[str, Path]):
+    """A kind has no values where its runs have not been, and the other axis has minutes."""
+    (kinds,) = kinds_by_place([RunRecord.open(runs[name]) for name in ("seed1", "seed2", "long")]).values()
+    chart = learning_chart(kinds, "env_steps")
+    both, long = chart.lines
+    rows = [read_metrics(runs[name]) for name in ("seed1", "seed2")]
+    ends = [run[-1]["return_mean"] for run in rows]
+    last = chart.x.index(rows[0][-1]["env_steps"])
+    assert both.mean[last] == pytest.approx(np.mean(ends), rel=1e-5)
+    assert (both.low[last], both.high[last]) == (pytest.approx(min(ends)), pytest.approx(max(ends)))
+    ended, reached = rows[0][-1]["env_steps"], read_metrics(runs["long"])[-1]["env_steps"]
+    assert [line.mean[-1] is None for line in (both, long)] == [reached > ended, ended > reached]
+    minutes = learning_chart(kinds, "wall_seconds")
+    longest = max(read_metrics(runs[name])[-1]["wall_seconds"] for name in ("seed1", "seed2", "long"))
+    assert minutes.x[-1] <= longest / 60 * 1.001
+
+
+def test_a_heat_map_has_every_task_once_and_the_easiest_first(runs: dict[str, Path]):
+    (kinds,) = kinds_by_place([RunRecord.open(runs[name]) for name in ("seed1", "seed2", "long")]).values()
+    part = section("PointNavigation-v0", kinds)
+    (heat_map,) = part.heat_maps
+    texts = [(runs[name] / "evaluation.json").read_text() for name in ("seed1", "seed2")]
+    means = np.mean([json.loads(text)["returns"] for text in texts], axis=0)  # [tasks, stages]
+    assert sorted(heat_map.values[0]) == pytest.approx(sorted(means[:, 0]))
+    assert len(set(heat_map.tasks)) == len(heat_map.tasks) == 4
+    assert (np.diff(heat_map.values.mean(0)) <= 0).all()
+    goals = json.loads((runs["seed1"] / "evaluation.json").read_text())["tasks"]["parameters"]["goal"]
+    best = goals[int(means.mean(1).argmax())]
+    assert heat_map.tasks[0] == f"goal ({best[0]:.3g}, {best[1]:.3g})"
+
+
+def test_adaptation_has_the_intervals_of_one_run_and_the_range_of_several(runs: dict[str, Path]):
+    records = {name: RunRecord.open(runs[name]) for name in ("seed1", "seed2")}
+    summaries = [record.evaluation["summary"] for record in records.values()]
+    (alone,) = adaptation_chart([Kind("one", [records["seed1"]])], "return").lines
+    assert alone.low[0] == summaries[0][0]["return_low"]
+    (several,) = adaptation_chart([Kind("two", list(records.values()))], "return").lines
+    means = [summary[0]["return_mean"] for summary in summaries]
+    assert (several.mean[0], several.low[0], several.high[0]) == (np.mean(means), min(means), max(means))
+    assert adaptation_chart([Kind("one", [records["seed1"]])], "success") is None
+
+
+def test_runs_evaluated_on_other_tasks_are_told_apart(runs: dict[str, Path], tmp_path: Path):
+    other = shutil.copytree(runs["seed2"], tmp_path / "other")
+    assert main(["evaluate", str(other), "--tasks", "4", "--seed", "5"]) == 0
+    (kinds,) = kinds_by_place([RunRecord.open(path) for path in (runs["seed1"], other)]).values()
+    part = section("PointNavigation-v0", kinds)
+    assert len(part.heat_maps) == 2
+    assert any("not all runs were evaluated on the same tasks" in remark for remark in part.remarks)
+
+
+LATEX = r'\textless{}/script\textgreater{}\textless{}b onmouseover="x"\textgreater{}\&\$\_\textbar{}* & n \\'
+EVIL = '</script><b onmouseover="x">&$_|*'
+
+
+def test_names_from_files_are_text_everywhere(runs: dict[str, Path], tmp_path: Path):
+    run = shutil.copytree(runs["seed1"], tmp_path / "run")
+    entries = yaml.safe_load((run / "config.yaml").read_text())
+    (run / "config.yaml").write_text(yaml.safe_dump(entries | {"env": EVIL, "agent": EVIL}))
+    (run / "videos").mkdir()
+    (run / "videos" / "<i>&film.mp4").write_bytes(b"film")
+    sections = [section(place, kinds) for place, kinds in kinds_by_place([RunRecord.open(run)]).items()]
+    text = page(sections, tmp_path)
+    assert "<b onmouseover" not in text
+    assert "<i>" not in text
+    assert "&lt;i&gt;&amp;film" in text
+    table = Table([EVIL, "n"], [["a", "1"]])
+    assert table.latex("c").splitlines()[4] == LATEX
+    assert table.markdown().startswith(r'| \</script\>\<b onmouseover="x"\>&$\_\|\* | n |')
+
+
+def test_films_are_embedded_while_there_is_room(runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("metarl.experiment.report_page.FILM_BYTES", 10)
+    run = shutil.copytree(runs["seed1"], tmp_path / "run")
+    (run / "videos").mkdir()
+    for name, size in (("a", 6), ("b", 6), ("c", 4)):
+        (run / "videos" / f"{name}.mp4").write_bytes(b"x" * size)
+    sections = [section(place, kinds) for place, kinds in kinds_by_place([RunRecord.open(run)]).items()]
+    text = page(sections, tmp_path / "report")
+    assert text.count("data:video/mp4;base64,") == 2
+    assert 'b is too large for this page: <a href="../run/videos/b.mp4">' in text
+
+
+def test_paths_of_the_point_robot_go_from_the_start_to_where_episodes_end(runs: dict[str, Path], tmp_path: Path):
+    found = json.loads((runs["seed1"] / PATHS).read_text())
+    assert len(found["goals"]) == 6
+    for stage in found["paths"]:
+        for path in (path for task in stage for path in task):
+            assert path[0] == [0, 0]
+            assert len(path) <= 11
+            assert np.abs(np.diff(path, axis=0)).max() <= 0.1 + 1e-6
+    sections = [section(p, kinds) for p, kinds in kinds_by_place([RunRecord.open(runs["seed1"])]).items()]
+    assert page(sections, tmp_path).count("<svg") == len(found["episodes_used"])
 
 
 def test_mistakes_are_one_line(runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture):
@@ -96,7 +198,14 @@ def test_mistakes_are_one_line(runs: dict[str, Path], tmp_path: Path, capsys: py
     (broken / "evaluation.json").write_text("{")
     shutil.copytree(runs["seed1"], begun)
     (begun / "metrics.jsonl").write_text("")
+    halved, lost = tmp_path / "halved", tmp_path / "lost"
+    shutil.copytree(runs["seed1"], halved)
+    (halved / "evaluation.json").write_text('{"summary": []}')
+    shutil.copytree(runs["seed1"], lost)
+    (lost / PATHS).write_text('{"goals": []}')
     for arguments, message in (
+        ([halved], "evaluation.json is damaged"),
+        ([lost], "paths.json is damaged"),
         ([], "name the run folders"),
         ([tmp_path / "none"], "there is no run folder"),
         ([broken], "evaluation.json is damaged"),

@@ -157,8 +157,23 @@ def test_envs_prints_what_the_distributions_are(capsys: pytest.CaptureFixture):
         "backends": ["torch"],
     }
     assert rows["Bandit-v0"]["num_actions"] == 5
-    assert main(["envs"]) == 0
-    assert all(id in capsys.readouterr().out for id in ["PointNavigation-v0"])
+
+
+def test_envs_folds_the_fifty_of_a_kind_and_a_pattern_shows_them(capsys: pytest.CaptureFixture):
+    def shown(*words: str) -> list[str]:
+        assert main(["envs", *words]) == 0
+        return [line.split()[1] for line in capsys.readouterr().out.splitlines() if line.startswith(("│", "|"))]
+
+    folded = shown()
+    assert len(folded) < 40
+    assert {"PointNavigation-v0", "ML1-...", "MT1-...", "ML10-v3"} <= set(folded)
+    every = metarl.list_distributions()
+    assert shown("ml1-") == [id for id in every if id.startswith("ML1-")]
+    assert shown("ML1-door*") == [id for id in every if id.startswith("ML1-door")]
+    assert main(["envs", "cheetah", "--json"]) == 0
+    assert all("HalfCheetah" in row["id"] for row in json.loads(capsys.readouterr().out))
+    assert main(["envs", "PontNavigation"]) == 2
+    assert "no task distribution has 'PontNavigation' in its id; did you mean" in capsys.readouterr().err
 
 
 def test_evaluate_prints_and_writes_the_stages(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture):
@@ -202,7 +217,7 @@ def test_adapt_prints_each_stage_and_films_before_and_after(run: Path, tmp_path:
     task.write_text('{"goal": [0.3, 0.1]}')
     assert main(["adapt", str(run), "--task", str(task), "--episodes", "4", "--video", str(video)]) == 0
     from_file = capsys.readouterr().out
-    assert len(frames_of(video, 272, 256)) == 2 * 8, "an episode before and one after"
+    assert len(frames_of(video, 304, 528)) == 8 + 1 + 30, "an episode before beside one after, and its end for a second"
     assert main(["adapt", str(run), "--task", '{"goal": [0.3, 0.1]}', "--episodes", "4"]) == 0
     assert capsys.readouterr().out.splitlines()[1:] == from_file.splitlines()[1:]
     agent, distribution = metarl.load_agent(run), metarl.make("PointNavigation-v0", horizon=8)
