@@ -266,7 +266,7 @@ class PictureEncoder:
         >>> from PIL import Image
         >>> from metarl.fewshot.data.folder import PictureEncoder
         >>> from metarl.fewshot.data.labels import listed
-    from metarl.fewshot.data.picture_cache import PictureOptions, PictureReader
+        >>> from metarl.fewshot.data.picture_cache import PictureOptions, PictureReader
         >>> from metarl.fewshot.data.picture_files import Reading
         >>> Path("few/cats").mkdir(parents=True)
         >>> Image.linear_gradient("L").save("few/cats/1.png")

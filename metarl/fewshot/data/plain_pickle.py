@@ -45,7 +45,7 @@ class PlainArray:
     """An array as described by a pickle; `numpy()` converts it.
 
         >>> import pickle
-    import struct
+        >>> import struct
         >>> from pathlib import Path
         >>> from metarl.fewshot.data.plain_pickle import read_plain_pickle
         >>> _ = Path("array.pkl").write_bytes(pickle.dumps(torch.arange(3).numpy()))
