@@ -184,6 +184,7 @@ class PPOAgent(Agent):
     True
     """
 
+    alarms = POLICY_ALARMS
     network: nn.Module
     ppo: PPO
 

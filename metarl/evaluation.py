@@ -2,6 +2,7 @@
 
 import functools
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from metarl.agent import Agent
 from metarl.errors import UsageError
+from metarl.parsing import is_count, parse_json
 from metarl.protocols import Protocol, Scores
 from metarl.randomness import derive_seed
 from metarl.registry import Family, make
@@ -113,13 +115,19 @@ class Evaluation:
 
     @classmethod
     def from_json(cls, text: str) -> "Evaluation":
-        """The evaluation that `to_json` wrote as `text`."""
-        data = json.loads(text)
-        success = None if data["success"] is None else torch.tensor(data["success"])
+        """The evaluation that `to_json` wrote as `text`; raises `UsageError` for anything else."""
+        data = parse_json(text, "the evaluation")
+        if not isinstance(data, dict) or not isinstance(data.get("tasks"), dict):
+            raise UsageError("the evaluation is damaged: it names no tasks")
         tasks = Tasks.from_json(data["tasks"])
-        protocol = data.get("protocol", "per-task")
-        faults = data.get("faults", 0)
-        return cls(torch.tensor(data["returns"]), success, data["episodes_used"], tasks, protocol, faults)
+        used, protocol, faults = data.get("episodes_used"), data.get("protocol", "per-task"), data.get("faults", 0)
+        if not isinstance(used, list) or not used or not all(map(is_count, used)):
+            raise UsageError("the evaluation is damaged: episodes_used is no list of counts")
+        if not isinstance(protocol, str) or not is_count(faults):
+            raise UsageError("the evaluation is damaged: protocol is no name, or faults no count")
+        shape = (len(tasks), len(used))
+        success = None if data.get("success") is None else _table(data, "success", shape)
+        return cls(_table(data, "returns", shape), success, used, tasks, protocol, faults)
 
     def _task_numbers(self) -> Int[np.ndarray, "M"]:
         """A number for each row, the same for rows of the same task, counted from 0 in order of appearance."""
@@ -148,6 +156,18 @@ class Evaluation:
         runs = [scores[np.flatnonzero(numbers == number)[:count]] for number in range(int(numbers.max()) + 1)]
         means = np.mean(runs, axis=0)
         return means.min(0), means.max(0)
+
+
+def _table(data: Mapping[str, Any], name: str, shape: tuple[int, int]) -> Float[Tensor, "M S"]:
+    """An entry of an evaluation's JSON with a number, NaN included, for each row and stage."""
+    rows = data.get(name)
+    try:
+        table = torch.tensor(rows, dtype=torch.float32)
+    except (ValueError, TypeError, RuntimeError, OverflowError):
+        table = torch.zeros(0)
+    if table.shape != shape:
+        raise UsageError(f"the evaluation is damaged: {name} is no table of {shape[0]} times {shape[1]} numbers")
+    return table
 
 
 def evaluate(

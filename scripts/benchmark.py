@@ -12,7 +12,7 @@ import tyro
 
 from metarl.errors import UsageError
 from metarl.experiment.files import check_writable, write_atomically
-from metarl.experiment.run_folder import installed_versions
+from metarl.experiment.formats import installed_versions
 from metarl.importing import near_matches
 from metarl.scripts.arguments import parse
 

@@ -4,7 +4,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from metarl.errors import EnvironmentFault, NumericalFault, UsageError
+from metarl.errors import EnvironmentFault, NumericalFault, StorageFault, UsageError
 
 COMMANDS = {
     "envs": ("metarl.scripts.envs", "list the task distributions"),
@@ -28,8 +28,8 @@ COMMANDS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit code.
 
-    After one line on stderr it is 2 for a user's mistake and 1 for an environment or a loss that gives no numbers. It
-    is 130 for Ctrl-C.
+    After one line on stderr it is 2 for a user's mistake and 1 for an environment or a loss that gives no numbers, or a
+    disk that is full. It is 130 for Ctrl-C and SIGTERM, and 75 for a run that `--max-hours` has stopped before its end.
     """
     name, *rest = [*(sys.argv[1:] if arguments is None else arguments), ""]
     try:
@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise UsageError(_unknown_command(name))
         module, _ = COMMANDS[name]
         return importlib.import_module(module).main(rest[:-1]) or 0
-    except (UsageError, EnvironmentFault, NumericalFault) as error:
+    except (UsageError, EnvironmentFault, NumericalFault, StorageFault) as error:
         print("metarl: error:", " ".join(str(error).split()), file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
     except KeyboardInterrupt:

@@ -49,6 +49,8 @@ class Arguments:
     """Split of the tasks."""
     seed: int = 0
     """Seed of the tasks and of the episodes."""
+    checkpoint: Annotated[str, tyro.conf.arg(metavar="NAME")] = "last"
+    """The checkpoint to measure: last, best, or the iteration of one that is kept."""
     device: Annotated[str | None, tyro.conf.arg(metavar="DEVICE")] = None
     """Device to compute on; the device of the training if not given."""
     backend: Annotated[str | None, tyro.conf.arg(metavar="BACKEND")] = None
@@ -71,7 +73,7 @@ def main(arguments: Sequence[str]) -> None:
     if parsed.json is not None:
         check_writable(parsed.json)
     options = key_values(parsed.env_options, "--env-options")
-    run, family = open_with_family(parsed.run, parsed.env, options, parsed.device)
+    run, family = open_with_family(parsed.run, parsed.env, options, parsed.device, parsed.checkpoint)
     if isinstance(run, FewShotRun):
         _test_learner(run, parsed)
     elif isinstance(run, AgentRun) and family is not None:

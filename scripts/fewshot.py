@@ -21,7 +21,7 @@ from metarl.fewshot.objectives import objective_class
 from metarl.fewshot.objectives.plain import ObjectiveConfig
 from metarl.fewshot.result import RESULT
 from metarl.registry import list_data, list_learners, list_objectives
-from metarl.scripts.arguments import parse, peek
+from metarl.scripts.arguments import exit_code, parse, peek
 from metarl.scripts.evaluate import mean_and_interval
 
 LearnerOptions = TypeVar("LearnerOptions", bound=LearnerConfig)
@@ -55,6 +55,8 @@ class Arguments(Generic[LearnerOptions, DataOptions, ObjectiveOptions]):
     """Seed of all randomness of the run."""
     threads: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """Threads that torch computes with; one, and more where they pay, if not given."""
+    max_hours: Annotated[float | None, tyro.conf.arg(metavar="H")] = None
+    """Stop and save before this many hours are over; metarl resume goes on."""
     checkpoint_every: int = FewShotConfig.checkpoint_every
     """Training steps between checkpoints."""
     output: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
@@ -76,7 +78,7 @@ class Named:
     output: Path | None = None
 
 
-def main(arguments: Sequence[str]) -> None:
+def main(arguments: Sequence[str]) -> int:
     learner, options = _split_learner(arguments)
     named = peek(Named, options)
     data_config = DataConfig if named.data is None else data_class(named.data).config_class
@@ -98,10 +100,12 @@ def main(arguments: Sequence[str]) -> None:
             data = open_data(named.data, peek(data_config, options))
             default = _defaults(learner, named, data)
     parsed = parse(form, options, prog, default)
-    entries = {f.name: getattr(parsed, f.name) for f in dataclasses.fields(parsed)}
-    path = train(FewShotConfig(learner=str(learner), **entries).resolve(data))
-    _print_result(path)
+    entries = {f.name: getattr(parsed, f.name) for f in dataclasses.fields(parsed) if f.name != "max_hours"}
+    path = train(FewShotConfig(learner=str(learner), **entries).resolve(data), max_hours=parsed.max_hours)
+    if not (code := exit_code(path)):
+        _print_result(path)
     print(path)
+    return code
 
 
 def _defaults(learner: str, named: Named, data: DataSet) -> Arguments:

@@ -30,6 +30,7 @@ from metarl.experiment.options import (
     read_config,
 )
 from metarl.experiment.plots import plot_training
+from metarl.experiment.watch import check_max_divergent
 from metarl.parallel import Ranks
 from metarl.randomness import derive_seed
 from metarl.registry import Family, agent_class, make, name_of
@@ -39,7 +40,6 @@ from metarl.vector_env import TaskVectorEnv
 
 DEFAULT_ITERATIONS = 500
 FAULT_SHARE, FEWEST_FAULTS = 0.01, 10
-_PLOT = Path("plots") / "training.png"
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,8 @@ class TrainConfig:
     """Iterations between checkpoints."""
     max_faults: int | None = field(default=None, metadata=LATER)
     """Faults tolerated in one iteration; 1 % of its steps, and at least 10, if not given."""
+    max_divergent: int | None = field(default=None, metadata=LATER)
+    """Iterations in a row that may diverge, by the agent's `alarms`; 3 if not given."""
     threads: int | None = field(default=None, metadata=LATER)
     """Threads that torch computes with; one, and more where they pay, if not given."""
     output: Path | str | None = None
@@ -106,6 +108,7 @@ class AgentExperiment(Experiment):
     """
 
     kind = "agent"
+    result = Path("plots") / "training.png"
     packages = ("metarl-kit", "torch", "numpy", "gymnasium", "mujoco", "mujoco-warp", "metaworld")
     config: TrainConfig
 
@@ -115,6 +118,7 @@ class AgentExperiment(Experiment):
                 check_count(name, getattr(config, name))
         check_count("checkpoint_every", config.checkpoint_every)
         check_max_faults(config.max_faults)
+        check_max_divergent(config.max_divergent)
         if config.threads is not None:
             check_count("threads", config.threads)
         check_seed(config.seed)
@@ -173,14 +177,16 @@ class AgentExperiment(Experiment):
         for name in ("env", "agent"):
             require_part(path, entries, parts, name)
         config, recorded = read_config(TrainConfig, path, entries), entries.get("fingerprint", {})
-        if not isinstance(recorded, Mapping):
-            raise UsageError(f"{path / 'config.yaml'} is damaged: fingerprint is {recorded!r}")
         given: dict[str, Any] = dict(parts) | ({} if device is None else {"device": str(device)})
         if isinstance(parts.get("env"), TaskDistribution):
             given["env_options"] = {}
         experiment = cls(dataclasses.replace(config, **given), Recorded(str(config.env), config.env_options, recorded))
         experiment.check_spaces(path)
         return experiment
+
+    @classmethod
+    def with_bounds(cls, path: Path, entries: Mapping[str, Any], bounds: Mapping[str, int]) -> dict[str, Any]:
+        return {"iterations": bounds.get("iterations"), "steps": bounds.get("steps")}
 
     def check_spaces(self, path: Path) -> None:
         """Raises `UsageError` if the family has not the spaces that the run `path` was trained on."""
@@ -217,9 +223,6 @@ class AgentExperiment(Experiment):
         shares.append(0.0 if config.steps is None else env_steps / config.steps)
         return max(shares)
 
-    def is_concluded(self, path: Path) -> bool:
-        return (path / _PLOT).exists()
-
     @contextlib.contextmanager
     def training(self, trained: Trained) -> Iterator["AgentTraining"]:
         with contextlib.closing(self.make_env()) as env:
@@ -246,6 +249,8 @@ class AgentTraining(Training):
         self.title = experiment.title
         self.checkpoint_every = experiment.config.checkpoint_every
         self.max_faults = experiment.config.max_faults
+        self.max_divergent = experiment.config.max_divergent
+        self.alarms = agent.alarms
         self.threads = experiment.config.threads
         seed = derive_seed("task source", experiment.config.seed)
         self.source = agent.task_source(experiment.distribution, seed=seed)
@@ -274,6 +279,9 @@ class AgentTraining(Training):
     def state(self) -> tuple[Mapping[str, Tensor], Mapping[str, Any]]:
         return self.agent.state()
 
+    def score(self, metrics: Mapping[str, int | float]) -> float | None:
+        return metrics.get("return_mean")
+
     def buffers(self) -> Mapping[str, ReplayBuffer]:
         return self.agent.buffers()
 
@@ -287,7 +295,7 @@ class AgentTraining(Training):
         return text, "  ".join(f"{name} {value:.4g}" for name, value in row.items() if name not in shown)
 
     def conclude(self, path: Path, rows: list[Row], show: bool) -> None:
-        plot_training(rows, self.title, path / _PLOT)
+        plot_training(rows, self.title, path / self.experiment.result)
 
 
 @dataclass(frozen=True)

@@ -70,6 +70,8 @@ class Experiment(abc.ABC):
     """The name of this kind of run in config.yaml."""
     packages: ClassVar[tuple[str, ...]]
     """The packages whose versions config.yaml records."""
+    result: ClassVar[Path]
+    """The file in the run folder that `Training.conclude` writes last."""
     config: Any
     """The configuration with every option spelled out."""
 
@@ -102,6 +104,15 @@ class Experiment(abc.ABC):
         wrong, or if a part is missing that no name makes again.
         """
 
+    @classmethod
+    @abc.abstractmethod
+    def with_bounds(cls, path: Path, entries: Mapping[str, Any], bounds: Mapping[str, int]) -> dict[str, Any]:
+        """The entries of the run `path` that change if it trains to `bounds`, which have `iterations`, `steps` or both.
+
+        Both bounds are replaced. Raises `UsageError` if such a run would not be what one with these bounds from the
+        beginning is.
+        """
+
     def changes(self, splits: Sequence[str] = SPLITS) -> list[str]:
         """What differs, in words, between this experiment and the one that the run folder was made with.
 
@@ -117,9 +128,9 @@ class Experiment(abc.ABC):
     def share(self, iteration: int, env_steps: int) -> float:
         """The share of the training that is done; 1 or more if a bound is reached."""
 
-    @abc.abstractmethod
     def is_concluded(self, path: Path) -> bool:
         """Whether the run folder holds the results of `Training.conclude`."""
+        return (path / self.result).exists()
 
     @abc.abstractmethod
     def training(self, trained: Trained) -> AbstractContextManager[Training]:

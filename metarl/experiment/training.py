@@ -1,25 +1,35 @@
 """Training from a configuration and resuming a run folder, for agents and few-shot learners."""
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Unpack
+
+import torch
 
 from metarl.errors import UsageError
 from metarl.experiment.agent_run import AgentTraining
 from metarl.experiment.buffers import restore_buffers
-from metarl.experiment.engine import run_training
-from metarl.experiment.experiment import Experiment, Parts, RunConfig
+from metarl.experiment.config_file import read_entries, write_entries
+from metarl.experiment.engine import Training, run_training
+from metarl.experiment.experiment import Experiment, Parts, Run, RunConfig
+from metarl.experiment.formats import installed_versions
+from metarl.experiment.lock import locked
 from metarl.experiment.metrics import read_metrics
 from metarl.experiment.options import check_max_faults
-from metarl.experiment.run_folder import check_output, create_run_folder, open_run
+from metarl.experiment.run_folder import check_output, create_run_folder, edits, open_run
+from metarl.experiment.watch import DiskWatch, check_max_divergent, check_max_hours
 from metarl.importing import check_not_importing
+from metarl.parsing import printable
+from metarl.tasks import check_count
 
 
-def train(config: RunConfig | Experiment, *, progress: bool = True) -> Path:
+def train(config: RunConfig | Experiment, *, progress: bool = True, max_hours: float | None = None) -> Path:
     """Trains until a bound of `config` is reached; returns the run folder.
 
     `config` is a `TrainConfig`, a `FewShotConfig`, or the experiment from its `resolve`. A few-shot learner is also
-    tested at the end.
+    tested at the end. With `max_hours`, the run is saved and left unfinished if another iteration might take longer;
+    `resume` goes on with it.
 
     Everything is checked before the folder is made, so a `UsageError` leaves nothing behind. Any later interruption,
     including Ctrl-C, leaves a checkpoint. `progress` displays the progress on stderr.
@@ -29,6 +39,7 @@ def train(config: RunConfig | Experiment, *, progress: bool = True) -> Path:
     'random-PointNavigation-v0-seed0'
     """
     check_not_importing("metarl.train")
+    check_max_hours(max_hours)
     if isinstance(config, Experiment):
         experiment = config
         check_output(experiment.config.output)
@@ -37,39 +48,109 @@ def train(config: RunConfig | Experiment, *, progress: bool = True) -> Path:
         experiment = config.resolve()
     with experiment.training(experiment.make()) as training:
         path = create_run_folder(experiment)
-        run_training(path, training, None, progress)
+        with locked(path):
+            run_training(path, training, None, progress, max_hours)
     return path
 
 
-def resume(run: Path | str, *, progress: bool = True, max_faults: int | None = None, **parts: Unpack[Parts]) -> Path:
+def resume(
+    run: Path | str,
+    *,
+    progress: bool = True,
+    iterations: int | None = None,
+    steps: int | None = None,
+    device: torch.device | str | None = None,
+    max_hours: float | None = None,
+    max_faults: int | None = None,
+    max_divergent: int | None = None,
+    **parts: Unpack[Parts],
+) -> Path:
     """Continues a run from its last checkpoint, as if it had never stopped; returns the run folder.
 
-    `max_faults` takes the place of the run's own bound, for a run that faults have stopped. `parts` are those of
-    `load_run`. A complete run is left unchanged. Raises `UsageError` for a folder that
-    `load_run` refuses, and if the family differs from the one that the run was started with.
+    A run may go on with other bounds and elsewhere, and nothing else of it may change. `iterations` or `steps`, counted
+    from the beginning, take the place of both of the run's own bounds, also of a complete run: it is then what a run
+    with these bounds would have been. `device` moves it. Both are written into config.yaml. `max_faults` and
+    `max_divergent` take the place of the run's own bounds this time, for a run that they have stopped; `max_hours` is
+    that of `train`. `parts` are those of `load_run`.
+
+    A complete run is left unchanged. Raises `UsageError` for a folder that `load_run` refuses, if another process
+    trains it, if config.yaml has been changed in what may not change, and if the family or the data differ from those
+    that the run was started with.
 
     >>> config = metarl.TrainConfig(agent="random", env="PointNavigation-v0", iterations=1)
     >>> run = metarl.train(config, progress=False)
-    >>> metarl.resume(run) == run  # complete: nothing is left to do
-    True
+    >>> metarl.load_run(metarl.resume(run, iterations=2, progress=False)).checkpoint.iteration
+    2
     """
     check_not_importing("metarl.resume")
-    opened = open_run(run, parts)
-    path, experiment, checkpoint = opened.path, opened.experiment, opened.checkpoint
-    if opened.finished and experiment.is_concluded(path):
-        print(f"{path} is complete: {checkpoint.iteration} iterations", file=sys.stderr)
-        return path
-    changes = experiment.changes()
-    if changes:
-        raise UsageError(f"{path} cannot go on with something else than it began with: {', '.join(changes)}")
-    check_max_faults(max_faults)
-    with experiment.training(opened.trained) as training:
-        if max_faults is not None:
-            if not isinstance(training, AgentTraining):
-                raise UsageError(f"{path} is a few-shot run: it has no environments with faults")
-            training.max_faults = max_faults
-        # If files are damaged, these two raise before anything is changed.
-        read_metrics(path, checkpoint.iteration, training.row_every)
-        restore_buffers(path, training.buffers(), checkpoint.buffers)
-        run_training(path, training, checkpoint, progress)
+    check_max_hours(max_hours)
+    bounds = {name: value for name, value in (("iterations", iterations), ("steps", steps)) if value is not None}
+    for name, value in bounds.items():
+        check_count(name, value)
+    path = Path(run)
+    read_entries(path)  # raises if this is no run
+    with locked(path):
+        opened = open_run(path, parts, device=device, bounds=bounds)
+        experiment, checkpoint = opened.experiment, opened.checkpoint
+        _check_bounds(opened, bounds)
+        if opened.finished and experiment.is_concluded(path):
+            print(f"{path} is complete: {checkpoint.iteration} iterations", file=sys.stderr)
+            return path
+        _check_unchanged(opened)
+        with experiment.training(opened.trained) as training:
+            _set_tolerance(path, training, max_faults, max_divergent)
+            # If files are damaged, these two raise before anything is changed.
+            read_metrics(path, checkpoint.iteration, training.row_every)
+            restore_buffers(path, training.buffers(), checkpoint.buffers)
+            if bounds or device is not None:
+                _write_changes(opened, bounds)
+            run_training(path, training, checkpoint, progress, max_hours)
     return path
+
+
+def _check_bounds(run: Run, bounds: Mapping[str, int]) -> None:
+    """Raises `UsageError` for a bound that the run has passed already."""
+    done = {"iterations": run.checkpoint.iteration, "steps": run.checkpoint.env_steps}
+    for name, bound in bounds.items():
+        if bound < done[name]:
+            raise UsageError(f"{run.path} has done {done[name]} {name} already: {bound} would be a shorter run")
+
+
+def _check_unchanged(run: Run) -> None:
+    """Raises `UsageError` if the run would go on with something else; says which packages are others by now."""
+    changes = run.experiment.changes() + edits(run)
+    if changes:
+        raise UsageError(f"{run.path} cannot go on with something else than it began with: {', '.join(changes)}")
+    then = run.checkpoint.versions
+    now = installed_versions(then)
+    others = [f"{name} {now[name]} instead of {then[name]}" for name in then if now[name] != then[name]]
+    if others:
+        listed = ", ".join(map(printable, others))
+        print(f"metarl: {run.path} may not go on bit for bit as it would have: {listed}", file=sys.stderr)
+
+
+def _set_tolerance(path: Path, training: Training, max_faults: int | None, max_divergent: int | None) -> None:
+    """Replaces what the run tolerates by what is given."""
+    check_max_faults(max_faults)
+    check_max_divergent(max_divergent)
+    if max_faults is None and max_divergent is None:
+        return
+    if not isinstance(training, AgentTraining):
+        raise UsageError(f"{path} is a few-shot run: it has no environments with faults, and stops when it diverges")
+    training.max_faults = training.max_faults if max_faults is None else max_faults
+    training.max_divergent = training.max_divergent if max_divergent is None else max_divergent
+
+
+def _write_changes(run: Run, bounds: Mapping[str, int]) -> None:
+    """Writes other bounds and another device into config.yaml. Results of the shorter run are deleted."""
+    path, experiment = run.path, run.experiment
+    entries = read_entries(path)
+    entries |= experiment.with_bounds(path, entries, bounds) if bounds else {}
+    entries["device"] = experiment.config.device
+    if "backend" in entries:
+        entries["backend"] = experiment.config.backend
+    try:
+        (path / experiment.result).unlink(missing_ok=True)
+        write_entries(path, entries)
+    except OSError as error:
+        raise DiskWatch(path).fault(error) from error

@@ -10,7 +10,8 @@ from metarl.fewshot.data import DataConfig, DataSet
 from metarl.fewshot.episodes import Episodes, EpisodeShape, Pool, Samples, TaskSpec
 from metarl.fewshot.evaluation import evaluate
 from metarl.fewshot.learner import Learner, LearnerConfig
-from metarl.fewshot.run import FewShotConfig, FewShotRun, load
+from metarl.fewshot.loading import load
+from metarl.fewshot.run import FewShotConfig, FewShotRun
 
 __all__ = [
     "DataConfig",

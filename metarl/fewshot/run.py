@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Unpack, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -25,7 +25,6 @@ from metarl.experiment.engine import Training
 from metarl.experiment.experiment import Experiment, Parts, Run, Trained, check_parts, require_part
 from metarl.experiment.metrics import Row
 from metarl.experiment.options import LATER, build, check_seed, plain, read_config
-from metarl.experiment.run_folder import load_run
 from metarl.fewshot.command_line import changed_flags
 from metarl.fewshot.data import DataConfig, DataSet, data_config, open_data
 from metarl.fewshot.episodes import EpisodeShape, TaskSpec
@@ -86,6 +85,8 @@ class FewShotConfig:
     """Seed of all randomness of the run."""
     checkpoint_every: int = 1000
     """Training steps between checkpoints."""
+    row_every: int | None = field(default=None, metadata=LATER)
+    """Training steps that one row of metrics averages; if not given, so many that a run has 500 rows."""
     threads: int | None = field(default=None, metadata=LATER)
     """Threads that torch computes with; one, and more where they pay, if not given."""
     output: Path | str | None = None
@@ -118,6 +119,7 @@ class FewShotExperiment(Experiment):
     """
 
     kind = "few-shot"
+    result = Path(RESULT)
     packages = ("metarl-kit", "torch", "numpy", "pillow", "matplotlib")
     config: FewShotConfig
 
@@ -130,7 +132,7 @@ class FewShotExperiment(Experiment):
         lacks_data: bool = False,
         recorded: str | None = None,
     ):
-        for name in ("episodes", "checkpoint_every"):
+        for name in ("episodes", "checkpoint_every", *(() if config.row_every is None else ("row_every",))):
             check_count(name, getattr(config, name))
         for name in ("test_shots", "test_queries"):
             for count in getattr(config, name):
@@ -159,6 +161,7 @@ class FewShotExperiment(Experiment):
             learner_options=self.options,
             data_options=data_options,
             objective_options=self._objective_options(config),
+            row_every=_row_every(self.options.iterations) if config.row_every is None else config.row_every,
             device=str(self.device),
         )
 
@@ -215,6 +218,17 @@ class FewShotExperiment(Experiment):
         recorded = seen.get("fingerprint") if isinstance(seen, Mapping) else None
         return cls(dataclasses.replace(config, **given), spec, opened, lacks_data=lacks_data, recorded=recorded)
 
+    @classmethod
+    def with_bounds(cls, path: Path, entries: Mapping[str, Any], bounds: Mapping[str, int]) -> dict[str, Any]:
+        config = read_config(FewShotConfig, path, entries)
+        if "steps" in bounds:
+            raise UsageError(f"{path} is a few-shot run, which takes no environment steps: give its iterations")
+        learner, options = config.learner, entries["learner_options"]
+        if learner_class(learner).iterations_matter:
+            raise UsageError(f"{path} cannot be extended: how {learner} trains depends on its number of iterations")
+        row_every = config.row_every or _row_every(options["iterations"])
+        return {"learner_options": {**options, **bounds}, "row_every": row_every}
+
     def make(self) -> Learner:
         objective = self.objective_class(cast(ObjectiveConfig, self.config.objective_options), self.spec)
         return self.learner_class(
@@ -261,9 +275,6 @@ class FewShotExperiment(Experiment):
     def share(self, iteration: int, env_steps: int) -> float:
         return iteration / self.options.iterations
 
-    def is_concluded(self, path: Path) -> bool:
-        return (path / RESULT).exists()
-
     @contextlib.contextmanager
     def training(self, trained: Trained) -> Iterator["FewShotTraining"]:
         yield FewShotTraining(self, cast(Learner, trained))
@@ -305,7 +316,7 @@ class FewShotTraining(Training):
         self.title = experiment.title
         self.checkpoint_every = experiment.config.checkpoint_every
         self.threads = experiment.config.threads
-        self.row_every = -(-learner.config.iterations // ROWS)
+        self.row_every = experiment.config.row_every or 1
         episodes = [("train", learner.training_shape), *(("test", shape) for shape in experiment.test_shapes())]
         for split, shape in episodes:
             learner.objective.check(self.data.episodes(split, 1, shape, seed=0))  # raises if the data do not suffice
@@ -328,6 +339,10 @@ class FewShotTraining(Training):
 
     def state(self) -> tuple[Mapping[str, Tensor], Mapping[str, Any]]:
         return self.learner.state()
+
+    def score(self, metrics: Mapping[str, int | float]) -> float | None:
+        score = metrics.get(self.learner.metric)
+        return score if score is None or self.learner.metric == "accuracy" else -score
 
     def notes(self) -> list[str]:
         return self.data.summary()
@@ -366,22 +381,8 @@ class FewShotRun(Run):
         return self.trained
 
 
-def load(run: Path | str, *, device: torch.device | str | None = None, **parts: Unpack[Parts]) -> Learner:
-    """Loads the trained learner of a run folder, on the run's device or on `device`.
-
-    `parts`, such as `learner=MyLearner`, are those of `metarl.load_run`; the data are not needed. Raises `UsageError`
-    as `metarl.load_run` does, and for the run of an agent.
-
-    >>> options = {"iterations": 2}
-    >>> config = metarl.fewshot.FewShotConfig("protonet", "biased", learner_options=options, episodes=10)
-    >>> learner = metarl.fewshot.load(metarl.train(config, progress=False))
-    >>> learner.predict(torch.zeros(4, 6), [0, 1, 0, 1], torch.zeros(3, 6)).shape
-    torch.Size([3, 2])
-    """
-    opened = load_run(run, device=device, **parts)
-    if not isinstance(opened, FewShotRun):
-        raise UsageError(f"{opened.path} is no run of metarl fewshot: metarl.load_agent opens its agent")
-    return opened.learner
+def _row_every(iterations: int) -> int:
+    return -(-iterations // ROWS)
 
 
 def _name_of(part: str, thing: Any) -> tuple[str, bool]:
