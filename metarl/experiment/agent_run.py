@@ -16,7 +16,7 @@ from metarl.distribution import TaskDistribution
 from metarl.errors import EnvironmentFault, UsageError
 from metarl.experiment.checkpoints import Checkpoint
 from metarl.experiment.engine import Training
-from metarl.experiment.experiment import Experiment, Parts, Run, Trained, check_parts, require_part
+from metarl.experiment.experiment import Experiment, Parts, Run, Trained, check_part_name, check_parts, require_part
 from metarl.experiment.fingerprint import differences, family_traits, fingerprint
 from metarl.experiment.metrics import Row
 from metarl.experiment.options import (
@@ -174,8 +174,10 @@ class AgentExperiment(Experiment):
         parts: Parts,
     ) -> "AgentExperiment":
         check_parts(path, parts, ("env", "agent"))
-        for name in ("env", "agent"):
+        bases = {"env": ("environment", TaskDistribution), "agent": ("agent", Agent)}
+        for name, (kind, base) in bases.items():
             require_part(path, entries, parts, name)
+            check_part_name(path, entries, parts, name, kind, base)
         config, recorded = read_config(TrainConfig, path, entries), entries.get("fingerprint", {})
         given: dict[str, Any] = dict(parts) | ({} if device is None else {"device": str(device)})
         if isinstance(parts.get("env"), TaskDistribution):

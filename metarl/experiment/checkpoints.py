@@ -19,7 +19,6 @@ from torch import Tensor
 from metarl.errors import UsageError
 from metarl.experiment.files import remove_temporaries, sha256, write_atomically
 from metarl.experiment.formats import FORMAT, check_format
-from metarl.faults import all_finite
 from metarl.parsing import is_count, is_number, parse_json
 
 KEPT = 3
@@ -191,9 +190,6 @@ def _read(path: Path) -> Checkpoint:
         tensors = safetensors.torch.load(data)
     except Exception as error:  # safetensors' own, and KeyError for a dtype that torch has not
         raise _Damaged(f"checkpoint {tensor_path} is damaged ({' '.join(str(error).split())})") from None
-    bad = next((name for name, value in tensors.items() if not _is_finite(value)), None)
-    if bad is not None:
-        raise _Damaged(f"checkpoint {tensor_path} is damaged ({bad!r} is not finite)")
     found = {name: content[name] for name in (*_PLAIN, "versions") if name in content}
     found |= {name: float(found[name]) for name in ("wall_seconds", "score") if found.get(name) is not None}
     total, count = found.pop("scored", (0.0, 0))
@@ -214,13 +210,6 @@ def _read_json(path: Path) -> dict[str, Any]:
         raise _Damaged(f"checkpoint {path} is damaged (wrong checksum)")
     check_format(f"checkpoint {path} is", content.get("format"))
     return content
-
-
-def _is_finite(value: Tensor) -> bool:
-    # Formats of eight bits and the like, which `isfinite` does not know, have wider ones as neighbours.
-    if value.is_floating_point() and value.dtype.itemsize < 2:
-        value = value.float()
-    return not value.is_complex() and all_finite(value)
 
 
 def _checksum(content: Mapping[str, Any]) -> str:

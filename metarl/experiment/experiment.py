@@ -18,7 +18,7 @@ from metarl.agent import Agent
 from metarl.errors import UsageError
 from metarl.experiment.checkpoints import Checkpoint
 from metarl.experiment.engine import Training
-from metarl.registry import Family
+from metarl.registry import Family, check_named_in_file
 from metarl.tasks import SPLITS
 
 
@@ -187,6 +187,14 @@ def check_parts(path: Path, parts: Parts, known: Iterable[str]) -> None:
     for name in parts:
         if name not in known:
             raise UsageError(f"{path} is a run of another kind: it takes {' and '.join(known)}, not {name}")
+
+
+def check_part_name(path: Path, entries: Mapping[str, Any], parts: Parts, name: str, kind: str, base: type) -> None:
+    """Raises `UsageError` if config.yaml of the run `path` names a part that is none, unless it is given in `parts`."""
+    if name not in parts:
+        flag = " or --env" if name == "env" else ""
+        way_out = f"if you trust it, give it yourself, {name}=...{flag}"
+        check_named_in_file(kind, entries.get(name), base, str(path / "config.yaml"), way_out)
 
 
 def require_part(path: Path, entries: Mapping[str, Any], parts: Parts, name: str) -> None:

@@ -48,6 +48,11 @@ def sync_folder(path: Path) -> None:
         os.close(descriptor)
 
 
+def is_temporary(path: Path) -> bool:
+    """Whether `path` is what a killed process left of a file that it was writing."""
+    return path.name.startswith(".") and path.suffix == _TEMPORARY
+
+
 def remove_temporaries(folder: Path, prefix: str = "") -> None:
     """Deletes what a killed process left in `folder` of files that it was writing, whose names began with `prefix`."""
     for path in folder.glob(f".{prefix}*{_TEMPORARY}"):

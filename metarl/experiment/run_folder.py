@@ -22,10 +22,12 @@ import torch
 from metarl.agent import Agent
 from metarl.errors import UsageError
 from metarl.experiment.agent_run import AgentRun
-from metarl.experiment.checkpoints import LAST, Checkpoint, load_checkpoint
+from metarl.experiment.checkpoints import FOLDER, LAST, Checkpoint, load_checkpoint
 from metarl.experiment.config_file import CONFIG, KINDS, changed_entries, read_entries, write_entries
 from metarl.experiment.experiment import Experiment, Parts, Run, Trained
+from metarl.experiment.files import is_temporary
 from metarl.experiment.formats import FORMAT, installed_versions
+from metarl.faults import all_finite
 from metarl.importing import import_named
 from metarl.parsing import in_a_line, printable
 
@@ -37,7 +39,7 @@ def check_output(output: Path | str | None) -> None:
     output = Path(output)
     if (output / "config.yaml").exists():
         raise UsageError(f"output folder {output} already holds a run: choose another, or metarl resume {output}")
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+    if output.exists() and (not output.is_dir() or not all(map(is_temporary, output.iterdir()))):
         raise UsageError(f"output folder {output} is not empty: choose another")
 
 
@@ -67,10 +69,12 @@ def open_run(
     device: torch.device | str | None = None,
     checkpoint: str | int = LAST,
     bounds: Mapping[str, int] | None = None,
+    unbegun: bool = False,
 ) -> Run:
     """`load_run` without its warning; `parts`, by name, takes the place of what the run folder names.
 
-    `bounds` are `iterations` and `steps` that take the place of the run's own.
+    `bounds` are `iterations` and `steps` that take the place of the run's own. If `unbegun`, a run that was stopped
+    before its first checkpoint is opened as well, as it was made.
     """
     path = Path(run)
     entries = read_entries(path)
@@ -80,15 +84,23 @@ def open_run(
         entries |= cls.with_bounds(path, entries, bounds)
     parts = cast(Parts, {name: part for name, part in parts.items() if part is not None})
     experiment = cls.from_entries(path, entries, device, parts)
+    if unbegun and not is_begun(path):
+        trained = _made(path, experiment)
+        return experiment.run(path, trained, Checkpoint(0, 0, 0.0, *trained.state()))
     loaded = load_checkpoint(path, checkpoint)
     trained = _made(path, experiment)
-    _restore(path, trained, loaded)
+    restore_state(path, trained, loaded)
     return experiment.run(path, trained, loaded)
 
 
 def edits(run: Run) -> list[str]:
     """What of config.yaml is not as it was when the checkpoint was saved, in words, and may not change."""
     return changed_entries(run.checkpoint.config, read_entries(run.path)) if run.checkpoint.config else []
+
+
+def is_begun(path: Path) -> bool:
+    """Whether the run has a checkpoint, or had one: rows of metrics come after the first."""
+    return any((path / FOLDER).glob("*.json")) or (path / "metrics.jsonl").exists()
 
 
 def check_contents(path: Path) -> None:
@@ -113,9 +125,11 @@ def _made(path: Path, experiment: Experiment) -> Trained:
         raise UsageError(f"{path / CONFIG} describes more than fits into memory: {in_a_line(error)}") from None
 
 
-def _restore(path: Path, trained: Trained, checkpoint: Checkpoint) -> None:
+def restore_state(path: Path, trained: Trained, checkpoint: Checkpoint) -> None:
     """Loads the checkpoint's state into `trained`; raises `UsageError` if what is then there is not what was loaded."""
     what = f"the checkpoint of iteration {checkpoint.iteration} of {path}"
+    if not all(_is_finite(value) for value in checkpoint.tensors.values()):
+        raise UsageError(f"{what} is damaged: it has numbers that are not finite, which are never saved")
     try:
         trained.load_state(checkpoint.tensors, checkpoint.values)
         tensors, values = trained.state()
@@ -128,6 +142,11 @@ def _restore(path: Path, trained: Trained, checkpoint: Checkpoint) -> None:
             raise UsageError(f"{what} is not of this agent: {printable(name)!r} is missing or another one once loaded")
     if json.loads(json.dumps(dict(values))) != checkpoint.values:
         raise UsageError(f"{what} is not of this agent: its values are others once loaded")
+
+
+def _is_finite(value: torch.Tensor) -> bool:
+    # Complex numbers, and floats of eight bits, which `isfinite` does not know, are of no agent.
+    return not value.is_complex() and (not value.is_floating_point() or value.dtype.itemsize > 1) and all_finite(value)
 
 
 def _is_same(left: torch.Tensor | None, right: torch.Tensor | None) -> bool:

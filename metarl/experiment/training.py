@@ -17,7 +17,7 @@ from metarl.experiment.formats import installed_versions
 from metarl.experiment.lock import locked
 from metarl.experiment.metrics import read_metrics
 from metarl.experiment.options import check_max_faults
-from metarl.experiment.run_folder import check_output, create_run_folder, edits, open_run
+from metarl.experiment.run_folder import check_output, create_run_folder, edits, is_begun, open_run
 from metarl.experiment.watch import DiskWatch, check_max_divergent, check_max_hours
 from metarl.importing import check_not_importing
 from metarl.parsing import printable
@@ -90,7 +90,8 @@ def resume(
     path = Path(run)
     read_entries(path)  # raises if this is no run
     with locked(path):
-        opened = open_run(path, parts, device=device, bounds=bounds)
+        begun = is_begun(path)
+        opened = open_run(path, parts, device=device, bounds=bounds, unbegun=True)
         experiment, checkpoint = opened.experiment, opened.checkpoint
         _check_bounds(opened, bounds)
         if opened.finished and experiment.is_concluded(path):
@@ -104,7 +105,7 @@ def resume(
             restore_buffers(path, training.buffers(), checkpoint.buffers)
             if bounds or device is not None:
                 _write_changes(opened, bounds)
-            run_training(path, training, checkpoint, progress, max_hours)
+            run_training(path, training, checkpoint if begun else None, progress, max_hours)
     return path
 
 

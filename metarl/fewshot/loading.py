@@ -22,8 +22,8 @@ def load(
 ) -> Learner:
     """Loads the trained learner of a run folder, on the run's device or on `device`.
 
-    `checkpoint` and `parts`, such as `learner=MyLearner`, are those of `metarl.load_run`; the data are not needed. Raises `UsageError`
-    as `metarl.load_run` does, and for the run of an agent.
+    `checkpoint` and `parts`, such as `learner=MyLearner`, are those of `metarl.load_run`; the data are not needed.
+    Raises `UsageError` as `metarl.load_run` does, and for the run of an agent.
 
     >>> options = {"iterations": 2}
     >>> config = metarl.fewshot.FewShotConfig("protonet", "biased", learner_options=options, episodes=10)

@@ -22,7 +22,7 @@ from metarl.devices import resolve_device
 from metarl.errors import UsageError
 from metarl.experiment.checkpoints import Checkpoint
 from metarl.experiment.engine import Training
-from metarl.experiment.experiment import Experiment, Parts, Run, Trained, check_parts, require_part
+from metarl.experiment.experiment import Experiment, Parts, Run, Trained, check_part_name, check_parts, require_part
 from metarl.experiment.metrics import Row
 from metarl.experiment.options import LATER, build, check_seed, plain, read_config
 from metarl.fewshot.command_line import changed_flags
@@ -202,8 +202,11 @@ class FewShotExperiment(Experiment):
         parts: Parts,
     ) -> "FewShotExperiment":
         check_parts(path, parts, _PARTS)
-        for name in ("learner", "objective"):
-            require_part(path, entries, parts, name)
+        for name, base in (("learner", Learner), ("objective", Objective), ("data", DataSet)):
+            if name != "data":  # without which a run can be opened
+                require_part(path, entries, parts, name)
+            if name not in entries.get("unnamed", ()):
+                check_part_name(path, entries, parts, name, _PARTS[name], base)
         config, file = read_config(FewShotConfig, path, entries), path / "config.yaml"
         if not isinstance(entries.get("spec"), Mapping):
             raise UsageError(f"{file} is damaged: spec is missing")
