@@ -25,6 +25,7 @@ BENCHMARKS = {
     "learn": ("metarl.scripts.benchmark_learn", "iterations of training by parts, beside bounds, neighbours and peers"),
     "maml": ("metarl.scripts.benchmark_maml", "one MAML iteration on point navigation, beside a loop over tasks"),
     "pearl": ("metarl.scripts.benchmark_pearl", "a gradient step of PEARL, beside its matrix products alone"),
+    "soak": ("metarl.scripts.benchmark_soak", "memory and open files of a long training with evaluations"),
     "rollout": ("metarl.scripts.benchmark_rollout", "environment steps per second, beside EnvPool and Gymnasium"),
 }
 """Name: module and what it measures. The module has a dataclass `Arguments` and `run(arguments) -> dict`.

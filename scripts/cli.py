@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from metarl.errors import EnvironmentFault, NumericalFault, StorageFault, UsageError
+from metarl.parsing import printable
 
 COMMANDS = {
     "envs": ("metarl.scripts.envs", "list the task distributions"),
@@ -44,7 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         module, _ = COMMANDS[name]
         return importlib.import_module(module).main(rest[:-1]) or 0
     except (UsageError, EnvironmentFault, NumericalFault, StorageFault) as error:
-        print("metarl: error:", " ".join(str(error).split()), file=sys.stderr)
+        # A message may quote a file that anyone has written.
+        print("metarl: error:", printable(" ".join(str(error).split()), most=4000), file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
     except KeyboardInterrupt:
         return 130

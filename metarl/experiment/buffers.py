@@ -211,6 +211,8 @@ def _read_header(folder: Path, buffer: ReplayBuffer) -> dict[str, tuple[torch.dt
     try:
         header = parse_json(path.read_bytes(), str(path))
         capacity = header["capacity"]
+        if not is_count(capacity):
+            raise ValueError(f"capacity is {capacity!r}")
         fields = {name: (_dtype(entry["dtype"]), _shape(entry["shape"])) for name, entry in header["fields"].items()}
         for name in fields:
             _check_name("field", name)

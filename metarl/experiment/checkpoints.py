@@ -19,7 +19,7 @@ from torch import Tensor
 from metarl.errors import UsageError
 from metarl.experiment.files import remove_temporaries, sha256, write_atomically
 from metarl.experiment.formats import FORMAT, check_format
-from metarl.parsing import is_count, is_number, parse_json
+from metarl.parsing import in_a_line, is_count, is_number, parse_json
 
 KEPT = 3
 FOLDER = "checkpoints"
@@ -189,7 +189,7 @@ def _read(path: Path) -> Checkpoint:
     try:
         tensors = safetensors.torch.load(data)
     except Exception as error:  # safetensors' own, and KeyError for a dtype that torch has not
-        raise _Damaged(f"checkpoint {tensor_path} is damaged ({' '.join(str(error).split())})") from None
+        raise _Damaged(f"checkpoint {tensor_path} is damaged ({in_a_line(error)})") from None
     found = {name: content[name] for name in (*_PLAIN, "versions") if name in content}
     found |= {name: float(found[name]) for name in ("wall_seconds", "score") if found.get(name) is not None}
     total, count = found.pop("scored", (0.0, 0))

@@ -15,7 +15,7 @@ import os
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Unpack, cast
+from typing import Any, Unpack, cast
 
 import torch
 
@@ -83,7 +83,7 @@ def open_run(
     if bounds:
         entries |= cls.with_bounds(path, entries, bounds)
     parts = cast(Parts, {name: part for name, part in parts.items() if part is not None})
-    experiment = cls.from_entries(path, entries, device, parts)
+    experiment = experiment_of(path, entries, device, parts)
     if unbegun and not is_begun(path):
         trained = _made(path, experiment)
         return experiment.run(path, trained, Checkpoint(0, 0, 0.0, *trained.state()))
@@ -91,6 +91,20 @@ def open_run(
     trained = _made(path, experiment)
     restore_state(path, trained, loaded)
     return experiment.run(path, trained, loaded)
+
+
+def experiment_of(
+    path: Path, entries: Mapping[str, Any], device: torch.device | str | None, parts: Parts
+) -> Experiment:
+    """The experiment that the entries of config.yaml describe; raises `UsageError` if that is none."""
+    cls: type[Experiment] = import_named(KINDS[entries["kind"]])
+    try:
+        return cls.from_entries(path, entries, device, parts)
+    except UsageError:
+        raise
+    except Exception as error:  # whatever a family raises for options that it does not check
+        text = f"{type(error).__name__}: {in_a_line(error)}"
+        raise UsageError(f"{path / CONFIG}: what it describes cannot be made ({text})") from error
 
 
 def edits(run: Run) -> list[str]:
@@ -133,8 +147,8 @@ def restore_state(path: Path, trained: Trained, checkpoint: Checkpoint) -> None:
     try:
         trained.load_state(checkpoint.tensors, checkpoint.values)
         tensors, values = trained.state()
-    except UsageError:
-        raise
+    except UsageError as error:  # which may name what the file names
+        raise UsageError(printable(str(error), 1000)) from None
     except Exception as error:  # whatever an agent raises for tensors that are not its own
         raise UsageError(f"{what} is not of this agent: {type(error).__name__}: {in_a_line(error)}") from error
     for name in [*checkpoint.tensors, *(name for name in tensors if name not in checkpoint.tensors)]:
