@@ -110,6 +110,8 @@ class Tasks:
             }
         except (ValueError, TypeError, KeyError, AttributeError, RuntimeError, OverflowError) as error:
             raise UsageError(f"not the JSON of tasks, {{'parameters': {{name: rows}}}}: {in_a_line(error)}") from None
+        if not all(isinstance(name, str) and name.isprintable() for name in parameters):
+            raise UsageError("not the JSON of tasks: a parameter's name has characters that cannot be shown")
         return cls(parameters)
 
 

@@ -100,8 +100,8 @@ def experiment_of(
     cls: type[Experiment] = import_named(KINDS[entries["kind"]])
     try:
         return cls.from_entries(path, entries, device, parts)
-    except UsageError:
-        raise
+    except UsageError as error:  # which may quote what the file says
+        raise UsageError(printable(str(error), 1000)) from error
     except Exception as error:  # whatever a family raises for options that it does not check
         text = f"{type(error).__name__}: {in_a_line(error)}"
         raise UsageError(f"{path / CONFIG}: what it describes cannot be made ({text})") from error

@@ -5,6 +5,7 @@ of values within JSON, YAML or safetensors; checksums are computed anew, for any
 """
 
 import contextlib
+import copy
 import json
 import math
 import random
@@ -57,30 +58,26 @@ def changed_bytes(data: bytes, draw: random.Random) -> bytes:
 
 
 def changed_value(value: Any, draw: random.Random) -> Any:
-    """`value`, as JSON has it, with one or several parts replaced, removed or repeated."""
-    value = json.loads(json.dumps(value))
+    """A copy of `value`, as JSON has it, with one or several parts replaced, removed or repeated."""
+    value = copy.deepcopy(value)
     for _ in range(draw.choice([1, 1, 1, 2, 4])):
         places = list(_places(value))
         if not places:
-            return draw.choice(VALUES)
+            return copy.deepcopy(draw.choice(VALUES))
         holder, key = draw.choice(places)
         act = draw.randrange(6)
         if act == 0:
             del holder[key]
         elif act == 1 and isinstance(holder, list):
-            holder.insert(key, holder[key])
+            holder.insert(key, copy.deepcopy(holder[key]))
         elif act == 1:
-            holder[str(draw.choice(VALUES))[:50]] = holder[key]
+            holder[str(draw.choice(VALUES))[:50]] = copy.deepcopy(holder[key])
         elif act == 2:
-            holder[key] = draw.choice(places)[0]
-            with contextlib.suppress(ValueError, RecursionError):
-                value = json.loads(json.dumps(value))
-                continue
-            holder[key] = None  # it would have contained itself
-        elif act == 3 and isinstance(holder[key], int | float):
-            holder[key] = draw.choice([holder[key] + 1, -holder[key], holder[key] * 10**9, float(holder[key])])
+            holder[key] = copy.deepcopy(draw.choice(places)[0])
+        elif act == 3 and isinstance(holder[key], int | float) and abs(holder[key]) < 1e100:
+            holder[key] = draw.choice([holder[key] + 1, -holder[key], holder[key] * 10**9, holder[key] / 3])
         else:
-            holder[key] = draw.choice(VALUES)
+            holder[key] = copy.deepcopy(draw.choice(VALUES))
     return value
 
 
@@ -310,8 +307,8 @@ def main() -> None:
     failures = []
     for family in families:
         name, _, count = family.partition("=")
-        copy = shutil.copytree(run, Path.cwd() / name / "run")
-        failures += attack_often(name, copy, int(count), int(first_seed))
+        place = shutil.copytree(run, Path.cwd() / name / "run")
+        failures += attack_often(name, place, int(count), int(first_seed))
     print("\n".join(failures))
     sys.exit(bool(failures))
 
