@@ -43,11 +43,12 @@ def import_named(target: str) -> Any:
 
 
 def import_from_file(target: str, base: type, owner: str, way_out: str) -> None:
-    """Imports what a file, `owner`, names `target`, if it is an instance or subclass of `base`, or says it returns one.
+    """Imports what a file, `owner`, names `target`, if it is an instance or subclass of `base`, or may make one.
 
     Whoever wrote the file chose the name: importing a module runs it, and calling a function runs that. So a module
-    that is not imported yet has to mention metarl in its source, as every module with a part of its own does, and a
-    function to be annotated with what it returns. Raises `UsageError`, with `way_out`, for anything else.
+    that is not imported yet has to mention metarl in its source, as every module with a part of its own does. A
+    function has to be annotated with what it returns, or to be of a module of a user's own that mentions metarl. Raises
+    `UsageError`, with `way_out`, for anything else.
     """
     module_name = target.partition(":")[0]
     what = f"{owner} names {printable(target)!r}, which is no {base.__name__} as far as one can see"
@@ -57,6 +58,8 @@ def import_from_file(target: str, base: type, owner: str, way_out: str) -> None:
         raise refused
     found = import_named(target)
     if inspect.isfunction(found):
+        if "return" not in found.__annotations__ and _is_of_a_user(found.__module__):
+            return
         with contextlib.suppress(Exception):  # whatever the annotations of others raise
             found = typing.get_type_hints(found).get("return")
     if not (isinstance(found, base) or (isinstance(found, type) and issubclass(found, base))):
@@ -98,6 +101,11 @@ def near_matches(name: str, known: Iterable[str]) -> list[str]:
     """Up to three of `known` that are most similar to `name`, ignoring case."""
     by_lower = {candidate.lower(): candidate for candidate in known}
     return [by_lower[match] for match in difflib.get_close_matches(name.lower(), by_lower, n=3, cutoff=0.6)]
+
+
+def _is_of_a_user(module_name: str) -> bool:
+    """Whether a module is not metarl's own and mentions it."""
+    return module_name.partition(".")[0] != "metarl" and "metarl" in _source(module_name)
 
 
 def _source(module_name: str) -> str:

@@ -227,6 +227,8 @@ NO_FAMILIES = {
     "os:system": {"command": "touch owned"},
     "antigravity:Env": {},  # a module that opens a browser as it is imported
     "builtins:exec": {"source": "open('owned', 'w')"},
+    "subprocess:run": {"args": ["touch", "owned"]},
+    "metarl.scripts.demo:main": {},
     "nowhere:Env": {},
 }
 
