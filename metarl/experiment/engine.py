@@ -146,6 +146,7 @@ class _Loop:
         """Whether an iteration has begun and not ended, so that the trained state is inconsistent."""
         self.behind = False
         """Whether rows of the buffers wait for the disk, so that no checkpoint of now can be made."""
+        self.log: MetricsLog | None = None
         self._writing = threading.Lock()
         entries = read_entries(path)
         self._versions = installed_versions(entries.pop("versions", {}))
@@ -164,6 +165,7 @@ class _Loop:
             Interrupts(self.last_resort) as interrupts,
             MetricsLog(self.path, self.iteration, training.row_every) as log,
         ):
+            self.log = log
             try:
                 with Progress(training.title, done=self.share, enabled=show) as bar:
                     while self.share < 1 and not self._out_of_time(seconds):
@@ -189,6 +191,8 @@ class _Loop:
     def last_resort(self) -> None:
         """Saves the last consistent state, from another thread, because the training does not answer."""
         try:
+            if self.log is not None:
+                self.log.sync()
             self._write()
         except OSError as error:
             print(f"metarl: {self.disk.fault(error)}", file=sys.stderr)

@@ -5,6 +5,7 @@ import json
 import math
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -88,6 +89,7 @@ class MetricsLog:
         self._file = (run / "metrics.jsonl").open("ab", buffering=0)
         self._size = self._file.tell()
         self._waiting: list[bytes] = []
+        self._flushing = threading.Lock()  # `sync` may be called from another thread, as a last resort
         self._flushed = -math.inf
         purged = iteration + 1 if iteration else None
         self._events: Any = None
@@ -121,17 +123,19 @@ class MetricsLog:
     def flush(self) -> None:
         """Hands all rows to the file system; raises `OSError` if it does not take them, which then wait."""
         self._flushed = time.perf_counter()
-        data = memoryview(b"".join(self._waiting))
-        try:
-            written = 0
-            while written < len(data):
-                written += self._file.write(data[written:])
-        except OSError:
-            with contextlib.suppress(OSError):
-                self._file.truncate(self._size)
-            raise
-        self._size += len(data)
-        self._waiting.clear()
+        with self._flushing:
+            count = len(self._waiting)
+            data = memoryview(b"".join(self._waiting[:count]))
+            try:
+                written = 0
+                while written < len(data):
+                    written += self._file.write(data[written:])
+            except OSError:
+                with contextlib.suppress(OSError):
+                    self._file.truncate(self._size)
+                raise
+            self._size += len(data)
+            del self._waiting[:count]
 
     def sync(self) -> None:
         """Waits until all rows are on the disk; raises `OSError` as `flush` does."""
