@@ -178,6 +178,7 @@ class _Loop:
                 self._save_what_is_good(log)
                 say_how_to_go_on(self.path, f"after {training.unit} {self.saved}, which is saved")
                 raise
+        self.log = None  # closed
         if self.share < 1:
             say_how_to_go_on(self.path, f"by --max-hours after {training.unit} {self.saved}, which is saved")
         return self.share >= 1
