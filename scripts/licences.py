@@ -3,9 +3,10 @@
 import importlib.metadata
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
+from packaging.utils import NormalizedName, canonicalize_name
 from rich.console import Console
 from rich.table import Table
 
@@ -44,7 +45,7 @@ def needed(root: str) -> set[str]:
     return found
 
 
-def licence_of(metadata: importlib.metadata.PackageMetadata) -> str:
+def licence_of(metadata: Any) -> str:
     """The licence that a package names, in the words of the newest of the three ways to do so; "" if it names none."""
     expression = metadata.get("License-Expression")
     if expression:
@@ -55,7 +56,7 @@ def licence_of(metadata: importlib.metadata.PackageMetadata) -> str:
     return ", ".join(named) or (lines[0] if lines else "")
 
 
-def _names(requirements: list[str]) -> Iterator[str]:
+def _names(requirements: list[str]) -> Iterator[NormalizedName]:
     """The names of those requirements that apply here without an extra."""
     for line in requirements:
         requirement = Requirement(line)

@@ -38,7 +38,8 @@ def main(arguments: Sequence[str]) -> None:
     parsed = parse(Arguments, arguments, "metarl report")
     if not parsed.runs:
         raise UsageError("name the run folders, such as: metarl report runs/*")
-    parts, pictures = ["# Report\n"], set()
+    parts = ["# Report\n"]
+    pictures: set[str] = set()
     for place, kinds in kinds_by_place([RunRecord.open(path) for path in parsed.runs]).items():
         picture = _picture_name(place, pictures)
         try:

@@ -8,7 +8,7 @@ checkpoint. The last `KEPT` and the one with the best score are kept. Nothing is
 import json
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -155,7 +155,7 @@ def _best(paths: list[Path]) -> Path | None:
             score = _read_json(path).get("score")
         except _Damaged:
             continue
-        if is_number(score):
+        if score is not None and is_number(score):
             scores[path] = float(score)
     return max(reversed(scores), key=scores.__getitem__) if scores else None
 
@@ -190,8 +190,10 @@ def _read(path: Path) -> Checkpoint:
         tensors = safetensors.torch.load(data)
     except Exception as error:  # safetensors' own, and KeyError for a dtype that torch has not
         raise _Damaged(f"checkpoint {tensor_path} is damaged ({in_a_line(error)})") from None
-    found = {name: content[name] for name in (*_PLAIN, "versions") if name in content}
-    found |= {name: float(found[name]) for name in ("wall_seconds", "score") if found.get(name) is not None}
+    found: dict[str, Any] = {name: content[name] for name in (*_PLAIN, "versions") if name in content}
+    for name in ("wall_seconds", "score"):  # JSON makes whole numbers of some
+        if found.get(name) is not None:
+            found[name] = float(found[name])
     total, count = found.pop("scored", (0.0, 0))
     return Checkpoint(tensors=tensors, scored=(float(total), count), **found)
 
@@ -248,7 +250,7 @@ def _is_scored(value: Any) -> bool:
     return isinstance(value, list) and len(value) == 2 and is_number(value[0]) and is_count(value[1])
 
 
-_FORM = {
+_FORM: dict[str, Callable[[Any], bool]] = {
     "iteration": is_count,
     "env_steps": is_count,
     "wall_seconds": lambda value: is_number(value) and value >= 0,
