@@ -93,14 +93,15 @@ def test_a_stopped_run_with_a_buffer_resumes_exactly(tmp_path: Path, number: sig
 
 
 LONG = """
-import torch, hill_climber, metarl.experiment.interrupts
+import threading, torch, hill_climber, metarl.experiment.interrupts
 metarl.experiment.interrupts.GRACE = 0.5
 improve, seeds = hill_climber.HillClimber.improve, []
 def solving(self, env, *, seed):
     seeds.append(seed)
     if len(seeds) == 11:
-        print("solving", flush=True)
-        torch.linalg.eigvals(torch.randn(3000, 3000, dtype=torch.float64))  # minutes in one call
+        matrix = torch.randn(3000, 3000, dtype=torch.float64)
+        threading.Timer(2.0, lambda: print("solving", flush=True)).start()  # by then it is
+        torch.linalg.eigvals(matrix)  # minutes in one call
     return improve(self, env, seed=seed)
 hill_climber.HillClimber.improve = solving
 """
