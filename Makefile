@@ -9,7 +9,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --quiet --disable-pip-versio
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-quick test test-slow test-gpu check types format tables bench clean
+.PHONY: help demo demo-quick test test-slow test-gpu check types format tables bench licences clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1:/p' $(firstword $(MAKEFILE_LIST)) | while IFS=: read -r name text; do \
@@ -50,6 +50,9 @@ tables: $(READY) ## write the README's tables from the JSON files in docs/
 
 bench: $(READY) ## measure the speed of training
 	@$(BIN)/metarl benchmark maml
+
+licences: $(READY) ## list the packages that metarl needs, with versions and licences
+	@$(BIN)/python -m metarl.scripts.licences
 
 clean: ## remove .venv and everything else that make and the tests create (runs stay)
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

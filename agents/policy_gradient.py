@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from metarl.adaptation import Parameters, adapt, stack
-from metarl.agent import Agent, AgentConfig, EnvSpec
+from metarl.agent import POLICY_ALARMS, Agent, AgentConfig, EnvSpec
 from metarl.agents.meta_objective import scaled, split
 from metarl.errors import UsageError
 from metarl.faults import check_finite
@@ -102,6 +102,7 @@ class PolicyGradientAgent(Agent):
     True
     """
 
+    alarms = POLICY_ALARMS
     config: PolicyGradientConfig
     stream: ClassVar[str]
     """What the agent's random numbers are derived from, beside seeds."""

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
-from metarl.agent import Agent, AgentConfig, EnvSpec
+from metarl.agent import POLICY_ALARMS, Agent, AgentConfig, EnvSpec
 from metarl.errors import UsageError
 from metarl.faults import check_finite
 from metarl.nn.heads import Head, Phi
@@ -202,6 +202,7 @@ class PPOAgent(Agent):
     True
     """
 
+    alarms = POLICY_ALARMS
     network: nn.Module
     ppo: PPO
 

@@ -25,7 +25,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from metarl.agent import EnvSpec
+from metarl.agent import POLICY_ALARMS, EnvSpec
 from metarl.agents.actor_critic import trial_advantages
 from metarl.agents.belief import BeliefModel, Experience
 from metarl.agents.belief_policy import READ, BeliefActorCritic, BeliefPolicy, clock
@@ -109,6 +109,7 @@ class VariBAD(TrialAgent):
     """
 
     config_class = VariBADConfig
+    alarms = POLICY_ALARMS
     config: VariBADConfig
     stream = "varibad"
     shares_tasks = True

@@ -16,7 +16,7 @@ from metarl.envs.gymnasium_actions import ActionCodec
 from metarl.envs.gymnasium_answers import WrongAnswer, require_keyword
 from metarl.envs.gymnasium_make import Maker, Source, Wrap, time_limit
 from metarl.envs.gymnasium_observations import ObservationCodec, Rows
-from metarl.envs.gymnasium_pool import LocalPool, WorkerPool
+from metarl.envs.gymnasium_pool import PATIENCE, LocalPool, WorkerPool
 from metarl.envs.gymnasium_state import StateAccess, known_state
 from metarl.envs.gymnasium_traits import name_of, readable
 from metarl.envs.gymnasium_worker import Apply, Recipe
@@ -48,7 +48,8 @@ class GymnasiumDistribution(TaskDistribution):
     `metarl.TaskVectorEnv` defines it. All environments must have the same spaces, except for bounds of observations.
 
     `vectorization="async"` spreads the environments over `workers` processes (one a CPU by default), `"sync"` runs them
-    here: better if a step takes microseconds. The numbers do not depend on either. With `has_success`, the `info` of a
+    here: better if a step takes microseconds. The numbers do not depend on either. A worker that gives no answer for
+    `patience` seconds (None: forever) ends the training with `EnvironmentFault`. With `has_success`, the `info` of a
     step tells success under `"success"` or `"is_success"`, or under `success_key`, as True or False, 1 or 0; a step
     without the key has none. Without `has_success`, success that is told is not read, with a warning.
     `reset_options` go to every reset. `state` is a pair of functions that read and write the state of an environment
@@ -80,6 +81,7 @@ class GymnasiumDistribution(TaskDistribution):
         horizon: int | None = None,
         vectorization: str = "async",
         workers: int | None = None,
+        patience: float | None = PATIENCE,
         env_kwargs: Mapping[str, Any] | None = None,
         wrappers: Sequence[Wrap] = (),
         has_success: bool = False,
@@ -93,6 +95,8 @@ class GymnasiumDistribution(TaskDistribution):
         for name, value in (("horizon", horizon), ("number of workers", workers)):
             if value is not None:
                 check_count(name, value)
+        if patience is not None and not (isinstance(patience, int | float) and patience > 0):
+            raise UsageError(f"{id}: patience must be a number of seconds above 0, or None, got {patience!r}")
         if not isinstance(wrappers, Sequence) or not all(callable(wrap) for wrap in wrappers):
             raise UsageError(f"wrappers must be a list of functions from environment to environment, got {wrappers!r}")
         if not callable(apply):
@@ -102,6 +106,7 @@ class GymnasiumDistribution(TaskDistribution):
         self.id = id
         self.vectorization = vectorization
         self.workers = workers
+        self.patience = patience
         self.has_success = has_success or success_key is not None
         self.task_space = TaskParameters.of(parameters, sample=sample)
         self._success_keys = SUCCESS_KEYS if success_key is None else (success_key,)
@@ -233,7 +238,7 @@ class GymnasiumEnv(TaskVectorEnv):
         self._pool: LocalPool | WorkerPool
         if distribution.vectorization == "async":
             workers = distribution.workers or num_cpus()
-            self._pool = WorkerPool(recipe, self.num_envs, envs_per_task, workers)
+            self._pool = WorkerPool(recipe, self.num_envs, envs_per_task, workers, distribution.patience)
         else:
             self._pool = LocalPool(recipe, self.num_envs, envs_per_task)
         self._buffers = self._pool.buffers

@@ -17,15 +17,21 @@ from metarl.envs.gymnasium_actions import ActionCodec
 from metarl.envs.gymnasium_buffers import Buffers
 from metarl.envs.gymnasium_make import Registry
 from metarl.envs.gymnasium_observations import ObservationCodec
-from metarl.envs.gymnasium_signals import DONE, MESSAGE, STEP, get, put
+from metarl.envs.gymnasium_signals import DONE, MESSAGE, STEP, get, is_ready, put
 from metarl.envs.gymnasium_worker import Chunk, Failure, Parcel, Recipe, serve
-from metarl.errors import UsageError
+from metarl.errors import EnvironmentFault, UsageError
 
+PATIENCE = 600.0
+"""Seconds that a worker may take for an answer."""
 _SECONDS_TO_CLOSE = 10
 
 
-class WorkerDied(RuntimeError):
+class WorkerDied(EnvironmentFault):
     """A worker process ended without an answer."""
+
+
+class WorkerStalled(EnvironmentFault):
+    """A worker process gave no answer for as long as it may take."""
 
 
 class LocalPool:
@@ -71,14 +77,17 @@ class WorkerPool:
     >>> pool.call("reset", [0, 1, 2, 3], {})
     """
 
-    def __init__(self, recipe: Recipe, num_envs: int, envs_per_task: int, workers: int):
-        self._id = recipe.id
+    def __init__(
+        self, recipe: Recipe, num_envs: int, envs_per_task: int, workers: int, patience: float | None = PATIENCE
+    ):
+        self._id, self._envs_per_task = recipe.id, envs_per_task
+        self._patience: float | None = None  # making an environment may take any time
         parcel = Parcel(_pickled(recipe), Registry.read(), dict(os.environ))
         context = _context()
         codecs = recipe.observations, recipe.actions
         memory = context.RawArray("B", max(1, Buffers.size(*codecs, num_envs)))
         self.buffers = Buffers.in_memory(*codecs, num_envs, memory)
-        rows = -(-num_envs // min(workers, num_envs))
+        rows = self._rows = -(-num_envs // min(workers, num_envs))
         self.pipes: list[connection.Connection] = []
         self.processes: list[Any] = []
         with _main_module_hidden():
@@ -100,6 +109,7 @@ class WorkerPool:
         except BaseException:
             self.terminate()
             raise
+        self._patience = patience
 
     def call(self, method: str, *arguments: Any) -> list[Any]:
         """What `method` of each chunk returns. Raises what an environment raised in a worker, or `WorkerDied`.
@@ -143,19 +153,36 @@ class WorkerPool:
             if process.is_alive():
                 process.terminate()
         for process in self.processes:
-            process.join()
+            process.join(_SECONDS_TO_CLOSE)
+            if process.is_alive():  # it does not listen
+                process.kill()
+                process.join()
         for pipe in self.pipes:
             pipe.close()
 
     def _answers(self) -> list[Any]:
         try:
-            answers = [None if get(pipe) == DONE else pipe.recv() for pipe in self.pipes]
+            answers = [self._answer(pipe) for pipe in self.pipes]
         except (EOFError, ConnectionError) as error:
             raise self._death() from error
         for answer in answers:
             if isinstance(answer, Failure):
                 raise answer.error
         return answers
+
+    def _answer(self, pipe: connection.Connection) -> Any:
+        if self._patience is not None and not is_ready(pipe, self._patience):
+            raise self._stall(pipe)
+        return None if get(pipe) == DONE else pipe.recv()
+
+    def _stall(self, pipe: connection.Connection) -> WorkerStalled:
+        first = self.pipes.index(pipe) * self._rows
+        last = min(first + self._rows, len(self.buffers.rewards)) - 1
+        tasks = f"tasks {first // self._envs_per_task} to {last // self._envs_per_task}"
+        return WorkerStalled(
+            f"{self._id}: the worker of environments {first} to {last} ({tasks}) gave no answer for "
+            f"{self._patience:g} s: one of them hangs, or pass patience= if a step may take longer"
+        )
 
     def _death(self) -> WorkerDied:
         connection.wait([process.sentinel for process in self.processes], timeout=1)  # for the exit code

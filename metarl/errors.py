@@ -1,4 +1,4 @@
-"""Exceptions: mistakes of the user, and environments that give numbers nobody can learn from."""
+"""Exceptions: mistakes of the user, numbers that nobody can learn from, and disks that take nothing."""
 
 
 class UsageError(ValueError):
@@ -53,5 +53,16 @@ class NumericalFault(RuntimeError):
 
     >>> from metarl.errors import NumericalFault
     >>> issubclass(NumericalFault, RuntimeError)
+    True
+    """
+
+
+class StorageFault(RuntimeError):
+    """The run folder cannot be written: its disk is full, read-only or gone.
+
+    The command line prints the message, one line, and exits with code 1; the run's last checkpoint is whole.
+
+    >>> from metarl.errors import StorageFault
+    >>> issubclass(StorageFault, RuntimeError)
     True
     """

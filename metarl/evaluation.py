@@ -14,6 +14,7 @@ from torch import Tensor
 from metarl.agent import Agent, EnvSpec, FixedPolicy
 from metarl.distribution import TaskDistribution
 from metarl.errors import UsageError
+from metarl.parsing import is_count, parse_json
 from metarl.protocols import Protocol, Scores
 from metarl.randomness import derive_seed
 from metarl.registry import Family, make
@@ -124,17 +125,24 @@ class Evaluation:
 
     @classmethod
     def from_json(cls, text: str) -> "Evaluation":
-        """The evaluation that `to_json` wrote as `text`."""
-        data = json.loads(text)
-        success = None if data["success"] is None else torch.tensor(data["success"])
-        later = ("protocol", "faults", "family", "family_options", "horizon")
-        return cls(
-            returns=torch.tensor(data["returns"]),
-            success=success,
-            episodes_used=data["episodes_used"],
-            tasks=Tasks.from_json(data["tasks"]),
-            **{name: data[name] for name in later if name in data},
-        )
+        """The evaluation that `to_json` wrote as `text`; raises `UsageError` for anything else."""
+        data = parse_json(text, "the evaluation")
+        if not isinstance(data, dict) or not isinstance(data.get("tasks"), dict):
+            raise UsageError("the evaluation is damaged: it names no tasks")
+        tasks = Tasks.from_json(data["tasks"])
+        used, protocol, faults = data.get("episodes_used"), data.get("protocol", "per-task"), data.get("faults", 0)
+        if not isinstance(used, list) or not used or not all(map(is_count, used)):
+            raise UsageError("the evaluation is damaged: episodes_used is no list of counts")
+        if not isinstance(protocol, str) or not is_count(faults):
+            raise UsageError("the evaluation is damaged: protocol is no name, or faults no count")
+        shape = (len(tasks), len(used))
+        success = None if data.get("success") is None else _table(data, "success", shape)
+        family, options, horizon = data.get("family"), data.get("family_options", {}), data.get("horizon")
+        known = isinstance(family, str | None) and isinstance(options, dict)
+        if not known or not (horizon is None or is_count(horizon)):
+            raise UsageError("the evaluation is damaged: family, its options or horizon is nothing of that kind")
+        of = {"family": family, "family_options": options, "horizon": horizon}
+        return cls(_table(data, "returns", shape), success, used, tasks, protocol, faults, **of)
 
     def pooled(self, scores: Float[Tensor, "M S"]) -> Float[np.ndarray, "K S"]:
         """The scores of each distinct task, in order of appearance: means over its rows, which are not independent."""
@@ -174,6 +182,18 @@ class Evaluation:
         runs = [scores[np.flatnonzero(numbers == number)[:count]] for number in range(int(numbers.max()) + 1)]
         means = np.mean(runs, axis=0)
         return means.min(0), means.max(0)
+
+
+def _table(data: Mapping[str, Any], name: str, shape: tuple[int, int]) -> Float[Tensor, "M S"]:
+    """An entry of an evaluation's JSON with a number, NaN included, for each row and stage."""
+    rows = data.get(name)
+    try:
+        table = torch.tensor(rows, dtype=torch.float32)
+    except (ValueError, TypeError, RuntimeError, OverflowError):
+        table = torch.zeros(0)
+    if table.shape != shape:
+        raise UsageError(f"the evaluation is damaged: {name} is no table of {shape[0]} times {shape[1]} numbers")
+    return table
 
 
 def evaluate(

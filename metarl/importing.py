@@ -4,13 +4,16 @@ import contextlib
 import difflib
 import importlib
 import importlib.util
+import inspect
 import sys
+import typing
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from metarl.errors import UsageError
+from metarl.parsing import printable
 
 _importing: list[str] = []
 """The modules that `import_named` is importing."""
@@ -37,6 +40,30 @@ def import_named(target: str) -> Any:
         hint = f"; did you mean {' or '.join(near)}?" if near else _hidden_file(module_name, module)
         raise UsageError(f"{module_name} has no {name!r}{hint}")
     return getattr(module, name)
+
+
+def import_from_file(target: str, base: type, owner: str, way_out: str) -> None:
+    """Imports what a file, `owner`, names `target`, if it is an instance or subclass of `base`, or may make one.
+
+    Whoever wrote the file chose the name: importing a module runs it, and calling a function runs that. So a module
+    that is not imported yet has to mention metarl in its source, as every module with a part of its own does. A
+    function has to be annotated with what it returns, or to be of a module of a user's own that mentions metarl. Raises
+    `UsageError`, with `way_out`, for anything else.
+    """
+    module_name = target.partition(":")[0]
+    what = f"{owner} names {printable(target)!r}, which is no {base.__name__} as far as one can see"
+    refused = UsageError(f"{what}: {way_out}")
+    _search_here()
+    if module_name not in sys.modules and "metarl" not in _source(module_name):
+        raise refused
+    found = import_named(target)
+    if inspect.isfunction(found):
+        if "return" not in found.__annotations__ and _is_of_a_user(found.__module__):
+            return
+        with contextlib.suppress(Exception):  # whatever the annotations of others raise
+            found = typing.get_type_hints(found).get("return")
+    if not (isinstance(found, base) or (isinstance(found, type) and issubclass(found, base))):
+        raise refused
 
 
 def importable_name(thing: Any) -> str | None:
@@ -74,6 +101,34 @@ def near_matches(name: str, known: Iterable[str]) -> list[str]:
     """Up to three of `known` that are most similar to `name`, ignoring case."""
     by_lower = {candidate.lower(): candidate for candidate in known}
     return [by_lower[match] for match in difflib.get_close_matches(name.lower(), by_lower, n=3, cutoff=0.6)]
+
+
+def _is_of_a_user(module_name: str) -> bool:
+    """Whether a module is not metarl's own and mentions it."""
+    return module_name.partition(".")[0] != "metarl" and "metarl" in _source(module_name)
+
+
+def _source(module_name: str) -> str:
+    """The source of a module, which is found without running it or a package that it is in; "" if there is none."""
+    path: Any = None
+    spec = None
+    names = module_name.split(".")
+    for count in range(1, len(names) + 1):
+        name = ".".join(names[:count])
+        try:
+            found = (finder.find_spec(name, path) for finder in sys.meta_path)
+            spec = next((spec for spec in found if spec is not None), None)
+        except Exception:  # a name that no file system takes
+            spec = None
+        if spec is None:
+            return ""
+        path = spec.submodule_search_locations
+    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+        return ""
+    try:
+        return Path(spec.origin).read_text(errors="replace")
+    except OSError:
+        return ""
 
 
 def _search_here() -> None:

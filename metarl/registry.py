@@ -25,7 +25,7 @@ from metarl.agent import Agent
 from metarl.distribution import Origin, TaskDistribution
 from metarl.errors import UsageError
 from metarl.gymnasium_ids import register_id
-from metarl.importing import import_named, importable_name, near_matches
+from metarl.importing import import_from_file, import_named, importable_name, near_matches
 from metarl.presets import Preset
 
 GROUP = "metarl.plugins"
@@ -169,6 +169,16 @@ def name_of(kind: str, thing: Any) -> str | None:
 def agent_class(agent: str | type[Agent]) -> type[Agent]:
     """The `Agent` class that an id, or `module:name`, names, or a class itself; raises `UsageError` otherwise."""
     return find_class("agent", agent, Agent)  # type: ignore[type-abstract]
+
+
+def check_named_in_file(kind: str, id: Any, base: type, owner: str, way_out: str) -> None:
+    """Raises `UsageError` unless the file `owner` may name the part: it is registered, or `import_from_file` takes it.
+
+    A name of the wrong form is left to those who look for it.
+    """
+    _load_plugins()
+    if isinstance(id, str) and id not in _KINDS[kind] and ":" in id:
+        import_from_file(id, base, owner, way_out)
 
 
 def find_class(kind: str, named: str | type[Base], base: type[Base]) -> type[Base]:

@@ -12,9 +12,13 @@ import torch
 from torch import Tensor
 
 from metarl.errors import UsageError
+from metarl.parsing import in_a_line, parse_json
 from metarl.randomness import make_generator
 
 SPLITS = ("train", "test")
+_NUMBERS = ("float16", "float32", "float64", "bfloat16", "int8", "int16", "int32", "int64", "uint8", "bool")
+DTYPES = {name: getattr(torch, name) for name in _NUMBERS}
+"""The dtypes that task parameters may have, by name."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,14 +102,16 @@ class Tasks:
     def from_json(cls, text: str | Mapping[str, Any]) -> "Tasks":
         """The tasks from `to_json`'s text, or from the mapping that it decodes to."""
         try:
-            data = json.loads(text) if isinstance(text, str) else text
+            data = parse_json(text, "the text") if isinstance(text, str) else text
             dtypes = data.get("dtypes", {})
             parameters = {
-                name: torch.tensor(value, dtype=getattr(torch, dtypes[name]) if name in dtypes else None)
+                name: torch.tensor(value, dtype=DTYPES[dtypes[name]] if name in dtypes else None)
                 for name, value in data["parameters"].items()
             }
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise UsageError(f"not the JSON of tasks, {{'parameters': {{name: rows}}}}: {error}") from None
+        except (ValueError, TypeError, KeyError, AttributeError, RuntimeError, OverflowError) as error:
+            raise UsageError(f"not the JSON of tasks, {{'parameters': {{name: rows}}}}: {in_a_line(error)}") from None
+        if not all(isinstance(name, str) and name.isprintable() for name in parameters):
+            raise UsageError("not the JSON of tasks: a parameter's name has characters that cannot be shown")
         return cls(parameters)
 
 

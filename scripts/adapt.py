@@ -1,7 +1,6 @@
 """`metarl adapt`."""
 
 import contextlib
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from metarl.evaluation import Evaluation, evaluate
 from metarl.experiment import AgentRun
 from metarl.experiment.files import check_writable
 from metarl.experiment.video import take_episode, write_film
+from metarl.parsing import parse_json
 from metarl.randomness import derive_seed
 from metarl.scripts.arguments import key_values, parse
 from metarl.scripts.evaluate import choose_backend, print_table
@@ -94,8 +94,8 @@ def read_task(distribution: TaskDistribution, text: str) -> Tasks:
     if not text.lstrip().startswith(("{", "[", '"')) and Path(text).is_file():
         source, text = text, Path(text).read_text(errors="replace")
     try:
-        parameters = json.loads(text)
-    except ValueError:
+        parameters = parse_json(text, source)
+    except UsageError:
         parameters = None
     if not isinstance(parameters, dict):
         example = "{" + ", ".join(f'"{name}": ...' for name in distribution.task_space) + "}"

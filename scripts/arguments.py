@@ -6,15 +6,19 @@ import io
 import re
 import typing
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import tyro
 import yaml
 
 from metarl.errors import UsageError
-from metarl.importing import near_matches
+from metarl.experiment.config_file import KINDS, read_entries
+from metarl.importing import import_named, near_matches
 
 Arguments = TypeVar("Arguments")
+UNFINISHED = 75
+"""Exit code for a run to go on with, by which a scheduler can tell: EX_TEMPFAIL of sysexits.h."""
 
 
 def parse(
@@ -35,6 +39,12 @@ def parse(
         if not exit.code:
             raise
         raise UsageError(f"{_condense(complaint.getvalue())} (see {prog} --help)") from None
+
+
+def exit_code(run: Path) -> int:
+    """0 if the run is complete; `UNFINISHED` if `--max-hours` has stopped it."""
+    kind = import_named(KINDS[read_entries(run)["kind"]])
+    return 0 if (run / kind.result).exists() else UNFINISHED
 
 
 def peek(cls: type[Arguments], arguments: Sequence[str]) -> Arguments:

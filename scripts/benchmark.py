@@ -12,7 +12,7 @@ import tyro
 
 from metarl.errors import UsageError
 from metarl.experiment.files import check_writable, write_atomically
-from metarl.experiment.run_folder import installed_versions
+from metarl.experiment.formats import installed_versions
 from metarl.importing import near_matches
 from metarl.scripts.arguments import parse
 
@@ -27,6 +27,7 @@ BENCHMARKS = {
     "pearl": ("metarl.scripts.benchmark_pearl", "a gradient step of PEARL, beside its matrix products alone"),
     "ranks": ("metarl.scripts.benchmark_ranks", "two ranks, beside one process and beside two independent ones"),
     "sb3": ("metarl.scripts.benchmark_sb3", "PPO of Stable-Baselines3 on to_sb3, beside processes of Gymnasium's"),
+    "soak": ("metarl.scripts.benchmark_soak", "memory and open files of a long training with evaluations"),
     "rollout": ("metarl.scripts.benchmark_rollout", "environment steps per second, beside EnvPool and Gymnasium"),
 }
 """Name: module and what it measures. The module has a dataclass `Arguments` and `run(arguments) -> dict`.

@@ -5,7 +5,8 @@ import os
 import sys
 from collections.abc import Sequence
 
-from metarl.errors import EnvironmentFault, NumericalFault, RankLost, UsageError
+from metarl.errors import EnvironmentFault, NumericalFault, RankLost, StorageFault, UsageError
+from metarl.parsing import printable
 
 COMMANDS = {
     "envs": ("metarl.scripts.envs", "list the task distributions"),
@@ -36,8 +37,9 @@ SHARED = ("train", "resume")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit code.
 
-    After one line on stderr it is 2 for a user's mistake and 1 for an environment or a loss that gives no numbers, or
-    another rank that has ended. It is 130 for Ctrl-C.
+    After one line on stderr it is 2 for a user's mistake, and 1 for an environment or a loss that gives no numbers, a
+    full disk or another rank that has ended. It is 130 for Ctrl-C and SIGTERM, and 75 for a run that `--max-hours`
+    has stopped before its end.
     """
     name, *rest = [*(sys.argv[1:] if arguments is None else arguments), ""]
     try:
@@ -53,9 +55,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise UsageError(f"{name} runs in one process: call metarl {name} without torchrun")
         module, _ = COMMANDS[name]
         return importlib.import_module(module).main(rest[:-1]) or 0
-    except (UsageError, EnvironmentFault, NumericalFault, RankLost) as error:
+    except (UsageError, EnvironmentFault, NumericalFault, RankLost, StorageFault) as error:
         who = "" if isinstance(error, RankLost) or not _rank() else f"rank {_rank()}: "
-        print(f"metarl: error: {who}{' '.join(str(error).split())}", file=sys.stderr)
+        # A message may quote a file that anyone has written.
+        print(f"metarl: error: {who}{printable(' '.join(str(error).split()), most=4000)}", file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
     except KeyboardInterrupt:
         return 130

@@ -56,6 +56,8 @@ class Arguments:
     """Split of the tasks; validation in few-shot runs that validate."""
     seed: int = 0
     """Seed of the tasks and of the episodes."""
+    checkpoint: Annotated[str, tyro.conf.arg(metavar="NAME")] = "last"
+    """The checkpoint to measure: last, best, or the iteration of one that is kept."""
     device: Annotated[str | None, tyro.conf.arg(metavar="DEVICE")] = None
     """Device to compute on; the device of the training if not given."""
     backend: Annotated[str | None, tyro.conf.arg(metavar="BACKEND")] = None
@@ -89,7 +91,7 @@ def main(arguments: Sequence[str]) -> None:
     if twice:
         raise UsageError(f"{twice[0]} is given by both --env-options and --shift: leave one out")
     options |= shift
-    run, family = open_with_family(parsed.run, parsed.env, options, parsed.device)
+    run, family = open_with_family(parsed.run, parsed.env, options, parsed.device, parsed.checkpoint)
     if isinstance(run, FewShotRun):
         _test_learner(run, parsed)
     elif parsed.split == "validation":

@@ -22,7 +22,7 @@ from metarl.fewshot.objectives.plain import ObjectiveConfig
 from metarl.fewshot.result import RESULT
 from metarl.registry import list_data, list_learners, list_objectives
 from metarl.scripts import predict
-from metarl.scripts.arguments import parse, peek
+from metarl.scripts.arguments import exit_code, parse, peek
 from metarl.scripts.figures import baseline_lines, mean_and_interval
 
 LearnerOptions = TypeVar("LearnerOptions", bound=LearnerConfig)
@@ -67,6 +67,8 @@ class Arguments(Generic[LearnerOptions, DataOptions, ObjectiveOptions]):
     """Episodes of a validation."""
     patience: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """Stop after so many validations without a better one; never if not given."""
+    max_hours: Annotated[float | None, tyro.conf.arg(metavar="H")] = None
+    """Stop and save before this many hours are over; metarl resume goes on."""
     checkpoint_every: int = FewShotConfig.checkpoint_every
     """Training steps between checkpoints."""
     output: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
@@ -88,10 +90,10 @@ class Named:
     output: Path | None = None
 
 
-def main(arguments: Sequence[str]) -> None:
+def main(arguments: Sequence[str]) -> int:
     if arguments[:1] == ["predict"]:
         predict.main(arguments[1:])
-        return
+        return 0
     learner, options = _split_learner(arguments)
     named = peek(Named, options)
     data_config = DataConfig if named.data is None else data_class(named.data).config_class
@@ -113,10 +115,12 @@ def main(arguments: Sequence[str]) -> None:
             data = open_data(named.data, peek(data_config, options))
             default = _defaults(learner, named, data)
     parsed = parse(form, options, prog, default)
-    entries = {f.name: getattr(parsed, f.name) for f in dataclasses.fields(parsed)}
-    path = train(FewShotConfig(learner=str(learner), **entries).resolve(data))
-    _print_result(path)
+    entries = {f.name: getattr(parsed, f.name) for f in dataclasses.fields(parsed) if f.name != "max_hours"}
+    path = train(FewShotConfig(learner=str(learner), **entries).resolve(data), max_hours=parsed.max_hours)
+    if not (code := exit_code(path)):
+        _print_result(path)
     print(path)
+    return code
 
 
 def _defaults(learner: str, named: Named, data: DataSet) -> Arguments:

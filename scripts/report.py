@@ -1,5 +1,7 @@
 """`metarl report`."""
 
+import itertools
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,6 +9,7 @@ from typing import Annotated
 
 import rich.table
 import tyro
+from rich.markup import escape
 
 from metarl.errors import UsageError
 from metarl.experiment.files import write_atomically
@@ -14,7 +17,7 @@ from metarl.experiment.plots import save_figure
 from metarl.experiment.report import RunRecord, draw_curves, kinds_by_place
 from metarl.experiment.report_page import page
 from metarl.experiment.report_sections import Section, section
-from metarl.experiment.report_tables import Table
+from metarl.experiment.report_tables import Table, escape_markdown
 from metarl.scripts.arguments import parse
 from metarl.scripts.evaluate import print_table
 
@@ -41,14 +44,15 @@ def main(arguments: Sequence[str]) -> None:
         raise UsageError("name the run folders, such as: metarl report runs/*")
     places = kinds_by_place([RunRecord.open(path) for path in dict.fromkeys(parsed.runs)])
     sections = [section(place, kinds) for place, kinds in places.items()]
+    pictures = _pictures(sections)
     pages = {
         "report.html": page(sections, parsed.output),
-        "report.md": "\n".join(["# Report\n", *map(_markdown, sections)]),
+        "report.md": "\n".join(["# Report\n", *map(_markdown, sections, pictures)]),
         "report.tex": "% Wants \\usepackage{booktabs}\n" + "\n".join(map(_latex, sections)),
     }
     try:
-        for part in sections:
-            save_figure(draw_curves(part.place, part.kinds), parsed.output / _picture(part))
+        for part, picture in zip(sections, pictures, strict=True):
+            save_figure(draw_curves(part.place, part.kinds), parsed.output / picture)
         for name, text in pages.items():
             write_atomically(parsed.output / name, text)
     except OSError as error:
@@ -58,8 +62,14 @@ def main(arguments: Sequence[str]) -> None:
     print(parsed.output / "report.html")
 
 
-def _picture(part: Section) -> str:
-    return f"{part.place.replace('/', '-')}.png"
+def _pictures(sections: Sequence[Section]) -> list[str]:
+    """A file's name for the curves of each section."""
+    names: list[str] = []
+    for part in sections:
+        stem = re.sub(r"[^\w.-]+", "-", part.place)[:100].lstrip(".")
+        choices = (f"{stem}.png" if number == 1 else f"{stem}-{number}.png" for number in itertools.count(1))
+        names.append(next(name for name in choices if name not in names))
+    return names
 
 
 def _table(results: Table) -> rich.table.Table:
@@ -67,13 +77,14 @@ def _table(results: Table) -> rich.table.Table:
     for name, numeric in zip(results.header, results.numeric, strict=True):
         table.add_column(name, justify="right" if numeric else "left")
     for row in results.rows:
-        table.add_row(*row)
+        table.add_row(*map(escape, row))
     return table
 
 
-def _markdown(part: Section) -> str:
-    parts = [f"## {part.place}\n", f"![{part.place}]({_picture(part)})\n", part.results.markdown()]
-    parts += [f"- {remark}" for remark in part.remarks] + [""] * bool(part.remarks)
+def _markdown(part: Section, picture: str) -> str:
+    place = escape_markdown(part.place)
+    parts = [f"## {place}\n", f"![{place}]({picture})\n", part.results.markdown()]
+    parts += [f"- {escape_markdown(remark)}" for remark in part.remarks] + [""] * bool(part.remarks)
     if part.settings is not None:
         parts += ["Settings that differ:\n", part.settings.markdown()]
     return "\n".join(parts)

@@ -17,7 +17,7 @@ from metarl.experiment.named_presets import find_preset
 from metarl.parallel import launched_rank
 from metarl.presets import Preset
 from metarl.registry import agent_class, list_agents, make
-from metarl.scripts.arguments import key_values, parse, peek
+from metarl.scripts.arguments import exit_code, key_values, parse, peek
 
 Config = TypeVar("Config", bound=AgentConfig)
 
@@ -46,6 +46,10 @@ class Arguments(Generic[Config]):
     """Threads that torch computes with; one, and more where they pay, if not given."""
     checkpoint_every: int = TrainConfig.checkpoint_every
     """Iterations between checkpoints."""
+    max_hours: Annotated[float | None, tyro.conf.arg(metavar="H")] = None
+    """Stop and save before this many hours are over; metarl resume goes on."""
+    max_divergent: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    """Iterations in a row that may diverge, by losses or the policy's KL divergence; 3 if not given."""
     max_faults: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """Faults tolerated in one iteration; at most 1 % of its steps, and at least 10, if not given."""
     evaluate_every: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
@@ -70,7 +74,7 @@ class EnvArguments:
     steps: str | None = None
 
 
-def main(arguments: Sequence[str]) -> None:
+def main(arguments: Sequence[str]) -> int:
     agent, options = _split_agent(arguments)
     config_class = AgentConfig if agent is None else agent_class(agent).config_class
     named = peek(EnvArguments, options)
@@ -78,11 +82,13 @@ def main(arguments: Sequence[str]) -> None:
     distribution = _named_distribution(named, preset)
     default = None if agent is None or distribution is None else _defaults(agent, distribution, named, preset)
     parsed = parse(Arguments[config_class], options, f"metarl train {agent or 'AGENT'}", default)  # type: ignore[valid-type]
-    entries = {f.name: getattr(parsed, f.name) for f in dataclasses.fields(parsed) if f.name != "preset"}
+    own = ("preset", "max_hours")
+    entries = {f.name: getattr(parsed, f.name) for f in dataclasses.fields(parsed) if f.name not in own}
     entries |= {"env": distribution, "env_options": {}}  # made with its options
-    path = train(TrainConfig(agent=str(agent), **entries))
+    path = train(TrainConfig(agent=str(agent), **entries), max_hours=parsed.max_hours)
     if launched_rank() == 0:
         print(path)
+    return exit_code(path)
 
 
 def _named_preset(agent: str | None, named: EnvArguments) -> Preset | None:

@@ -35,7 +35,7 @@ WITHOUT = {
     for name in (
         "contract.examination.Examination",
         "contract.examination.Recording",
-        "experiment.agent_run.AgentTraining",
+        "experiment.agent_training.AgentTraining",
         "experiment.agent_run.Recorded",
         "experiment.engine.Training",
         "experiment.interrupts.Interrupts",

@@ -17,6 +17,7 @@ PAGES = [
     "README.md",
     "docs/AGENTS.md",
     "docs/GPU.md",
+    "docs/LONG_RUNS.md",
     "docs/YOUR_OWN_ENVIRONMENT.md",
     "docs/A_ROBOT_OF_YOUR_OWN.md",
     "docs/TASKS.md",

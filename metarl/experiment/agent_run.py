@@ -1,4 +1,4 @@
-"""Runs that train an agent on a task distribution: configuration, experiment and training."""
+"""Runs that train an agent on a task distribution: configuration and experiment."""
 
 import contextlib
 import dataclasses
@@ -8,18 +8,16 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from torch import Tensor
 
 from metarl.agent import Agent, AgentConfig, EnvSpec
 from metarl.devices import resolve_device
 from metarl.distribution import TaskDistribution
-from metarl.errors import EnvironmentFault, UsageError
+from metarl.errors import UsageError
+from metarl.experiment.agent_training import AgentTraining
 from metarl.experiment.checkpoints import Checkpoint
-from metarl.experiment.engine import Training
-from metarl.experiment.experiment import Experiment, Parts, Run, Trained, check_parts, require_part
+from metarl.experiment.experiment import Experiment, Parts, Run, Trained, check_part_name, check_parts, require_part
 from metarl.experiment.fingerprint import differences, family_traits, fingerprint
-from metarl.experiment.loggers import check_loggers, open_loggers
-from metarl.experiment.metrics import Row, RunLogger
+from metarl.experiment.loggers import check_loggers
 from metarl.experiment.options import (
     LATER,
     build,
@@ -30,19 +28,13 @@ from metarl.experiment.options import (
     plain,
     read_config,
 )
-from metarl.experiment.periodic_evaluation import periodic_evaluation
-from metarl.experiment.plots import plot_training
-from metarl.experiment.together import call, check_same_state, merged_metrics
+from metarl.experiment.watch import check_max_divergent
 from metarl.parallel import Ranks
-from metarl.randomness import derive_seed
 from metarl.registry import Family, agent_class, make, name_of
-from metarl.replay import ReplayBuffer
 from metarl.tasks import SPLITS, check_count
 from metarl.vector_env import TaskVectorEnv
 
 DEFAULT_ITERATIONS = 500
-FAULT_SHARE, FEWEST_FAULTS = 0.01, 10
-_PLOT = Path("plots") / "training.png"
 
 
 @dataclass(frozen=True)
@@ -76,6 +68,8 @@ class TrainConfig:
     """Iterations between checkpoints."""
     max_faults: int | None = field(default=None, metadata=LATER)
     """Faults tolerated in one iteration; 1 % of its steps, and at least 10, if not given."""
+    max_divergent: int | None = field(default=None, metadata=LATER)
+    """Iterations in a row that may diverge, by the agent's `alarms`; 3 if not given."""
     threads: int | None = field(default=None, metadata=LATER)
     """Threads that torch computes with; one, and more where they pay, if not given."""
     evaluate_every: int | None = field(default=None, metadata=LATER)
@@ -115,6 +109,7 @@ class AgentExperiment(Experiment):
     """
 
     kind = "agent"
+    result = Path("plots") / "training.png"
     packages = ("metarl-kit", "torch", "numpy", "gymnasium", "mujoco", "mujoco-warp", "metaworld")
     config: TrainConfig
 
@@ -128,6 +123,7 @@ class AgentExperiment(Experiment):
             check_count("evaluate_every", config.evaluate_every)
         check_loggers(config.logger)
         check_max_faults(config.max_faults)
+        check_max_divergent(config.max_divergent)
         if config.threads is not None:
             check_count("threads", config.threads)
         check_seed(config.seed)
@@ -183,17 +179,21 @@ class AgentExperiment(Experiment):
         parts: Parts,
     ) -> "AgentExperiment":
         check_parts(path, parts, ("env", "agent"))
-        for name in ("env", "agent"):
+        bases = {"env": ("environment", TaskDistribution), "agent": ("agent", Agent)}
+        for name, (kind, base) in bases.items():
             require_part(path, entries, parts, name)
+            check_part_name(path, entries, parts, name, kind, base)
         config, recorded = read_config(TrainConfig, path, entries), entries.get("fingerprint", {})
-        if not isinstance(recorded, Mapping):
-            raise UsageError(f"{path / 'config.yaml'} is damaged: fingerprint is {recorded!r}")
         given: dict[str, Any] = dict(parts) | ({} if device is None else {"device": str(device)})
         if isinstance(parts.get("env"), TaskDistribution):
             given["env_options"] = {}
         experiment = cls(dataclasses.replace(config, **given), Recorded(str(config.env), config.env_options, recorded))
         experiment.check_spaces(path)
         return experiment
+
+    @classmethod
+    def with_bounds(cls, path: Path, entries: Mapping[str, Any], bounds: Mapping[str, int]) -> dict[str, Any]:
+        return {"iterations": bounds.get("iterations"), "steps": bounds.get("steps")}
 
     def check_spaces(self, path: Path) -> None:
         """Raises `UsageError` if the family has not the spaces that the run `path` was trained on."""
@@ -247,11 +247,8 @@ class AgentExperiment(Experiment):
         shares.append(0.0 if config.steps is None else env_steps / config.steps)
         return max(shares)
 
-    def is_concluded(self, path: Path) -> bool:
-        return (path / _PLOT).exists()
-
     @contextlib.contextmanager
-    def training(self, trained: Trained) -> Iterator["AgentTraining"]:
+    def training(self, trained: Trained) -> Iterator[AgentTraining]:
         with contextlib.closing(self.make_env()) as env:
             training = AgentTraining(self, cast(Agent, trained), env)
             yield training
@@ -268,81 +265,6 @@ class AgentExperiment(Experiment):
             wanted, got = cls.config_class.__name__, type(options).__name__
             raise UsageError(f"agent {config.agent!r} takes a {wanted}, got a {got}")
         return options
-
-
-class AgentTraining(Training):
-    """An iteration draws tasks from the agent's source and lets the agent improve on them."""
-
-    def __init__(self, experiment: AgentExperiment, agent: Agent, env: TaskVectorEnv):
-        self.experiment, self.agent, self.env = experiment, agent, env
-        self.title = experiment.title
-        self.checkpoint_every = experiment.config.checkpoint_every
-        self.max_faults = experiment.config.max_faults
-        self.threads = experiment.config.threads
-        seed = derive_seed("task source", experiment.config.seed)
-        self.source = agent.task_source(experiment.distribution, seed=seed)
-        self.evaluation = periodic_evaluation(
-            agent,
-            experiment.distribution,
-            every=experiment.config.evaluate_every,
-            num_tasks=experiment.config.evaluate_tasks,
-            seed=experiment.config.seed,
-            backend=experiment.config.backend,
-            ranks=experiment.ranks,
-        )
-
-    def iterate(self, iteration: int) -> Mapping[str, int | float]:
-        ranks, share = self.experiment.ranks, self.env.num_tasks
-        if ranks.is_first:
-            call(ranks, iteration)
-        seeds = [derive_seed(part, self.experiment.config.seed, iteration) for part in ("train tasks", "improve")]
-        tasks = self.source.draw(share * ranks.world_size, seed=seeds[0])
-        self.env.set_tasks(tasks if ranks.world_size == 1 else tasks[share * ranks.rank : share * (ranks.rank + 1)])
-        before = self.env.fault_count
-        metrics = self.agent.improve(self.env, seed=seeds[1])
-        metrics = merged_metrics(ranks, {**metrics, "faults": self.env.fault_count - before})
-        self._check_faults(int(metrics["faults"]), int(metrics["env_steps"]))
-        if iteration % self.checkpoint_every == 0:
-            check_same_state(ranks, self.state()[0], self.title)
-        return metrics if self.evaluation is None else {**metrics, **self.evaluation.metrics(iteration)}
-
-    def close(self) -> None:
-        """On the first rank, tells the others that the training is over."""
-        if self.experiment.ranks.is_first:
-            call(self.experiment.ranks, None)
-
-    def open_loggers(self, path: Path) -> list[RunLogger]:
-        return open_loggers(self.experiment.config.logger, path, self.title, self.experiment.entries())
-
-    def _check_faults(self, faults: int, env_steps: int) -> None:
-        """Raises `EnvironmentFault` for more faults in an iteration than the run tolerates."""
-        bound = max(FEWEST_FAULTS, round(FAULT_SHARE * env_steps)) if self.max_faults is None else self.max_faults
-        if faults > bound:
-            raise EnvironmentFault(
-                f"{faults} faults in {env_steps} steps, of which --max-faults tolerates {bound} (metarl resume takes "
-                f"another bound); the first of the last rollout: {self.env.fault_report or 'unknown'}"
-            )
-
-    def share(self, iteration: int, env_steps: int) -> float:
-        return self.experiment.share(iteration, env_steps)
-
-    def state(self) -> tuple[Mapping[str, Tensor], Mapping[str, Any]]:
-        return self.agent.state()
-
-    def buffers(self) -> Mapping[str, ReplayBuffer]:
-        return self.agent.buffers()
-
-    def describe(self, row: Row) -> tuple[str, str]:
-        bound = self.experiment.config.iterations
-        text = (
-            f"iteration {row['iteration']}{'' if bound is None else f'/{bound}'}  env steps {row['env_steps']:,}  "
-            f"return {row['return_mean']:.2f}  {row['steps_per_second']:,.0f} steps/s"
-        )
-        shown = {"iteration", "env_steps", "wall_seconds", "steps_per_second", "return_mean"}
-        return text, "  ".join(f"{name} {value:.4g}" for name, value in row.items() if name not in shown)
-
-    def conclude(self, path: Path, rows: list[Row], show: bool) -> None:
-        plot_training(rows, self.title, path / _PLOT)
 
 
 @dataclass(frozen=True)

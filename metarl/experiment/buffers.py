@@ -6,6 +6,7 @@ and the CRC-32 of each file it needs, which is updated as rows are appended. Fil
 deleted: the disk holds at most two capacities of rows and those appended since the oldest checkpoint.
 """
 
+import contextlib
 import json
 import math
 import os
@@ -20,7 +21,8 @@ from jaxtyping import Shaped
 from torch import Tensor
 
 from metarl.errors import UsageError
-from metarl.experiment.files import write_atomically
+from metarl.experiment.files import remove_temporaries, sync_folder, write_atomically
+from metarl.parsing import LARGEST, is_count, parse_json, printable
 from metarl.replay import ReplayBuffer
 
 _NAME = re.compile(r"\w[\w.-]*")
@@ -76,7 +78,11 @@ def restore_buffers(run: Path, buffers: Mapping[str, ReplayBuffer], record: Mapp
     if record.keys() != buffers.keys():
         raise UsageError(f"{run}: its buffers are {_listed(record)}, the agent has {_listed(buffers)}")
     for name, buffer in buffers.items():
-        buffer.restore(record[name]["count"], _read(_folder(run, name), buffer, record[name]))
+        rows = _read(_folder(run, name), buffer, record[name])
+        try:
+            buffer.restore(record[name]["count"], rows)
+        except RuntimeError as error:  # a buffer of more rows than memory has room for
+            raise UsageError(f"{run}: the buffer {name!r} cannot be restored: {printable(str(error))}") from None
 
 
 _EMPTY: dict[str, Any] = {"count": 0, "stored": 0, "checksums": {}}
@@ -95,15 +101,22 @@ class _Files:
     def append(self) -> None:
         # An iteration may append more rows than the buffer holds. Rows that it has already dropped are never stored.
         rows = self.buffer.rows(self.count, self.buffer.count) if self.buffer.count > self.count else {}
-        self.count = self.buffer.count
         length = len(next(iter(rows.values()))) if rows else 0
         if not length:
+            self.count = self.buffer.count
             return
-        self._check_header(rows)
-        for start, end, segment in _pieces(self.stored, self.stored + length, self.buffer.capacity):
-            for field, value in rows.items():
-                self._write(_segment_name(field, segment), value[start - self.stored : end - self.stored])
-        self.stored += length
+        checksums, last = dict(self.checksums), self.stored + length
+        try:
+            self._check_header(rows)
+            for start, end, segment in _pieces(self.stored, last, self.buffer.capacity):
+                for field, value in rows.items():
+                    self._write(_segment_name(field, segment), value[start - self.stored : end - self.stored])
+        except OSError:  # as if nothing had been written
+            self.checksums = checksums
+            with contextlib.suppress(OSError):
+                self._cut()
+            raise
+        self.count, self.stored = self.buffer.count, last
 
     def record(self) -> dict[str, Any]:
         needed = {segment for _, _, segment in _needed(self.stored, self.count, self.buffer.capacity)}
@@ -111,9 +124,12 @@ class _Files:
         return {"count": self.count, "stored": self.stored, "checksums": dict(self.checksums)}
 
     def sync(self) -> None:
-        for path in self.unsynced:
+        if not self.unsynced:
+            return
+        for path in list(self.unsynced):
             with path.open("rb") as file:
                 os.fsync(file.fileno())
+        sync_folder(self.folder)
         self.unsynced.clear()
 
     def prune(self, stored: int) -> None:
@@ -141,6 +157,7 @@ class _Files:
 
     def _cut(self) -> None:
         """Removes what lies beyond the `stored` rows."""
+        remove_temporaries(self.folder)
         sizes = {}
         if self.stored:
             header = _read_header(self.folder, self.buffer)
@@ -159,6 +176,8 @@ def _read(folder: Path, buffer: ReplayBuffer, record: Mapping[str, Any]) -> dict
     count, stored, capacity = record["count"], record["stored"], buffer.capacity
     if not stored:
         return {}
+    if stored < min(count, capacity):
+        raise UsageError(f"the record of {folder} is damaged: {stored} of {count} rows, of a buffer of {capacity}")
     rows = {}
     for field, (dtype, shape) in _read_header(folder, buffer).items():
         size = math.prod(shape) * dtype.itemsize
@@ -175,7 +194,8 @@ def _read_checked(path: Path, length: int, checksum: int | None) -> bytes:
     """Reads the first `length` bytes of a file; raises `UsageError` if they are not what was written."""
     try:
         with path.open("rb") as file:
-            data = file.read(length)
+            # Memory for all that is asked for is taken before it is known if the file has it.
+            data = file.read(min(length, os.fstat(file.fileno()).st_size))
     except OSError as error:
         raise UsageError(f"buffer file {path} cannot be read: {error.strerror}") from None
     if len(data) < length:
@@ -189,14 +209,15 @@ def _read_header(folder: Path, buffer: ReplayBuffer) -> dict[str, tuple[torch.dt
     """Dtype and shape of each field of a row."""
     path = folder / "header.json"
     try:
-        header = json.loads(path.read_bytes())
+        header = parse_json(path.read_bytes(), str(path))
         capacity = header["capacity"]
-        fields = {
-            str(name): (_dtype(entry["dtype"]), tuple(int(size) for size in entry["shape"]))
-            for name, entry in header["fields"].items()
-        }
+        if not is_count(capacity):
+            raise ValueError(f"capacity is {capacity!r}")
+        fields = {name: (_dtype(entry["dtype"]), _shape(entry["shape"])) for name, entry in header["fields"].items()}
+        for name in fields:
+            _check_name("field", name)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise UsageError(f"{path} is missing or damaged: {error}") from None
+        raise UsageError(f"{path} is missing or damaged: {printable(str(error))}") from None
     if capacity != buffer.capacity:
         raise UsageError(f"{path} is of a buffer of {capacity} rows, the agent's has {buffer.capacity}")
     return fields
@@ -253,10 +274,16 @@ def _dtype_name(dtype: torch.dtype) -> str:
 
 
 def _dtype(name: str) -> torch.dtype:
-    dtype = getattr(torch, name)
-    if not isinstance(dtype, torch.dtype):
+    dtype = getattr(torch, name, None)
+    if not isinstance(dtype, torch.dtype) or dtype.itemsize < 1:
         raise ValueError(f"{name!r} is no dtype")
     return dtype
+
+
+def _shape(sizes: Any) -> tuple[int, ...]:
+    if not isinstance(sizes, list) or not all(map(is_count, sizes)) or math.prod(sizes) > LARGEST >> 8:
+        raise ValueError(f"{sizes!r} is no shape")
+    return tuple(sizes)
 
 
 def _to_bytes(rows: Shaped[Tensor, "n ..."]) -> bytes:

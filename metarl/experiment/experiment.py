@@ -19,7 +19,7 @@ from metarl.errors import UsageError
 from metarl.experiment.checkpoints import Checkpoint
 from metarl.experiment.engine import Training
 from metarl.parallel import Ranks
-from metarl.registry import Family
+from metarl.registry import Family, check_named_in_file
 from metarl.tasks import SPLITS
 
 
@@ -71,6 +71,8 @@ class Experiment(abc.ABC):
     """The name of this kind of run in config.yaml."""
     packages: ClassVar[tuple[str, ...]]
     """The packages whose versions config.yaml records."""
+    result: ClassVar[Path]
+    """The file in the run folder that `Training.conclude` writes last."""
     config: Any
     """The configuration with every option spelled out."""
     ranks: Ranks = Ranks()
@@ -105,6 +107,15 @@ class Experiment(abc.ABC):
         wrong, or if a part is missing that no name makes again.
         """
 
+    @classmethod
+    @abc.abstractmethod
+    def with_bounds(cls, path: Path, entries: Mapping[str, Any], bounds: Mapping[str, int]) -> dict[str, Any]:
+        """The entries of the run `path` that change if it trains to `bounds`, which have `iterations`, `steps` or both.
+
+        Both bounds are replaced. Raises `UsageError` if such a run would not be what one with these bounds from the
+        beginning is.
+        """
+
     def changes(self, splits: Sequence[str] = SPLITS) -> list[str]:
         """What differs, in words, between this experiment and the one that the run folder was made with.
 
@@ -125,9 +136,9 @@ class Experiment(abc.ABC):
     def share(self, iteration: int, env_steps: int) -> float:
         """The share of the training that is done; 1 or more if a bound is reached."""
 
-    @abc.abstractmethod
     def is_concluded(self, path: Path) -> bool:
         """Whether the run folder holds the results of `Training.conclude`."""
+        return (path / self.result).exists()
 
     @abc.abstractmethod
     def training(self, trained: Trained) -> AbstractContextManager[Training]:
@@ -184,6 +195,14 @@ def check_parts(path: Path, parts: Parts, known: Iterable[str]) -> None:
     for name in parts:
         if name not in known:
             raise UsageError(f"{path} is a run of another kind: it takes {' and '.join(known)}, not {name}")
+
+
+def check_part_name(path: Path, entries: Mapping[str, Any], parts: Parts, name: str, kind: str, base: type) -> None:
+    """Raises `UsageError` if config.yaml of the run `path` names a part that is none, unless it is given in `parts`."""
+    if name not in parts:
+        flag = " or --env" if name == "env" else ""
+        way_out = f"if you trust it, give it yourself, {name}=...{flag}"
+        check_named_in_file(kind, entries.get(name), base, str(path / "config.yaml"), way_out)
 
 
 def require_part(path: Path, entries: Mapping[str, Any], parts: Parts, name: str) -> None:

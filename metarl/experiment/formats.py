@@ -1,6 +1,8 @@
 """Formats of run folders, and the versions of metarl that read them."""
 
 import importlib.metadata
+import platform
+from collections.abc import Iterable
 from typing import Any
 
 from metarl.errors import UsageError
@@ -16,6 +18,11 @@ def metarl_version() -> str:
     return importlib.metadata.version("metarl-kit")
 
 
+def installed_versions(packages: Iterable[str]) -> dict[str, str | None]:
+    """The versions of Python and of `packages`, None for one that is not installed."""
+    return {name: _version(name) for name in packages} | {"python": platform.python_version()}
+
+
 def check_format(what: str, found: Any) -> None:
     """Raises `UsageError`, naming the version that reads it, if `what` has another format than this version's."""
     if found == FORMAT:
@@ -26,3 +33,10 @@ def check_format(what: str, found: Any) -> None:
     if reader is None:
         way_out = f"this is metarl {metarl_version()}, which reads format {FORMAT}"
     raise UsageError(f"{what} of format {found!r}: {way_out}")
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except (importlib.metadata.PackageNotFoundError, ValueError):  # the latter for what is no name at all
+        return None

@@ -1,15 +1,20 @@
 """Metrics of a run: one JSON object per line, for one or more iterations each, and the same for TensorBoard."""
 
+import contextlib
 import json
 import math
+import os
+import sys
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, runtime_checkable
 
 from metarl.errors import UsageError
-from metarl.experiment.files import write_atomically
+from metarl.experiment.files import remove_temporaries, write_atomically
+from metarl.parsing import is_count, is_number, printable
 
 Row = dict[str, Any]
 FLUSH_INTERVAL = 1.0
@@ -92,7 +97,9 @@ class MetricsLog:
     after its last checkpoint.
 
     Rows that follow each other within `FLUSH_INTERVAL` wait in memory. A checkpoint counts on the rows of its
-    iterations: call `flush` before it is saved. `loggers` receive the rows too, and are closed with it.
+    iterations: call `sync` before it is saved. If the disk takes no more, `OSError` is raised, no half line stays, and
+    the rows wait for the next time. TensorBoard's events are for looking at: they end with a word at their first
+    failure, and continue when the run is resumed. `loggers` receive the rows too, and are closed with it.
     """
 
     def __init__(self, run: Path, iteration: int, every: int = 1, loggers: Sequence[RunLogger] = ()):
@@ -101,43 +108,83 @@ class MetricsLog:
 
         cut_metrics(run, iteration, every)
         self._loggers = loggers
-        self._file = (run / "metrics.jsonl").open("a")
+        self._file = (run / "metrics.jsonl").open("ab", buffering=0)
+        self._size = self._file.tell()
+        self._waiting: list[bytes] = []
+        self._flushing = threading.Lock()  # `sync` may be called from another thread, as a last resort
         self._flushed = -math.inf
         purged = iteration + 1 if iteration else None
-        self._events = SummaryWriter(str(run), purge_step=purged, max_queue=_QUEUED)
+        self._events: Any = None
+        with self._watching_events():
+            self._events = SummaryWriter(str(run), purge_step=purged, max_queue=_QUEUED)
 
     def __enter__(self) -> "MetricsLog":
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        with contextlib.suppress(OSError):  # the last save has said so
+            self.flush()
         self._file.close()
-        self._events.close()
+        events = self._events
+        if events is not None:
+            with self._watching_events():
+                events.close()
         for logger in self._loggers:
             logger.close()
 
     def write(self, row: Row) -> None:
-        self._file.write(json.dumps({name: _finite(value) for name, value in row.items()}, allow_nan=False) + "\n")
-        if time.perf_counter() - self._flushed >= FLUSH_INTERVAL:
-            self.flush()
-        for name, value in row.items():
-            if name != "iteration":
-                self._events.add_scalar(name, value, global_step=row["iteration"])
+        """Adds a row; raises `OSError` if the disk does not take it, which then waits."""
+        line = json.dumps({name: _finite(value) for name, value in row.items()}, allow_nan=False) + "\n"
+        self._waiting.append(line.encode())
+        if self._events is not None:
+            with self._watching_events():
+                for name, value in row.items():
+                    if name != "iteration":
+                        self._events.add_scalar(name, value, global_step=row["iteration"])
         for logger in self._loggers:
             logger.log(row)
+        if time.perf_counter() - self._flushed >= FLUSH_INTERVAL:
+            self.flush()
 
     def flush(self) -> None:
-        """Hands all rows to the file system."""
-        self._file.flush()
+        """Hands all rows to the file system; raises `OSError` if it does not take them, which then wait."""
         self._flushed = time.perf_counter()
+        with self._flushing:
+            count = len(self._waiting)
+            data = memoryview(b"".join(self._waiting[:count]))
+            try:
+                written = 0
+                while written < len(data):
+                    written += self._file.write(data[written:])
+            except OSError:
+                with contextlib.suppress(OSError):
+                    self._file.truncate(self._size)
+                raise
+            self._size += len(data)
+            del self._waiting[:count]
+
+    def sync(self) -> None:
+        """Waits until all rows are on the disk; raises `OSError` as `flush` does."""
+        self.flush()
+        os.fsync(self._file.fileno())
+
+    @contextlib.contextmanager
+    def _watching_events(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self._events = None
+            print(f"metarl: TensorBoard's events stop here ({error.strerror})", file=sys.stderr)
 
 
 def cut_metrics(run: Path, iteration: int, every: int = 1) -> None:
     """Cuts metrics.jsonl to the first `iteration` iterations; raises `UsageError` if rows are missing."""
     path, wanted = run / "metrics.jsonl", iteration // every
+    remove_temporaries(run, path.name)
     lines = _lines(path)
-    if len(lines) != wanted or (lines and not lines[-1].endswith("\n")):
+    if len(lines) != wanted or (lines and not lines[-1].endswith(b"\n")):
         _parse(path, lines[:wanted], wanted, every)
-        write_atomically(path, "".join(lines[:wanted]))
+        write_atomically(path, b"".join(lines[:wanted]))
 
 
 def read_metrics(run: Path, iteration: int | None = None, every: int = 1) -> list[Row]:
@@ -149,7 +196,7 @@ def read_metrics(run: Path, iteration: int | None = None, every: int = 1) -> lis
 def read_any_metrics(run: Path) -> list[Row]:
     """Reads the rows of a run; the first row determines the number of iterations per row."""
     path = run / "metrics.jsonl"
-    lines = [line for line in _lines(path) if line.endswith("\n")]  # training may be writing the last
+    lines = [line for line in _lines(path) if line.endswith(b"\n")]  # training may be writing the last
     first = _parse(path, lines[:1], 0, every=None)
     return _parse(path, lines, 0, every=first[0]["iteration"]) if first else []
 
@@ -159,21 +206,31 @@ def metric_values(rows: Sequence[Row], name: str) -> list[float]:
     return [math.nan if row.get(name) is None else float(row[name]) for row in rows]
 
 
-def _lines(path: Path) -> list[str]:
-    return path.read_text().splitlines(keepends=True) if path.exists() else []
+def _lines(path: Path) -> list[bytes]:
+    """The lines with their ends."""
+    if not path.is_file():
+        return []
+    try:
+        return path.read_bytes().splitlines(keepends=True)
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from None
 
 
-def _parse(path: Path, lines: list[str], wanted: int, every: int | None) -> list[Row]:
+def _parse(path: Path, lines: list[bytes], wanted: int, every: int | None) -> list[Row]:
     if len(lines) < wanted:
         raise UsageError(f"{path} is damaged: it has {len(lines)} of {wanted} rows")
     try:
         rows = [json.loads(line) for line in lines]
-    except ValueError:
+    except (ValueError, RecursionError):
         raise UsageError(f"{path} is damaged: not every line is a JSON object") from None
-    if any(not isinstance(row, Mapping) or not isinstance(row.get("iteration"), int) for row in rows):
+    if any(not isinstance(row, Mapping) or not is_count(row.get("iteration") or None) for row in rows):
         raise UsageError(f"{path} is damaged: a line names no iteration")
     if every is not None and any(row["iteration"] != i * every for i, row in enumerate(rows, start=1)):
         raise UsageError(f"{path} is damaged: its lines are not iterations {every}, {2 * every}, …")
+    for row in rows:
+        for name, value in row.items():
+            if value is not None and not is_number(value):
+                raise UsageError(f"{path} is damaged: {printable(name)!r} of iteration {row['iteration']} is no number")
     return rows
 
 

@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeVar
 
 from metarl.errors import UsageError
 from metarl.importing import near_matches
+from metarl.parsing import printable
 
 Config = TypeVar("Config")
 LATER: Mapping[str, Any] = {"later": True}
@@ -35,7 +36,7 @@ def build(cls: type[Config], options: Mapping[str, Any], owner: str, default: Co
             values[name] = _convert(value, hints[name], f"{owner}, option {name!r}", usual)
         except TypeError:
             wanted = hints[name].__name__ if isinstance(hints[name], type) else str(hints[name])
-            raise UsageError(f"{owner}, option {name!r}: want {wanted}, got {value!r}") from None
+            raise UsageError(f"{owner}, option {name!r}: want {wanted}, got {printable(repr(value))}") from None
     if default is not None:
         return dataclasses.replace(default, **values)  # type: ignore[type-var]
     missing = [f.name for f in fields.values() if f.name not in values and _required(f)]

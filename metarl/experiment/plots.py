@@ -37,6 +37,8 @@ def new_figure(title: str, x: str, y: str, height: float = 4.0) -> tuple[Figure,
     figure = Figure(figsize=(6, height), layout="constrained")
     axes = figure.subplots()
     axes.set(title=title, xlabel=x, ylabel=y)
+    for text in (axes.title, axes.xaxis.label, axes.yaxis.label):
+        text.set_parse_math(False)  # a name may have a dollar
     axes.grid(alpha=0.3)
     return figure, axes
 

@@ -15,18 +15,22 @@ from matplotlib.figure import Figure
 
 from metarl.errors import UsageError
 from metarl.evaluation import Evaluation
+from metarl.experiment.config_file import read_entries
+from metarl.experiment.evaluation_file import check_agent_evaluation, check_learner_evaluation
 from metarl.experiment.metrics import Row, metric_values, read_any_metrics
 from metarl.experiment.plots import new_figure
-from metarl.experiment.run_folder import read_entries
+from metarl.parsing import is_number, parse_json, printable
 
 POINTS = 200
 """Points at which the curves of a kind are averaged."""
+DRAWN = 1e30
+"""Numbers beyond it are left out of curves."""
 LAST = 10
 """The last 1/LAST of the rows count as the end of training."""
 _NAMES = {"agent": ("agent", "env"), "few-shot": ("learner", "data")}
 """Kind of run → the entries that name who is trained on what."""
-_NO_SETTINGS = {"format", "kind", "seed", "versions", "device", "checkpoint_every", "max_faults", "threads"}
-_NO_SETTINGS |= {"spec", "fingerprint", "unnamed", "evaluate_every", "evaluate_tasks", "logger"}
+_NO_SETTINGS = {"format", "kind", "seed", "versions", "device", "checkpoint_every", "threads", "spec", "fingerprint"}
+_NO_SETTINGS |= {"unnamed", "row_every", "max_faults", "max_divergent", "evaluate_every", "evaluate_tasks", "logger"}
 
 
 @dataclass(frozen=True)
@@ -48,11 +52,11 @@ class RunRecord:
         rows = read_any_metrics(path)
         if not rows:
             raise UsageError(f"{path} has nothing to report yet: its metrics.jsonl is empty")
-        record = cls(path, entries, rows, _read_evaluation(path / "evaluation.json", entries["kind"]))
-        for name in (record.axes[0], "wall_seconds"):
-            if not all(isinstance(row.get(name), int | float) for row in rows):
-                raise UsageError(f"{path / 'metrics.jsonl'} is damaged: a row has no {name}")
-        return record
+        found = cls(path, entries, rows, _read_evaluation(path / "evaluation.json", entries["kind"] == "agent"))
+        needed = ("wall_seconds", found.axes[0])
+        if any(not is_number(row.get(name)) or row[name] < 0 for row in rows for name in needed):
+            raise UsageError(f"{path / 'metrics.jsonl'} is damaged: not every row has {' and '.join(needed)}")
+        return found
 
     @property
     def of_agent(self) -> bool:
@@ -60,11 +64,11 @@ class RunRecord:
 
     @property
     def who(self) -> str:
-        return str(self.entries[_NAMES[self.entries["kind"]][0]])
+        return printable(str(self.entries[_NAMES[self.entries["kind"]][0]]))
 
     @property
     def where(self) -> str:
-        return str(self.entries[_NAMES[self.entries["kind"]][1]])
+        return printable(str(self.entries[_NAMES[self.entries["kind"]][1]]))
 
     @property
     def axes(self) -> tuple[str, str]:
@@ -143,33 +147,34 @@ def draw_curves(place: str, kinds: Sequence[Kind]) -> Figure:
     x, y = kinds[0].runs[0].axes
     names = {"env_steps": "environment steps", "iteration": "training steps", "return_mean": "return after adaptation"}
     figure, axes = new_figure(place, names[x], names.get(y, f"{y} of training episodes"), height=4.5)
+    lines = []
     for kind in kinds:
         grid, curves = kind.curve()
-        (line,) = axes.plot(grid, curves.mean(0), linewidth=1.2, label=kind.label)
+        (line,) = axes.plot(grid, curves.mean(0), linewidth=1.2)
+        lines.append(line)
         if len(curves) > 1:
             axes.fill_between(grid, curves.min(0), curves.max(0), alpha=0.2, color=line.get_color())
-    if y == "mse":
+    if y == "mse" and all(min(_ordinates(run)) > 0 for kind in kinds for run in kind.runs):
         axes.set_yscale("log")
-    axes.legend(fontsize=8)
+    for text in axes.legend(lines, [kind.label for kind in kinds], fontsize=8).get_texts():
+        text.set_parse_math(False)
     return figure
 
 
-def _read_evaluation(file: Path, kind: str) -> Mapping[str, Any] | None:
+def _read_evaluation(file: Path, of_agent: bool) -> Mapping[str, Any] | None:
     """The evaluation of a run, None if it has none; raises `UsageError` if it is damaged."""
-    if not file.exists():
+    if not file.is_file():
         return None
-    try:
-        text = file.read_text()
-        evaluation = json.loads(text)
-        if kind == "agent":
-            Evaluation.from_json(text)
-            complete = len(evaluation["summary"]) == len(evaluation["episodes_used"])
-        else:
-            complete = {"accuracy", "mse"} & evaluation.keys() and "ci95" in evaluation
-    except (ValueError, KeyError, TypeError, AttributeError):
-        complete = False
-    if not complete:
-        raise UsageError(f"{file} is damaged: it is no evaluation; metarl evaluate {file.parent} writes it again")
+    text = file.read_bytes()
+    evaluation = parse_json(text, str(file))
+    (check_agent_evaluation if of_agent else check_learner_evaluation)(evaluation, str(file))
+    if of_agent:
+        try:
+            stages = Evaluation.from_json(text.decode()).episodes_used
+        except UsageError as error:
+            raise UsageError(f"{file}: {error}; metarl evaluate {file.parent} writes it again") from None
+        if [row["episodes_used"] for row in evaluation["summary"]] != stages:
+            raise UsageError(f"{file} is damaged: its summary is not that of its episodes_used")
     return evaluation
 
 
@@ -187,13 +192,15 @@ def _labelled(groups: list[list[RunRecord]]) -> list[Kind]:
     for group, own in zip(groups, settings, strict=True):
         others = [s for other, s in zip(groups, settings, strict=True) if other[0].who == group[0].who]
         differing = {name for s in others for name in s.keys() | own.keys() if s.get(name) != own.get(name)}
-        told = [f"{name.replace('_', '-')} {own[name]}" for name in own if name in differing]
+        told = [printable(f"{name.replace('_', '-')} {own[name]}") for name in own if name in differing]
         kinds.append(Kind(", ".join([group[0].who, *told]), group))
     return kinds
 
 
 def _ordinates(run: RunRecord) -> Float[np.ndarray, "n"]:
-    return np.array(metric_values(run.rows, run.axes[1]), dtype=np.float64)
+    """The values of a run's curve; NaN for one that is missing, or too large to draw."""
+    values = np.array(metric_values(run.rows, run.axes[1]), dtype=np.float64)
+    return np.where(np.abs(values) < DRAWN, values, np.nan)
 
 
 def _smooth(run: RunRecord, axis: str) -> tuple[Float[np.ndarray, "n"], Float[np.ndarray, "n"]]:
@@ -223,7 +230,7 @@ def _agent_figures(evaluations: Sequence[Mapping[str, Any]]) -> list[str]:
         rows = [evaluation["summary"][stage] for evaluation in evaluations]
         if not rows or (stage == -1 and all(len(evaluation["summary"]) == 1 for evaluation in evaluations)):
             continue
-        name = "success" if "success_mean" in rows[0] else "return"
+        name = "success" if all("success_mean" in row for row in rows) else "return"
         if len(rows) == 1:
             mean, low, high = (rows[0][f"{name}_{part}"] for part in ("mean", "low", "high"))
             text = number(mean) + ("" if low is None else f" ({number(low)} … {number(high)})")
@@ -236,15 +243,15 @@ def _agent_figures(evaluations: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _learner_figures(evaluations: Sequence[Mapping[str, Any]]) -> list[str]:
     """The score and the metrics of the objective, with intervals; for several runs, the range of the means."""
-    figures: dict[str, list[tuple[float, float]]] = {}
+    figures: dict[str, list[tuple[float | None, float | None]]] = {}
     for evaluation in evaluations:
         score = "accuracy" if "accuracy" in evaluation else "mse"
         measured = {score: {"mean": evaluation[score], "ci95": evaluation["ci95"]}, **evaluation.get("metrics", {})}
         for name, value in measured.items():
-            figures.setdefault(name.replace("_", " "), []).append((value["mean"], value["ci95"]))
-    return [
-        f"{name} {number(values[0][0])} ± {values[0][1]:.2g}"
-        if len(values) == 1
-        else f"{name} {spread([mean for mean, _ in values])}"
-        for name, values in figures.items()
-    ]
+            figures.setdefault(printable(name.replace("_", " ")), []).append((value["mean"], value["ci95"]))
+    found = []
+    for name, values in figures.items():
+        means, ci95 = [mean for mean, _ in values if mean is not None], values[0][1]
+        interval = "" if ci95 is None or len(values) > 1 else f" ± {ci95:.2g}"
+        found.append(f"{name} {spread(means)}{interval}" if means else f"{name} unknown")
+    return found

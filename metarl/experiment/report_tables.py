@@ -1,6 +1,7 @@
 """Tables of a report as Markdown, LaTeX and HTML."""
 
 import html
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -41,7 +42,7 @@ class Table:
 
     def markdown(self) -> str:
         rule = ["---:" if numeric else "---" for numeric in self.numeric]
-        lines = [list(map(_markdown, self.header)), rule, *(map(_markdown, row) for row in self.rows)]
+        lines = [list(map(escape_markdown, self.header)), rule, *(map(escape_markdown, row) for row in self.rows)]
         return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
     def latex(self, caption: str) -> str:
@@ -77,11 +78,9 @@ def _is_number(text: str) -> bool:
     return text == "–" or text.lstrip("−-").replace(",", "").replace(".", "", 1).isdigit()
 
 
-def _markdown(text: str) -> str:
-    """`text` without what Markdown would read as a column, a link, a tag or emphasis."""
-    for sign in "\\|`*_[]<>":
-        text = text.replace(sign, f"\\{sign}")
-    return " ".join(text.split())
+def escape_markdown(text: str) -> str:
+    """`text` in one line, as it is shown on the page, whatever marks of Markdown or HTML are in it."""
+    return re.sub(r"([\\`*_{}\[\]#|])", r"\\\1", html.escape(" ".join(text.split()), quote=False))
 
 
 def _latex(text: str) -> str:

@@ -18,9 +18,10 @@ from metarl.fewshot.explain import Explanation, explain
 from metarl.fewshot.explanation_plot import draw_explanation
 from metarl.fewshot.export import export_embedding
 from metarl.fewshot.learner import Learner, LearnerConfig
+from metarl.fewshot.loading import load
 from metarl.fewshot.predicting import predict_files
 from metarl.fewshot.report import figures
-from metarl.fewshot.run import FewShotConfig, FewShotRun, load
+from metarl.fewshot.run import FewShotConfig, FewShotRun
 from metarl.fewshot.tradeoff import fairness_curve
 
 __all__ = [

@@ -88,6 +88,8 @@ class Learner(abc.ABC):
     config_class: ClassVar[type[LearnerConfig]] = LearnerConfig
     kinds: ClassVar[tuple[Kind, ...]] = ("classification", "regression")
     """The kinds of tasks that the learner supports."""
+    iterations_matter: ClassVar[bool] = False
+    """Whether a training step depends on the number of iterations, so that a run cannot be extended."""
     any_ways: ClassVar[bool] = False
     """Whether a trained learner takes support sets of any number of classes."""
     takes_backbone: ClassVar[bool] = False

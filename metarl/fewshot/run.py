@@ -11,16 +11,15 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Unpack, cast
+from typing import Any, cast
 
 import torch
 
 from metarl.devices import resolve_device
 from metarl.errors import UsageError
 from metarl.experiment.checkpoints import Checkpoint
-from metarl.experiment.experiment import Experiment, Parts, Run, Trained, check_parts, require_part
+from metarl.experiment.experiment import Experiment, Parts, Run, Trained, check_part_name, check_parts, require_part
 from metarl.experiment.options import LATER, build, check_seed, plain, read_config
-from metarl.experiment.run_folder import load_run
 from metarl.fewshot.calibration import read_calibration
 from metarl.fewshot.command_line import changed_flags
 from metarl.fewshot.data import DataConfig, DataSet, data_config, open_data
@@ -31,7 +30,7 @@ from metarl.fewshot.learners import learner_class
 from metarl.fewshot.objectives import objective_class
 from metarl.fewshot.objectives.plain import Objective, ObjectiveConfig
 from metarl.fewshot.result import RESULT
-from metarl.fewshot.training import FewShotTraining
+from metarl.fewshot.training import FewShotTraining, usual_row_every
 from metarl.fewshot.validation import Selection, Validated
 from metarl.registry import name_of
 from metarl.tasks import SPLITS, check_count
@@ -95,6 +94,8 @@ class FewShotConfig:
     """Episodes of a validation, the same ones each time."""
     patience: int | None = field(default=None, metadata=LATER)
     """Stop the training after so many validations without a better one; never if not given."""
+    row_every: int | None = field(default=None, metadata=LATER)
+    """Training steps that one row of metrics averages; if not given, so many that a run has 500 rows."""
     threads: int | None = field(default=None, metadata=LATER)
     """Threads that torch computes with; one, and more where they pay, if not given."""
     output: Path | str | None = None
@@ -127,6 +128,7 @@ class FewShotExperiment(Experiment):
     """
 
     kind = "few-shot"
+    result = Path(RESULT)
     packages = ("metarl-kit", "torch", "numpy", "pillow", "matplotlib")
     config: FewShotConfig
 
@@ -142,11 +144,13 @@ class FewShotExperiment(Experiment):
     ):
         for name in ("episodes", "checkpoint_every", "validation_episodes"):
             check_count(name, getattr(config, name))
-        for name in ("threads", "validate_every", "patience"):
+        for name in ("threads", "validate_every", "patience", "row_every"):
             if getattr(config, name) is not None:
                 check_count(name, getattr(config, name))
         if config.patience is not None and config.validate_every is None:
             raise UsageError("patience counts validations: give validate_every too")
+        if config.validate_every is not None and config.validate_every % (config.row_every or 1):
+            raise UsageError(f"row_every {config.row_every} must divide validate_every {config.validate_every}")
         for name in ("test_shots", "test_queries"):
             for count in getattr(config, name):
                 check_count(name, count)
@@ -174,6 +178,7 @@ class FewShotExperiment(Experiment):
             learner_options=self.options,
             data_options=data_options,
             objective_options=self._objective_options(config),
+            row_every=config.row_every or usual_row_every(self.options.iterations, config.validate_every),
             device=str(self.device),
         )
 
@@ -226,8 +231,11 @@ class FewShotExperiment(Experiment):
         parts: Parts,
     ) -> "FewShotExperiment":
         check_parts(path, parts, _PARTS)
-        for name in ("learner", "objective"):
-            require_part(path, entries, parts, name)
+        for name, base in (("learner", Learner), ("objective", Objective), ("data", DataSet)):
+            if name != "data":  # without which a run can be opened
+                require_part(path, entries, parts, name)
+            if name not in entries.get("unnamed", ()):
+                check_part_name(path, entries, parts, name, _PARTS[name], base)
         config, file = read_config(FewShotConfig, path, entries), path / "config.yaml"
         if not isinstance(entries.get("spec"), Mapping):
             raise UsageError(f"{file} is damaged: spec is missing")
@@ -243,6 +251,19 @@ class FewShotExperiment(Experiment):
         encoder = open_encoder(entries.get("encoder"), f"{file}, encoder")
         config = dataclasses.replace(config, **given)
         return cls(config, spec, opened, lacks_data=lacks_data, recorded=recorded, encoder=encoder)
+
+    @classmethod
+    def with_bounds(cls, path: Path, entries: Mapping[str, Any], bounds: Mapping[str, int]) -> dict[str, Any]:
+        config = read_config(FewShotConfig, path, entries)
+        if "steps" in bounds:
+            raise UsageError(f"{path} is a few-shot run, which takes no environment steps: give its iterations")
+        learner, options = config.learner, entries["learner_options"]
+        if learner_class(learner).iterations_matter:
+            raise UsageError(f"{path} cannot be extended: how {learner} trains depends on its number of iterations")
+        if config.validate_every is not None:
+            raise UsageError(f"{path} cannot be extended: it validates at its last step, whichever that is")
+        row_every = config.row_every or usual_row_every(options["iterations"])
+        return {"learner_options": {**options, **bounds}, "row_every": row_every}
 
     def make(self) -> Learner | Selection:
         """The untrained learner, with the choice of its best state if the run validates."""
@@ -294,9 +315,6 @@ class FewShotExperiment(Experiment):
 
     def share(self, iteration: int, env_steps: int) -> float:
         return iteration / self.options.iterations
-
-    def is_concluded(self, path: Path) -> bool:
-        return (path / RESULT).exists()
 
     @contextlib.contextmanager
     def training(self, trained: Trained) -> Iterator[FewShotTraining]:
@@ -362,27 +380,6 @@ class FewShotRun(Run):
     def finished(self) -> bool:
         stopped = isinstance(self.trained, Selection) and self.trained.best.stopped
         return stopped or super().finished
-
-
-def load(run: Path | str, *, device: torch.device | str | None = None, **parts: Unpack[Parts]) -> Learner:
-    """Loads the trained learner of a run folder, on the run's device or on `device`.
-
-    It knows how to read files like those of the training (`encoder`, if its data are files) and, once
-    `metarl evaluate RUN --figures` has been run, its `temperature`. If the run validates, it is in its best state.
-
-    `parts`, such as `learner=MyLearner`, are those of `metarl.load_run`; the data are not needed. Raises `UsageError`
-    as `metarl.load_run` does, and for the run of an agent.
-
-    >>> options = {"iterations": 2}
-    >>> config = metarl.fewshot.FewShotConfig("protonet", "biased", learner_options=options, episodes=10)
-    >>> learner = metarl.fewshot.load(metarl.train(config, progress=False))
-    >>> learner.predict(torch.zeros(4, 6), [0, 1, 0, 1], torch.zeros(3, 6)).shape
-    torch.Size([3, 2])
-    """
-    opened = load_run(run, device=device, **parts)
-    if not isinstance(opened, FewShotRun):
-        raise UsageError(f"{opened.path} is no run of metarl fewshot: metarl.load_agent opens its agent")
-    return opened.learner
 
 
 def _name_of(part: str, thing: Any) -> tuple[str, bool]:

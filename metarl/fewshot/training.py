@@ -27,6 +27,14 @@ ROWS = 500
 """Rows of metrics in a run, about. Each row is the mean over the steps since the row before."""
 
 
+def usual_row_every(iterations: int, validate_every: int | None = None) -> int:
+    """Training steps that a row of metrics averages. They divide those between validations, after which it may stop."""
+    every = -(-iterations // ROWS)
+    if validate_every is None:
+        return every
+    return max(n for n in range(1, min(every, validate_every) + 1) if validate_every % n == 0)
+
+
 @runtime_checkable
 class _Setting(Protocol):
     """What the training needs of a `FewShotExperiment`."""
@@ -75,10 +83,7 @@ class FewShotTraining(Training):
         self.title = experiment.title
         self.checkpoint_every = experiment.config.checkpoint_every
         self.threads = experiment.config.threads
-        self.row_every = -(-learner.config.iterations // ROWS)
-        if isinstance(trained, Selection):  # so that a training that stops after a validation ends with a row
-            every = experiment.config.validate_every
-            self.row_every = max(n for n in range(1, min(self.row_every, every) + 1) if every % n == 0)
+        self.row_every = experiment.config.row_every or 1
         episodes = [("train", learner.training_shape), *(("test", shape) for shape in shapes)]
         if isinstance(trained, Selection):
             self.validation_shape = validation_shape(data, learner.spec.shape)
@@ -111,6 +116,10 @@ class FewShotTraining(Training):
 
     def state(self) -> tuple[Mapping[str, Tensor], Mapping[str, Any]]:
         return self.trained.state()
+
+    def score(self, metrics: Mapping[str, int | float]) -> float | None:
+        score = metrics.get(self.learner.metric)
+        return score if score is None or self.learner.metric == "accuracy" else -score
 
     def notes(self) -> list[str]:
         return self.data.summary()

@@ -1,6 +1,7 @@
 """Environments for the tests of the Gymnasium backend, in a module that workers import fast."""
 
 import os
+import time
 
 import gymnasium as gym
 import numpy as np
@@ -55,6 +56,15 @@ class Vicious(Drift):
                 raise Stubborn("hard", "luck")
             if self.drift == 3:
                 os._exit(7)
+        return super().step(action)
+
+
+class Hanging(Drift):
+    """Never ends its third step, if its task says so."""
+
+    def step(self, action):
+        if self.time == 2 and self.drift:
+            time.sleep(3600)
         return super().step(action)
 
 

@@ -13,13 +13,13 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from drift import Drift, Stubborn, Vicious, set_drift
+from drift import Drift, Hanging, Stubborn, Vicious, set_drift
 from gymnasium.spaces import Box, Discrete, Text
 
 from metarl import Tasks, UsageError
 from metarl.contract import check_distribution
 from metarl.envs.gymnasium_env import GymnasiumDistribution
-from metarl.errors import RenderingUnavailable
+from metarl.errors import EnvironmentFault, RenderingUnavailable
 
 B = 5
 
@@ -215,6 +215,19 @@ def test_a_failing_worker_ends_the_call_and_all_workers(drift, error, message):
     env.close()
     with pytest.raises(UsageError, match="closed"):
         env.step(torch.zeros(3, 2))
+
+
+def test_a_worker_that_hangs_is_named_and_ended():
+    hanging = family(Hanging, workers=2, patience=0.5, env_kwargs={"length": 100})
+    env = opened(hanging, (0.0, 0.0, 1.0))
+    processes = list(env._pool.processes)
+    with pytest.raises(
+        EnvironmentFault, match=r"worker of environments 2 to 2 \(tasks 2 to 2\) gave no answer for 0.5 s"
+    ):
+        step_until_it_breaks(env)
+    assert not any(process.is_alive() for process in processes)
+    with pytest.raises(UsageError, match="patience must be a number of seconds above 0"):
+        family(patience=0.0)
 
 
 def test_closing_after_a_worker_was_killed_is_harmless():

@@ -67,7 +67,7 @@ def test_training_does_not_notice(agent, tmp_path):
 
 def test_a_resumed_run_measures_the_same(tmp_path, monkeypatch):
     whole = train("maml", tmp_path / "whole", iterations=4, evaluate_every=2, evaluate_tasks=3)
-    from metarl.experiment.agent_run import AgentTraining
+    from metarl.experiment.agent_training import AgentTraining
 
     iterate = AgentTraining.iterate
 

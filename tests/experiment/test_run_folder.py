@@ -11,11 +11,12 @@ import hill_climber
 import pytest
 import torch
 import yaml
-from run_helpers import config
+from run_helpers import assert_same_run, config
 
 import metarl
 from metarl.experiment.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from metarl.experiment.files import write_atomically
+from metarl.experiment.metrics import read_metrics
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +34,10 @@ def edit_config(run: Path, change: Callable[[dict], object]) -> None:
     entries = yaml.safe_load((run / "config.yaml").read_text())
     change(entries)
     (run / "config.yaml").write_text(yaml.safe_dump(entries))
+
+
+def truncate(path: Path, count: int) -> None:
+    path.write_bytes(path.read_bytes()[:-count])
 
 
 def flip_bit(path: Path, position: int) -> None:
@@ -61,14 +66,6 @@ DAMAGE = {
     ),
     "a format that is no number": (lambda run: edit_config(run, lambda e: e.update(format=[1])), r"of format \[1\]"),
     "an unknown kind": (lambda run: edit_config(run, lambda e: e.update(kind="dance")), "kind is 'dance'"),
-    "truncated tensors": (
-        lambda run: (run / f"{LAST}.safetensors").write_bytes((run / f"{LAST}.safetensors").read_bytes()[:-7]),
-        "delete iteration-000006.json to go on from iteration-000004",
-    ),
-    "a flipped bit in tensors": (lambda run: flip_bit(run / f"{LAST}.safetensors", -5), "wrong checksum"),
-    "a flipped bit in values": (lambda run: flip_bit(run / f"{LAST}.json", 40), "is damaged"),
-    "truncated values": (lambda run: (run / f"{LAST}.json").write_text('{"format": 2,'), "is damaged"),
-    "missing tensors": (lambda run: (run / f"{LAST}.safetensors").unlink(), "is missing"),
     "no checkpoint": (lambda run: shutil.rmtree(run / "checkpoints"), "no checkpoint"),
 }
 
@@ -83,12 +80,60 @@ def test_damage_is_named(run: Path, damage: Callable, message: str, use: Callabl
     assert sorted(run.rglob("*")) == before
 
 
-def test_the_way_out_of_a_damaged_checkpoint_works(run: Path, finished: Path):
-    flip_bit(run / f"{LAST}.safetensors", -5)
-    (run / f"{LAST}.json").unlink()
+DAMAGED_LAST = {
+    "truncated tensors": lambda run: truncate(run / f"{LAST}.safetensors", 7),
+    "a flipped bit in tensors": lambda run: flip_bit(run / f"{LAST}.safetensors", -5),
+    "a flipped bit in values": lambda run: flip_bit(run / f"{LAST}.json", 40),
+    "truncated values": lambda run: (run / f"{LAST}.json").write_text('{"format": 2,'),
+    "missing tensors": lambda run: (run / f"{LAST}.safetensors").unlink(),
+    "tensors of another": lambda run: shutil.copy(
+        run / "checkpoints/iteration-000004.safetensors", run / f"{LAST}.safetensors"
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGED_LAST.values(), ids=DAMAGED_LAST.keys())
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(
+    run: Path, finished: Path, damage: Callable, capsys: pytest.CaptureFixture
+):
+    damage(run)
+    assert metarl.load_run(run).checkpoint.iteration == 4
+    word = capsys.readouterr().err
+    assert "iteration-000006" in word
+    assert "taking that of iteration 4 instead" in word
     metarl.resume(run, progress=False)
-    expected, found = load_checkpoint(finished).tensors, load_checkpoint(run).tensors
-    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    assert_same_run(finished, run)
+    kept = sorted(path.name for path in (run / "checkpoints").glob("*.damaged"))
+    assert "iteration-000006.json.damaged" in kept, "nothing is thrown away"
+
+
+def test_without_any_good_checkpoint_nothing_goes_on(run: Path):
+    for path in run.glob("checkpoints/*.json"):
+        flip_bit(path, 40)
+    with pytest.raises(metarl.UsageError, match=r"damaged .* and no earlier one is left"):
+        metarl.resume(run)
+
+
+def test_the_best_checkpoint_is_kept_and_can_be_opened(tmp_path: Path):
+    for iteration, score in enumerate([1.0, 5.0, 2.0, None, 3.0, 4.0, 2.0], start=1):
+        save_checkpoint(tmp_path, Checkpoint(iteration, tensors={"n": torch.tensor(iteration)}, score=score))
+    assert sorted(int(path.stem[-6:]) for path in tmp_path.glob("checkpoints/*.json")) == [2, 5, 6, 7]
+    assert [load_checkpoint(tmp_path, which).iteration for which in ("last", "best", 5)] == [7, 2, 5]
+    with pytest.raises(metarl.UsageError, match="no checkpoint 3: choose last, best or an iteration of 2, 5, 6, 7"):
+        load_checkpoint(tmp_path, 3)
+
+
+def test_the_score_of_a_checkpoint_is_the_mean_since_the_one_before(finished: Path):
+    returns = [row["return_mean"] for row in read_metrics(finished)]
+    assert load_checkpoint(finished, 4).score == pytest.approx(sum(returns[:4]) / 4)
+    assert load_checkpoint(finished).score is None, "of an iteration between two regular ones"
+
+
+def test_a_checkpoint_says_what_it_is_of(finished: Path):
+    checkpoint = load_checkpoint(finished)
+    entries = yaml.safe_load((finished / "config.yaml").read_text())
+    assert checkpoint.versions == entries.pop("versions")
+    assert checkpoint.config == entries
 
 
 @pytest.mark.parametrize("content", ["", '{"iteration": 1}\n', "{\n" * 4, '{"iteration": 7}\n' * 4])

@@ -92,6 +92,39 @@ def test_a_stopped_run_with_a_buffer_resumes_exactly(tmp_path: Path, number: sig
     assert timeless(run)[-1]["rows"] == 240
 
 
+LONG = """
+import threading, torch, hill_climber, metarl.experiment.interrupts
+metarl.experiment.interrupts.GRACE = 0.5
+improve, seeds = hill_climber.HillClimber.improve, []
+def solving(self, env, *, seed):
+    seeds.append(seed)
+    if len(seeds) == 11:
+        matrix = torch.randn(3000, 3000, dtype=torch.float64)
+        threading.Timer(2.0, lambda: print("solving", flush=True)).start()  # by then it is
+        torch.linalg.eigvals(matrix)  # minutes in one call
+    return improve(self, env, seed=seed)
+hill_climber.HillClimber.improve = solving
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_a_signal_is_heard_in_the_middle_of_a_long_solve(tmp_path: Path, number: signal.Signals):
+    run = tmp_path / "run"
+    command = [sys.executable, "-c", LONG + PROGRAM, *ARGUMENTS, "--output", str(run)]
+    process = subprocess.Popen(command, env=ENVIRONMENT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "solving\n"
+    process.send_signal(number)
+    _, stderr = process.communicate(timeout=900)
+    assert process.returncode == 130
+    assert "after iteration 10, which is saved, in the middle of a long operation" in stderr
+    assert f"metarl resume {run}" in stderr
+    assert metarl.load_run(run).checkpoint.iteration == 10
+    metarl.resume(run, progress=False)
+    whole = metarl.train(config(tmp_path / "whole", iterations=30), progress=False)
+    assert_same_run(whole, run)
+
+
 def test_a_terminal_gets_a_live_display(tmp_path: Path):
     ours, theirs = pty.openpty()
     process = start(*ARGUMENTS, "--output", str(tmp_path / "run"), stdout=subprocess.PIPE, stderr=theirs)

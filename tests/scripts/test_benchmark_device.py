@@ -44,7 +44,7 @@ def test_a_training_answers_each_iteration_and_the_whole():
 
 
 def test_a_training_ends_at_its_goal(monkeypatch: pytest.MonkeyPatch):
-    from metarl.experiment.agent_run import AgentTraining
+    from metarl.experiment.agent_training import AgentTraining
 
     iterate = AgentTraining.iterate
 

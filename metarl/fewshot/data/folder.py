@@ -262,17 +262,17 @@ class PictureFolder(LabelledData):
 class PictureEncoder:
     """Folders of further pictures: with a folder for each class, if they are to be learned from.
 
-        >>> from pathlib import Path
-        >>> from PIL import Image
-        >>> from metarl.fewshot.data.folder import PictureEncoder
-        >>> from metarl.fewshot.data.labels import listed
-        >>> from metarl.fewshot.data.picture_cache import PictureOptions, PictureReader
-        >>> from metarl.fewshot.data.picture_files import Reading
-        >>> Path("few/cats").mkdir(parents=True)
-        >>> Image.linear_gradient("L").save("few/cats/1.png")
-        >>> encoder = PictureEncoder(PictureReader(PictureOptions(28), Reading(28, 1)), ("cats", "dogs"))
-        >>> encoder.labels("few"), encoder.inputs("few").shape
-        (['cats'], torch.Size([1, 1, 28, 28]))
+    >>> from pathlib import Path
+    >>> from PIL import Image
+    >>> from metarl.fewshot.data.folder import PictureEncoder
+    >>> from metarl.fewshot.data.labels import listed
+    >>> from metarl.fewshot.data.picture_cache import PictureOptions, PictureReader
+    >>> from metarl.fewshot.data.picture_files import Reading
+    >>> Path("few/cats").mkdir(parents=True)
+    >>> Image.linear_gradient("L").save("few/cats/1.png")
+    >>> encoder = PictureEncoder(PictureReader(PictureOptions(28), Reading(28, 1)), ("cats", "dogs"))
+    >>> encoder.labels("few"), encoder.inputs("few").shape
+    (['cats'], torch.Size([1, 1, 28, 28]))
     """
 
     reader: PictureReader

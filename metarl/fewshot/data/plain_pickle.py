@@ -44,13 +44,13 @@ def read_plain_pickle(path: Path) -> Any:
 class PlainArray:
     """An array as described by a pickle; `numpy()` converts it.
 
-        >>> import pickle
-        >>> import struct
-        >>> from pathlib import Path
-        >>> from metarl.fewshot.data.plain_pickle import read_plain_pickle
-        >>> _ = Path("array.pkl").write_bytes(pickle.dumps(torch.arange(3).numpy()))
-        >>> read_plain_pickle(Path("array.pkl")).numpy().tolist()
-        [0, 1, 2]
+    >>> import pickle
+    >>> import struct
+    >>> from pathlib import Path
+    >>> from metarl.fewshot.data.plain_pickle import read_plain_pickle
+    >>> _ = Path("array.pkl").write_bytes(pickle.dumps(torch.arange(3).numpy()))
+    >>> read_plain_pickle(Path("array.pkl")).numpy().tolist()
+    [0, 1, 2]
     """
 
     def __init__(self, raw: Any = b"", dtype: "_PlainType | None" = None, shape: Any = (0,), order: Any = "C"):

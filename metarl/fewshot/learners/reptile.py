@@ -70,6 +70,7 @@ class Reptile(GradientLearner):
     """
 
     config_class: ClassVar[type[LearnerConfig]] = ReptileConfig
+    iterations_matter = True  # the outer step size falls to 0 at the last of them
     config: ReptileConfig
 
     @classmethod
