@@ -32,8 +32,9 @@ def omniglot() -> str:
         for tested in (result, *result.get("further", [])):
             score = percent(tested["accuracy"], tested["ci95"]) + ("" if "interval" in tested else " *")
             paper = OMNIGLOT_PAPERS.get((result["learner"], tested["shots"]), "–")
-            if tested["normalisation"] == "transductive" and tested["queries"] > tested["shots"]:
-                paper = "–"  # the papers have as many queries as shots, or one
+            is_papers = tested["normalisation"] == "transductive" and tested["queries"] <= tested["shots"]
+            if result["learner"] in ("maml", "reptile") and not is_papers:
+                paper = "–"  # the papers are transductive, with as many queries as shots, or one
             training = "the same"
             if tested is result:
                 training = f"{result['training_steps']:,}, {result['training_seconds'] / 60:.0f} min"
