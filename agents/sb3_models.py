@@ -230,7 +230,7 @@ class SB3Policy(Policy):
             rows = slice(i * share, (i + 1) * share)
             seen = sb3_arrays(map_tensors(lambda value, rows=rows: value[rows].flatten(0, 1), observations))
             starts = self.starts[rows].flatten()
-            actions, self.states[i] = network.predict(seen, self.states[i], starts, deterministic=True)  # type: ignore[arg-type]
+            actions, self.states[i] = network.predict(seen, self.states[i], starts, deterministic=True)
             taken.append(actions)
         device = next(iter(observations.values())).device if isinstance(observations, dict) else observations.device
         return PolicyStep(self.actions.decode(np.concatenate(taken), device).unflatten(0, (num_tasks, num_envs)))

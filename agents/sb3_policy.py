@@ -66,7 +66,7 @@ def _same_observations(wanted: gym.Space, got: gym.Space) -> bool:
     """Whether two observation spaces of SB3 differ in nothing but bounds and where pictures have their channels."""
     if isinstance(wanted, gym.spaces.Dict):
         same_names = isinstance(got, gym.spaces.Dict) and wanted.spaces.keys() == got.spaces.keys()
-        return same_names and all(_same_observations(wanted[name], got[name]) for name in wanted)  # type: ignore[index]
+        return same_names and all(_same_observations(wanted[name], got[name]) for name in wanted)
     if is_image_space(wanted) and wanted.shape != got.shape:
-        wanted = VecTransposeImage.transpose_space(wanted)  # type: ignore[arg-type]
+        wanted = VecTransposeImage.transpose_space(wanted)
     return (type(wanted), wanted.shape, wanted.dtype) == (type(got), got.shape, got.dtype)

@@ -124,7 +124,7 @@ def run(arguments: Arguments) -> dict[str, Any]:
             figures = "  ".join(f"{name} {value:,.1f}" for name, value in found[kind][-1].items())
             print(f"seed {seed}  {kind:14} {figures}", file=sys.stderr)
     ours, theirs = (found[kind] for kind in kinds)
-    result = {"arguments": {n: v for n, v in vars(arguments).items() if n != "json"}, "runs": found}
+    result: dict[str, Any] = {"arguments": {n: v for n, v in vars(arguments).items() if n != "json"}, "runs": found}
     result |= {f"{name}_ratio": _ratio(name, ours, theirs) for name in ("collected_per_second", "trained_per_second")}
     result |= {"return": {kind: float(np.mean([one["return"] for one in found[kind]])) for kind in kinds}}
     if arguments.seeds > 1:
