@@ -6,29 +6,20 @@ import re
 import runpy
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from pages import GUIDES, ROOT, name_of, python_blocks
 
-ROOT = Path(__file__).parent.parent
-
-
-PAGES = [
-    "README.md",
-    "docs/AGENTS.md",
-    "docs/GPU.md",
-    "docs/YOUR_OWN_ENVIRONMENT.md",
-    "docs/A_ROBOT_OF_YOUR_OWN.md",
-    "docs/TASKS.md",
-    "docs/YOUR_OWN_PICTURES.md",
-]
+WITH_CODE = [page for page in GUIDES if python_blocks(page)]
 
 
-@pytest.mark.parametrize("page", PAGES)
+def test_most_pages_have_code():
+    assert len(WITH_CODE) > len(GUIDES) / 2
+
+
+@pytest.mark.parametrize("page", WITH_CODE, ids=name_of)
 def test_the_python_blocks_of_a_page_run_one_after_another(page, tmp_path):
-    blocks = re.findall(r"^```python\n(.*?)^```$", (ROOT / page).read_text(), re.MULTILINE | re.DOTALL)
-    assert len(blocks) >= 2
-    (tmp_path / "guide.py").write_text("\n".join(blocks))
+    (tmp_path / "guide.py").write_text("\n".join(python_blocks(page)))
     # In an interpreter of its own, for the guide registers its family.
     command = [sys.executable, "-W", "error", "guide.py"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
@@ -40,8 +31,15 @@ def test_the_tables_of_figures_are_current(monkeypatch: pytest.MonkeyPatch):
     tables = runpy.run_path(str(ROOT / "docs" / "tables" / "__main__.py"))
     texts = [page.read_text() for page in tables["PAGES"]]
     assert sorted(re.findall(r"<!-- table: (\w+) -->", "".join(texts))) == sorted(tables["TABLES"])
+    scripts = {path.stem for path in (ROOT / "scripts" / "experiments").glob("*.py")} - {"__init__", "experiment"}
+    assert set(re.findall(r"<!-- script: (\w+) -->", "".join(texts))) == scripts
     for text in texts:
         assert tables["render"](text) == text
+
+
+def test_the_picture_of_the_concepts_is_that_of_its_script():
+    drawn = runpy.run_path(str(ROOT / "docs" / "pictures" / "trial.py"))["picture"]()
+    assert (ROOT / "docs" / "pictures" / "trial.svg").read_text() == drawn
 
 
 def test_the_summaries_that_a_page_shows_are_printed(tmp_path, monkeypatch):
