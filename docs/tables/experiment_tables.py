@@ -1,9 +1,11 @@
 """What the experiments of scripts/experiments found, and their sources."""
 
+from collections.abc import Callable
 from typing import Any
 
 from sources import DOCS, load, rows
 
+FOLDER = DOCS / "results" / "experiments"
 SCRIPTS = DOCS.parent / "scripts" / "experiments"
 
 
@@ -12,38 +14,65 @@ def script(name: str) -> str:
     return f"```python\n{(SCRIPTS / f'{name}.py').read_text()}```"
 
 
-def result(name: str) -> dict[str, Any]:
-    (found,) = load(f"results/experiments/{name}.json")
-    return found
+def shown(name: str, table: Callable[[dict[str, Any]], str], picture: str | None = None) -> str:
+    """The table of an experiment's `result.json`, and its `result.png` with `picture` as its description."""
+    found = load(f"results/experiments/{name}.json")
+    if not found:
+        return "Not measured yet."
+    parts = [table(found[0])]
+    if picture is not None:
+        assert (FOLDER / f"{name}.png").exists(), f"{name}.json has come without its picture"
+        parts.append(f"![{picture}](results/experiments/{name}.png)")
+    return "\n\n".join(parts)
 
 
 def own_task() -> str:
-    """Return of three episodes, one after another, of tasks like those of training and of one that is not."""
-    body = [
-        [name, *(f"{value:.1f}" for value in returns)]
-        for name, returns in result("adapt_to_own_task")["returns"].items()
-    ]
-    return rows(["return of episode", "1", "2", "3"], body)
+    return shown("adapt_to_own_task", _own_task, "Distance to the target over three episodes")
 
 
 def randomisation() -> str:
+    return shown("domain_randomisation", _randomisation, "Return over the masses for each width of randomisation")
+
+
+def identification() -> str:
+    return shown("identify_robot", _identification, "True and identified mass and friction")
+
+
+def own_comparison() -> str:
+    return shown("compare_agents", _own_comparison, "Return over the episodes of the new task")
+
+
+def demonstrations() -> str:
+    return shown("demonstrations", _demonstrations)
+
+
+def planning() -> str:
+    return shown("plan_by_shooting", _planning)
+
+
+def _own_task(found: dict[str, Any]) -> str:
+    """Return of three episodes, one after another, of tasks like those of training and of one that is not."""
+    body = [[name, *(f"{value:.1f}" for value in returns)] for name, returns in found["returns"].items()]
+    return rows(["return of episode", "1", "2", "3"], body)
+
+
+def _randomisation(found: dict[str, Any]) -> str:
     """Return by mass, a line for each width of training."""
-    found = result("domain_randomisation")
     body = [[f"±{width}", *(f"{value:.0f}" for value in returns)] for width, returns in found["returns"].items()]
     return rows(["trained within", *(f"{factor:g} ×" for factor in found["options"]["factors"])], body)
 
 
-def identification() -> str:
+def _identification(found: dict[str, Any]) -> str:
     """Share of the variance of each parameter that is read off the memory, by episodes seen."""
-    explained = result("identify_robot")["explained"]
+    explained = found["explained"]
     body = [[episodes, *(f"{share:.2f}" for share in shares.values())] for episodes, shares in explained.items()]
     return rows(["episodes seen", *next(iter(explained.values()))], body)
 
 
-def own_comparison() -> str:
+def _own_comparison(found: dict[str, Any]) -> str:
     """Return by stage of each agent, with its interval."""
     body = []
-    for agent, seeds in result("compare_agents")["summaries"].items():
+    for agent, seeds in found["summaries"].items():
         for stages in seeds:
             for row in stages:
                 interval = f"({row['return_low']:.1f} … {row['return_high']:.1f})"
@@ -51,16 +80,15 @@ def own_comparison() -> str:
     return rows(["agent", "episodes of the new task", "return"], body)
 
 
-def demonstrations() -> str:
+def _demonstrations(found: dict[str, Any]) -> str:
     """Success and return of scripted, cloned and random policies on goals that were not demonstrated."""
-    body = []
-    for task, policies in result("demonstrations")["results"].items():
+    results, body = found["results"], []
+    for task, policies in results.items():
         cells = [f"{figures['success']:.2f} ({figures['return']:.0f})" for figures in policies.values()]
         body.append([f"`{task}`", *cells])
-    return rows(["success (return)", *next(iter(result("demonstrations")["results"].values()))], body)
+    return rows(["success (return)", *next(iter(results.values()))], body)
 
 
-def planning() -> str:
+def _planning(found: dict[str, Any]) -> str:
     """Return of an agent and of plans."""
-    returns = result("plan_by_shooting")["returns"]
-    return rows(["", "return"], [[name, f"{value:.1f}"] for name, value in returns.items()])
+    return rows(["policy", "return"], [[name, f"{value:.1f}"] for name, value in found["returns"].items()])

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
+from torch import Tensor
 
 import metarl
 from metarl.scripts.experiments.arm import ArmTasks
@@ -17,7 +18,7 @@ from metarl.scripts.experiments.experiment import save, trained_agent
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--run", type=Path, default=Path("runs/arm"), help="run folder, trained if need be")
-    parser.add_argument("--steps", type=int, default=1_500_000, help="environment steps of that training")
+    parser.add_argument("--steps", type=int, default=1_000_000, help="environment steps of that training")
     parser.add_argument("--target", type=float, nargs=2, default=(0.2, 0.8), help="where to hold the load (m)")
     parser.add_argument("--mass", type=float, default=3.5, help="of the load (kg); 0.2 to 2.2 in training")
     parser.add_argument("--friction", type=float, default=14.0, help="of the joints (N·m·s); 2 to 12 in training")
@@ -27,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     config = metarl.TrainConfig("rl2", ArmTasks, steps=options.steps, output=options.run, agent_options=sizes)
     agent, family = trained_agent(config), ArmTasks()
     own = family.task(target=options.target, mass=options.mass, friction=options.friction)
-    results, distances = {}, {}
+    results, distances = dict[str, list[float]](), dict[str, Tensor]()
     for name, tasks, copies in (("unseen tasks", family.sample(100, split="test", seed=1), 1), ("own task", own, 100)):
         env = family.make_env(len(tasks), copies)
         env.set_tasks(tasks)

@@ -1,5 +1,6 @@
 """A robot family of one's own: an arm holds a load at a place that it is not told, of a mass that it is not told."""
 
+import mujoco
 import numpy as np
 import torch
 from gymnasium.spaces import Box
@@ -57,6 +58,6 @@ class ArmTasks(LocomotionDistribution):
         return -(position - task.parameters["target"]).norm(dim=-1)
 
     @staticmethod
-    def model_fields(model, tasks: Tasks) -> dict[str, Tensor]:  # type: ignore[no-untyped-def]
+    def model_fields(model: mujoco.MjModel, tasks: Tasks) -> dict[str, Tensor]:
         load = scale_body(model, "load", tasks.parameters["mass"] / model.body("load").mass.item())
         return load | {"dof_damping": tasks.parameters["friction"].double()[:, None].repeat(1, model.nv)}

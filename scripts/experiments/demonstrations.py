@@ -4,7 +4,7 @@ python scripts/experiments/demonstrations.py --tasks reach-v3 push-v3 door-open-
 """
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -42,10 +42,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         env = family.make_env(num_tasks=50)
         env.set_tasks(family.all_tasks("train"))
         shown = metarl.collect(env, ScriptedPolicies([task] * 50), episodes=1, seed=0)
-        seen = shown.observations.flatten(0, 2)
+        seen = torch.as_tensor(shown.observations).flatten(0, 2)
         mean, std = seen.mean(0), seen.std(0).clamp_min(1e-3)
         cloned = clone((seen - mean) / std, shown.actions.flatten(0, 2), options.epochs, seed=0)
-        policies = {
+        policies: dict[str, metarl.Policy | Callable[[Tensor], Tensor]] = {
             "scripted": ScriptedPolicies([task] * 50),
             "cloned": lambda rows, clone=cloned, mean=mean, std=std: clone((rows - mean) / std),
             "random": lambda rows: 2 * torch.rand(len(rows), 4, generator=noise) - 1,
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         env.set_tasks(family.all_tasks("test"))  # 50 goals that were not demonstrated
         for name, policy in policies.items():
             tried = metarl.collect(env, policy, episodes=1, seed=1)
-            success = float(tried.episode_success().float().mean())
+            success = float(torch.as_tensor(tried.episode_success()).float().mean())
             results.setdefault(task, {})[name] = {"return": float(tried.episode_returns().mean()), "success": success}
         env.close()
         print(task, results[task])

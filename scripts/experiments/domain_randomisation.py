@@ -1,6 +1,6 @@
 """A sweep of domain randomisation: how wide to vary a hopper's dynamics in training so that it bears a heavier body.
 
-python scripts/experiments/domain_randomisation.py --widths 0.1 1 3 --steps 600000
+python scripts/experiments/domain_randomisation.py --widths 0.1 1 3 --steps 500000
 """
 
 import argparse
@@ -26,13 +26,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--agent", default="multitask", help="PPO without memory by default: robust, not adaptive")
     parser.add_argument("--widths", type=float, nargs="+", default=[0.1, 1.0, 3.0], help="log_scale_limit in training")
-    parser.add_argument("--steps", type=int, default=600_000, help="environment steps that each trains for")
+    parser.add_argument("--steps", type=int, default=500_000, help="environment steps that each trains for")
     parser.add_argument("--factors", type=float, nargs="+", default=[0.4, 0.6, 0.8, 1.0, 1.3, 1.6, 2.0, 2.6])
     parser.add_argument("--output", type=Path, default=Path("runs/domain_randomisation"))
     options = parser.parse_args(arguments)
     widest = metarl.make(FAMILY, log_scale_limit=4.0)  # allows whatever is to be tested
     hoppers = heavier_hoppers(widest, torch.tensor(options.factors))
-    figure, returns = Figure(figsize=(7, 4), layout="constrained"), {}
+    figure, returns = Figure(figsize=(7, 4), layout="constrained"), dict[float, list[float]]()
     axes = figure.subplots()
     for width in options.widths:
         config = metarl.TrainConfig(

@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--tasks", type=int, default=1000, help="robots to learn the reading from; 500 others test it")
     parser.add_argument("--output", type=Path, default=Path("runs/identify_robot"))
     options = parser.parse_args(arguments)
-    agent, explained = metarl.load_agent(options.run), {}
+    agent, explained = metarl.load_agent(options.run), dict[int, dict[str, float]]()
     for episodes in (1, 2):
         memory, truth = remember(agent, options.tasks, episodes, seed=0)
         unseen, wanted = remember(agent, 500, episodes, seed=1)

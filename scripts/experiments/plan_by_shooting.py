@@ -47,10 +47,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--depth", type=int, default=8, help="steps looked ahead")
     parser.add_argument("--output", type=Path, default=Path("runs/plan_by_shooting"))
     options = parser.parse_args(arguments)
-    family, agent, returns = ArmTasks(), metarl.load_agent(options.run), {}
+    family, agent, returns = ArmTasks(), metarl.load_agent(options.run), dict[str, float]()
     env = family.make_env(options.tasks)
     env.set_tasks(family.sample(options.tasks, split="test", seed=1))
-    policies = {f"agent after {count} episodes": agent.adapt(env, count) for count in (0, 2)}
+    policies: dict[str, metarl.Policy] = {f"agent after {count} episodes": agent.adapt(env, count) for count in (0, 2)}
     for count in options.candidates:
         policies[f"shooting, {count} candidates"] = RandomShooting(env, count, options.depth)
     for name, policy in policies.items():
