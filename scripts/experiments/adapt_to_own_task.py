@@ -1,6 +1,6 @@
 """Adapts a trained agent to a robot task of one's own: RL² holds a load heavier than any of its training.
 
-python scripts/experiments/adapt_to_own_task.py --target 0.2 0.8 --mass 3.5
+python scripts/experiments/adapt_to_own_task.py --target 0.7 0.2 --mass 3
 """
 
 import argparse
@@ -19,8 +19,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--run", type=Path, default=Path("runs/arm"), help="run folder, trained if need be")
     parser.add_argument("--steps", type=int, default=1_000_000, help="environment steps of that training")
-    parser.add_argument("--target", type=float, nargs=2, default=(0.2, 0.8), help="where to hold the load (m)")
-    parser.add_argument("--mass", type=float, default=3.5, help="of the load (kg); 0.2 to 2.2 in training")
+    parser.add_argument("--target", type=float, nargs=2, default=(0.7, 0.2), help="where to hold the load (m)")
+    parser.add_argument("--mass", type=float, default=3.0, help="of the load (kg); 0.2 to 2.2 in training")
     parser.add_argument("--friction", type=float, default=14.0, help="of the joints (N·m·s); 2 to 12 in training")
     parser.add_argument("--output", type=Path, default=Path("runs/adapt_to_own_task"))
     options = parser.parse_args(arguments)
