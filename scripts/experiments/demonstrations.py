@@ -15,8 +15,10 @@ from metarl.scripts.experiments.experiment import save
 from metarl.scripts.scripted_policies import ScriptedPolicies
 
 
-def clone(inputs: Tensor, actions: Tensor, epochs: int, seed: int) -> nn.Sequential:
-    """A network that gives `actions` `[K, 4]` for `inputs` `[K, D]`, by least squares."""
+def clone(seen: Tensor, actions: Tensor, epochs: int, seed: int) -> Callable[[Tensor], Tensor]:
+    """A network that gives `actions` `[K, 4]` for the observations `seen` `[K, D]`, by least squares."""
+    mean, std = seen.mean(0), seen.std(0).clamp_min(1e-3)
+    inputs = (seen - mean) / std
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = nn.Sequential(nn.Linear(inputs.shape[1], 256), nn.Tanh(), nn.Linear(256, 4))
@@ -26,7 +28,7 @@ def clone(inputs: Tensor, actions: Tensor, epochs: int, seed: int) -> nn.Sequent
             optimizer.zero_grad()
             nn.functional.mse_loss(network(inputs[rows]), actions[rows]).backward()
             optimizer.step()
-    return network
+    return lambda rows: network((rows - mean) / std)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -43,11 +45,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         env.set_tasks(family.all_tasks("train"))
         shown = metarl.collect(env, ScriptedPolicies([task] * 50), episodes=1, seed=0)
         seen = torch.as_tensor(shown.observations).flatten(0, 2)
-        mean, std = seen.mean(0), seen.std(0).clamp_min(1e-3)
-        cloned = clone((seen - mean) / std, shown.actions.flatten(0, 2), options.epochs, seed=0)
+        cloned = clone(seen, shown.actions.flatten(0, 2), options.epochs, seed=0)
         policies: dict[str, metarl.Policy | Callable[[Tensor], Tensor]] = {
             "scripted": ScriptedPolicies([task] * 50),
-            "cloned": lambda rows, clone=cloned, mean=mean, std=std: clone((rows - mean) / std),
+            "cloned": cloned,
             "random": lambda rows: 2 * torch.rand(len(rows), 4, generator=noise) - 1,
         }
         env.set_tasks(family.all_tasks("test"))  # 50 goals that were not demonstrated

@@ -6,6 +6,7 @@ python scripts/experiments/plan_by_shooting.py runs/arm      (which adapt_to_own
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -25,7 +26,7 @@ class RandomShooting(metarl.Policy):
         self.imagined = ArmTasks().make_env(env.num_tasks, candidates)
         self.imagined.set_tasks(env.tasks)
 
-    def act(self, observations: torch.Tensor) -> metarl.PolicyStep:
+    def act(self, observations: Any) -> metarl.PolicyStep:
         worlds, candidates = self.imagined, self.imagined.envs_per_task
         space = worlds.single_action_space
         unit = torch.rand(2, worlds.num_envs, *space.shape, generator=self.generator)
