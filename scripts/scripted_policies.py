@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from metarl.rollout import Policy, PolicyStep
 
@@ -22,7 +21,7 @@ class ScriptedPolicies(Policy):
         policies: Mapping[str, Any] = ENV_POLICY_MAP
         self._policies = [policies[name]() for name in names]
 
-    def act(self, observations: Tensor) -> PolicyStep:
+    def act(self, observations: Any) -> PolicyStep:
         rows = observations.flatten(0, 1).double().cpu().numpy()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that the environment will clip what they ask for
