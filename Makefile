@@ -9,7 +9,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --quiet --disable-pip-versio
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-quick test test-slow test-gpu check types format tables bench licences clean
+.PHONY: help demo demo-quick test test-slow test-gpu check types format tables docs bench licences clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1:/p' $(firstword $(MAKEFILE_LIST)) | while IFS=: read -r name text; do \
@@ -45,8 +45,13 @@ format: $(READY) ## format the code and mend what ruff can
 	@$(BIN)/ruff check --quiet --fix-only .
 	@$(BIN)/ruff format .
 
-tables: $(READY) ## write the README's tables from the JSON files in docs/
+tables: $(READY) ## write the tables of README and docs/ from the JSON files in docs/
 	@$(BIN)/python docs/tables
+
+docs: $(READY) ## build the documentation as a site in build/site, without a network
+	@test -x $(BIN)/mkdocs || $(PIP_INSTALL) -c constraints.txt --no-build-isolation -e '.[docs]'
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	@echo 'build/site/index.html; with its search: $(BIN)/python -m http.server --directory build/site'
 
 bench: $(READY) ## measure the speed of training
 	@$(BIN)/metarl benchmark maml

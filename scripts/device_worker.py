@@ -29,6 +29,7 @@ from metarl.randomness import make_generator
 from metarl.rollout import Policy, PolicyStep
 from metarl.scripts.contenders import OwnContender, takes_graph
 from metarl.scripts.learn_worker import peak_memory
+from metarl.scripts.scripted_policies import ScriptedPolicies
 from metarl.threads import torch_threads
 
 PEER = Path(__file__).with_name("device_peer.py")
@@ -182,22 +183,6 @@ def family(device: str, speed_options: Mapping[str, Any], parity_options: Mappin
     yield from parity(device, **parity_options)
 
 
-class Scripted(Policy):
-    """Meta-World's own scripted policies, one for each environment."""
-
-    def __init__(self, names: Sequence[str]):
-        from metaworld.policies import ENV_POLICY_MAP
-
-        policies: Mapping[str, Any] = ENV_POLICY_MAP
-        self._policies = [policies[name]() for name in names]
-
-    def act(self, observations: Any) -> PolicyStep:
-        rows = observations.flatten(0, 1).double().cpu().numpy()
-        actions = [policy.get_action(row) for policy, row in zip(self._policies, rows, strict=True)]
-        batch = torch.stack([torch.as_tensor(action, dtype=torch.float32) for action in actions])
-        return PolicyStep(batch.clamp(-1, 1).view(*observations.shape[:2], -1).to(observations.device))
-
-
 def scripted(device: str, names: Sequence[str] | None, goals: int, steps: int) -> Iterator[Row]:
     """The share of goals that Meta-World's scripted policies reach on all tasks at once."""
     family = metarl.make("MT50-v3", one_hot=False)
@@ -209,7 +194,7 @@ def scripted(device: str, names: Sequence[str] | None, goals: int, steps: int) -
     env = family.make_env(len(tasks), backend="warp", device=device)
     with contextlib.closing(env):
         env.set_tasks(tasks)
-        policy = Scripted([name for name in chosen for _ in range(goals)])
+        policy = ScriptedPolicies([name for name in chosen for _ in range(goals)])
         success = metarl.collect(env, policy, steps).episode_success()
     assert success is not None
     solved = success.view(len(chosen), goals)

@@ -9,33 +9,18 @@ import sys
 from pathlib import Path
 
 import pytest
+from pages import GUIDES, ROOT, name_of, python_blocks
 
-ROOT = Path(__file__).parent.parent
+WITH_CODE = [page for page in GUIDES if python_blocks(page)]
 
 
-PAGES = [
-    "README.md",
-    "docs/AGENTS.md",
-    "docs/GPU.md",
-    "docs/LONG_RUNS.md",
-    "docs/YOUR_OWN_ENVIRONMENT.md",
-    "docs/A_ROBOT_OF_YOUR_OWN.md",
-    "docs/TASKS.md",
-    "docs/EVALUATION.md",
-    "docs/INTEROPERATION.md",
-    "docs/YOUR_OWN_PICTURES.md",
-    "docs/YOUR_OWN_TABLE.md",
-    "docs/FAIRNESS_AND_ROBUSTNESS.md",
-]
 SHORT = {"STEPS": 20, "EPISODES": 20}
 """What constants of a page are here, so that its training is short."""
 
 
-def run(page: str, folder: Path, constants: dict[str, int], after: str = "") -> None:
+def run(page: Path, folder: Path, constants: dict[str, int], after: str = "") -> None:
     """Runs the Python blocks of a page, with other `constants`, and the code `after` them."""
-    blocks = re.findall(r"^```python\n(.*?)^```$", (ROOT / page).read_text(), re.MULTILINE | re.DOTALL)
-    assert len(blocks) >= 2
-    code = "\n".join([*blocks, after])
+    code = "\n".join([*python_blocks(page), after])
     for name, value in constants.items():
         code = re.sub(rf"^{name} = \d+$", f"{name} = {value}", code, flags=re.MULTILINE)
     (folder / "guide.py").write_text(code)
@@ -45,7 +30,11 @@ def run(page: str, folder: Path, constants: dict[str, int], after: str = "") -> 
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("page", PAGES)
+def test_most_pages_have_code():
+    assert len(WITH_CODE) > len(GUIDES) / 2
+
+
+@pytest.mark.parametrize("page", WITH_CODE, ids=name_of)
 def test_the_python_blocks_of_a_page_run_one_after_another(page, tmp_path):
     run(page, tmp_path, SHORT)
 
@@ -57,7 +46,7 @@ def test_the_figures_of_the_table_of_ten_sites(tmp_path):
 assert abs(sets["coverage"]["mean"] - 0.9) <= 0.03, sets
 assert found["calibration"]["calibrated"]["ece"] < 0.05 < found["calibration"]["raw"]["ece"]
 """
-    run("docs/YOUR_OWN_TABLE.md", tmp_path, {}, after)
+    run(ROOT / "docs/YOUR_OWN_TABLE.md", tmp_path, {}, after)
     assert (tmp_path / "why.png").is_file()
 
 
@@ -66,8 +55,15 @@ def test_the_tables_of_figures_are_current(monkeypatch: pytest.MonkeyPatch):
     tables = runpy.run_path(str(ROOT / "docs" / "tables" / "__main__.py"))
     texts = [page.read_text() for page in tables["PAGES"]]
     assert sorted(re.findall(r"<!-- table: (\w+) -->", "".join(texts))) == sorted(tables["TABLES"])
+    scripts = {path.stem for path in (ROOT / "scripts" / "experiments").glob("*.py")} - {"__init__", "experiment"}
+    assert set(re.findall(r"<!-- script: (\w+) -->", "".join(texts))) == scripts
     for text in texts:
         assert tables["render"](text) == text
+
+
+def test_the_picture_of_the_concepts_is_that_of_its_script():
+    drawn = runpy.run_path(str(ROOT / "docs" / "pictures" / "trial.py"))["picture"]()
+    assert (ROOT / "docs" / "pictures" / "trial.svg").read_text() == drawn
 
 
 def test_the_summaries_that_a_page_shows_are_printed(tmp_path, monkeypatch):

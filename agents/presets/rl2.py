@@ -89,7 +89,7 @@ PRESETS: tuple[Preset, ...] = (
         env_options={"horizon": 150, "goals_per_task": 1000},
         config=RL2Config(num_tasks=1024, episodes_per_trial=2, epochs=5, minibatches=16),
         iterations=100,
-        source="the README's run of 100 tasks on the CPU, widened as docs/GPU.md reasons",
+        source="the run of 100 tasks on the CPU in docs/RESULTS.md, widened as docs/GPU.md reasons",
         expected="80 % success in the second episode, which 100 tasks reach after 81 iterations; not measured on a GPU",
     ),
 )

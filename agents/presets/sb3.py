@@ -1,4 +1,4 @@
-"""Presets of the agents from Stable-Baselines3: from scratch on test tasks, beside the meta-learners of the README."""
+"""Presets of the agents from Stable-Baselines3: from scratch on test tasks, beside what docs/AGENTS.md reports."""
 
 from metarl.agents.sb3_config import SB3PPOConfig
 from metarl.presets import Preset

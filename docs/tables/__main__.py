@@ -1,7 +1,8 @@
 """Writes the tables of figures in the README and in docs/ from the JSON files in docs/; `--check` only tells whether
 they are current.
 
-Each table stands between `<!-- table: NAME -->` and `<!-- end -->`.
+Each table stands between `<!-- table: NAME -->` and `<!-- end -->`; so does the source of each experiment, after
+`<!-- script: NAME -->`.
 """
 
 import re
@@ -9,11 +10,16 @@ import sys
 from collections.abc import Callable
 
 import agent_tables
+import experiment_tables
 import fewshot_tables
+import headline_table
 import speed_tables
 from sources import DOCS
 
-PAGES = [DOCS.parent / "README.md", DOCS / "AGENTS.md"]
+PAGES = [
+    DOCS.parent / "README.md",
+    *(DOCS / f"{name}.md" for name in ("AGENTS", "EXPERIMENTS", "FEWSHOT", "RESULTS", "SPEED")),
+]
 TABLES: dict[str, Callable[[], str]] = {
     "maml": agent_tables.maml,
     "beside_sb3": agent_tables.beside_sb3,
@@ -40,16 +46,25 @@ TABLES: dict[str, Callable[[], str]] = {
     "environments": agent_tables.environments,
     "agents": agent_tables.agents,
     "bandits": agent_tables.bandits,
+    "headline": headline_table.headline,
+    "own_task": experiment_tables.own_task,
+    "randomisation": experiment_tables.randomisation,
+    "identification": experiment_tables.identification,
+    "own_comparison": experiment_tables.own_comparison,
+    "demonstrations": experiment_tables.demonstrations,
+    "planning": experiment_tables.planning,
 }
 
 
 def render(text: str) -> str:
-    """`text` with every table made anew."""
+    """`text` with every table and every source made anew."""
 
     def replace(match: re.Match[str]) -> str:
-        return f"<!-- table: {match[1]} -->\n\n{TABLES[match[1]]()}\n\n<!-- end -->"
+        kind, name = match.groups()
+        made = TABLES[name]() if kind == "table" else experiment_tables.script(name)
+        return f"<!-- {kind}: {name} -->\n\n{made}\n\n<!-- end -->"
 
-    return re.sub(r"<!-- table: (\w+) -->.*?<!-- end -->", replace, text, flags=re.DOTALL)
+    return re.sub(r"<!-- (table|script): (\w+) -->.*?<!-- end -->", replace, text, flags=re.DOTALL)
 
 
 def main() -> None:
