@@ -7,7 +7,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from rich.console import Console
@@ -16,6 +16,7 @@ from rich.table import Table
 from metarl.errors import UsageError
 from metarl.evaluation import evaluate
 from metarl.experiment import TrainConfig, load_run, resume, train
+from metarl.experiment.agent_run import AgentRun
 from metarl.scripts.benchmark import Output, known_versions
 
 PAGE = 4096
@@ -88,8 +89,8 @@ def _soak(arguments: Arguments, path: Path) -> list[tuple[float, float, int]]:
     began = time.monotonic()
     train(config, progress=False, max_hours=hours)
     while True:
-        opened = load_run(path)
-        evaluate(opened.trained, opened.experiment.distribution, num_tasks=10, episodes=10)
+        opened = cast(AgentRun, load_run(path))
+        evaluate(opened.agent, opened.distribution, num_tasks=10, episodes=10)
         del opened
         samples.append(((time.monotonic() - began) / 60, _resident() / MB, len(os.listdir("/proc/self/fd"))))
         if samples[-1][0] >= arguments.minutes:

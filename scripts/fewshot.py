@@ -102,6 +102,7 @@ def main(arguments: Sequence[str]) -> int:
         data_config,
         objective_class(named.objective).config_class,
     )
+    _check_distinct(classes)
     generic: Any = Arguments  # a type checker knows no type whose arguments are found while it runs
     form = generic[classes]
     prog = f"metarl fewshot {learner or 'LEARNER'}"
@@ -121,6 +122,16 @@ def main(arguments: Sequence[str]) -> int:
         _print_result(path)
     print(path)
     return code
+
+
+def _check_distinct(classes: Sequence[type]) -> None:
+    """Raises `UsageError` if two of learner, data set and objective have an option of one name: which would be meant?"""
+    owners: dict[str, type] = {}
+    for cls in (*classes, Arguments):
+        for field in dataclasses.fields(cls):
+            other = owners.setdefault(field.name, cls)
+            if other is not cls:
+                raise UsageError(f"{other.__name__} and {cls.__name__} both have the option {field.name}: rename one")
 
 
 def _defaults(learner: str, named: Named, data: DataSet) -> Arguments:

@@ -79,6 +79,11 @@ class WatchSession:
         self.agent, self.family, self.seed = agent, family, seed
         self.env = family.make_env(1, 1, backend=backend, device=agent.device, seed=seed, render_mode="rgb_array")
         self._draws = 0
+        self.policy: Policy | None = None
+        """The adapted policy; None before any adaptation."""
+        self.episodes_used = 0
+        """Episodes that it has learned from."""
+        self.episodes_played = 0
         try:
             self.set_task(task)
             self.env.reset(seed=seed)
@@ -128,7 +133,7 @@ class WatchSession:
 
     def reset(self) -> None:
         """Forgets what the agent has learned about the task."""
-        self.policy: Policy | None = None
+        self.policy = None
         self.episodes_used = 0
         self.episodes_played = 0
 

@@ -15,7 +15,7 @@ from metarl.fewshot.data import data_class
 from metarl.fewshot.learners import learner_class
 from metarl.fewshot.objectives import objective_class
 from metarl.registry import agent_class
-from metarl.scripts import benchmark, fewshot, train
+from metarl.scripts import benchmark, fewshot, predict, train
 from metarl.scripts.arguments import key_values, parse, peek
 from metarl.scripts.cli import COMMANDS
 
@@ -45,7 +45,7 @@ COMMANDS_OF = [page for page in PAGES if name_of(page) not in FORMER and list(co
 
 def check(words: list[str]) -> None:
     """Raises `UsageError` for a command line that metarl would refuse before it does anything."""
-    name, *given = [STANDS_FOR.get(word, word) for word in words]
+    name, *given = [STANDS_FOR.get(word, word) for word in words] or ["COMMAND"]
     if name == "COMMAND":
         return
     assert name in COMMANDS, f"there is no command {name}"
@@ -53,6 +53,8 @@ def check(words: list[str]) -> None:
         return
     if name == "train":
         check_train(given)
+    elif given[:1] == ["predict"]:
+        parse(predict.Arguments, given[1:], "metarl fewshot predict")
     elif name == "fewshot":
         check_fewshot(given)
     elif name == "benchmark":

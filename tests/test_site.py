@@ -9,7 +9,7 @@ from pages import ROOT
 
 pytest.importorskip("mkdocs", reason="pip install -e '.[docs]'")
 ASKED_FOR = re.compile(
-    r"""<(?:script|link|img|iframe)[^>]*(?:src|href)=["']?(?:https?:)?//[^>]*>|@import|url\\(["']?https?:"""
+    r"""<(?:script|link|img|iframe)[^>]*(?:src|href)=["']?(?:https?:)?//[^>]*>|@import|url\(["']?https?:"""
 )
 
 

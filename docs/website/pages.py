@@ -32,7 +32,15 @@ REFERENCE = {
 }
 """Public names of `metarl` by heading: a test holds this to `metarl.__all__`."""
 MODULES = {
-    "metarl.fewshot": ["FewShotConfig", "load", "FewShotClassifier", "from_dataset", "predict_files", "explain", "figures"],
+    "metarl.fewshot": [
+        "FewShotConfig",
+        "load",
+        "FewShotClassifier",
+        "from_dataset",
+        "predict_files",
+        "explain",
+        "figures",
+    ],
     "metarl.envs.native.base": ["NativeDistribution"],
     "metarl.envs.locomotion.family": ["LocomotionDistribution"],
     "metarl.envs.locomotion.robot": ["Robot"],

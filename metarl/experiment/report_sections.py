@@ -112,13 +112,19 @@ def adaptation_chart(kinds: Sequence[Kind], name: str) -> Chart | None:
                 stages.setdefault(used, {})[i] = float(np.mean(means)), min(means), max(means)
     if not stages:
         return None
-    x, none = list(map(float, sorted(stages))), (None, None, None)
+    x, none = sorted(stages), (None, None, None)
     lines = []
     for i, kind in enumerate(kinds):
         if any(i in found for found in stages.values()):
             mean, low, high = zip(*(stages[used].get(i, none) for used in x), strict=True)
             lines.append(Line(kind.label, i, mean, low, high))
-    return Chart(f"Adaptation: {name} on tasks of the evaluation", "episodes of the task used", x, lines, marks=True)
+    return Chart(
+        f"Adaptation: {name} on tasks of the evaluation",
+        "episodes of the task used",
+        list(map(float, x)),
+        lines,
+        marks=True,
+    )
 
 
 def settings_table(kinds: Sequence[Kind]) -> Table | None:

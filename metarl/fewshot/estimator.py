@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from metarl.errors import UsageError
 from metarl.fewshot.data.encoder import label_codes
 from metarl.fewshot.learner import Learner
-from metarl.fewshot.run import load
+from metarl.fewshot.loading import load
 
 
 class FewShotClassifier(ClassifierMixin, BaseEstimator):

@@ -96,5 +96,5 @@ def favourable_label(learner: Learner, data: DataSet) -> int | None:
     """The label of the favourable class: that of the objective, or 1 if the data have one; None if there is none."""
     config = learner.objective.config
     if isinstance(config, FairnessConfig):
-        return config.favourable
+        return config.favourable_label
     return 1 if data.facts().get("favourable") is not None else None

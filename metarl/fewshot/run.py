@@ -343,7 +343,8 @@ class FewShotExperiment(Experiment):
         options = config.objective_options
         if isinstance(options, ObjectiveConfig):
             return options
-        return build(self.objective_class.config_class, options, f"objective {config.objective!r}")
+        cls = self.objective_class.config_class
+        return build(cls, {cls.former.get(n, n): v for n, v in options.items()}, f"objective {config.objective!r}")
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from metarl.fewshot.objectives.fairness import (
 )
 from metarl.fewshot.objectives.plain import Objective, ObjectiveConfig
 from metarl.fewshot.preprocessing import Preprocessing
+from metarl.fewshot.run import FewShotConfig
 from metarl.scripts.cli import main
 
 SPEC = TaskSpec("classification", EpisodeShape(2, 4, 4), Preprocessing((3,)), 2)
@@ -170,6 +171,11 @@ def test_weights_add_the_penalty_inside_and_outside() -> None:
     torch.testing.assert_close(off.support_loss(outputs, query), base)
 
 
+def test_an_option_has_kept_its_meaning_under_its_former_name() -> None:
+    config = FewShotConfig("maml", "biased", "fairness", objective_options={"favourable": 0}, episodes=10)
+    assert config.resolve().config.objective_options.favourable_label == 0
+
+
 def test_what_is_wrong_is_said() -> None:
     samples = Samples(torch.zeros(1, 8, 3), LABELS)
     with pytest.raises(UsageError, match="needs the group of each example"):
@@ -177,8 +183,8 @@ def test_what_is_wrong_is_said() -> None:
     samples = Samples(torch.zeros(1, 8, 3), LABELS, 2 * GROUPS)
     with pytest.raises(UsageError, match="a group 2: num_groups is 2"):
         objective().penalty(scores(), samples)
-    with pytest.raises(UsageError, match="favourable must be a label from 0 to 1"):
-        objective(favourable=2)
+    with pytest.raises(UsageError, match="favourable_label must be a label from 0 to 1"):
+        objective(favourable_label=2)
     with pytest.raises(UsageError, match="penalty_inside must be at least 0"):
         objective(penalty_inside=-1.0)
     with pytest.raises(UsageError, match="num_groups must be at least 2"):

@@ -13,7 +13,7 @@ from metarl.scripts.experiments.arm import ArmTasks
 
 FOLDER = Path(__file__).parent.parent.parent / "scripts" / "experiments"
 OF_THE_ARM = {
-    "adapt_to_own_task": ["--mass", "3"],
+    "adapt_to_own_task": ["--mass", "3", "--steps", "100"],
     "identify_robot": ["--tasks", "200"],
     "plan_by_shooting": ["--tasks", "2", "--candidates", "2", "4", "--depth", "4"],
 }
@@ -54,7 +54,10 @@ def test_the_arm_is_a_family():
 
 
 def test_adapting_to_a_task_of_ones_own(run, tmp_path):
-    result = result_of("adapt_to_own_task", ["--run", str(run), *OF_THE_ARM["adapt_to_own_task"]], tmp_path)
+    arguments = ["--run", str(tmp_path / "run"), *OF_THE_ARM["adapt_to_own_task"]]
+    with pytest.raises(metarl.UsageError, match="a run with other settings"):
+        result_of("adapt_to_own_task", ["--run", str(run), *OF_THE_ARM["adapt_to_own_task"]], tmp_path)
+    result = result_of("adapt_to_own_task", arguments, tmp_path)
     assert {name: len(returns) for name, returns in result["returns"].items()} == {"unseen tasks": 3, "own task": 3}
     assert (tmp_path / "out" / "result.png").stat().st_size > 0
 

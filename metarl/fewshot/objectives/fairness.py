@@ -21,8 +21,9 @@ minimum at parity. If a group has no examples, penalties omit its pairs, metrics
 and `empty_groups` reports the number of such groups.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -55,10 +56,11 @@ class FairnessConfig(ObjectiveConfig):
     """Weight of the penalty on the support set, in learners that adapt by gradients."""
     penalty_outside: float = 10.0
     """Weight of the penalty on the queries of training episodes."""
-    favourable: int = 1
-    """Label of the favourable class."""
+    favourable_label: int = 1
+    """Label of the favourable class. A table whose favourable class is named has it as label 1."""
     num_groups: int = 2
     """Number of groups in the data."""
+    former: ClassVar[Mapping[str, str]] = {"favourable": "favourable_label"}
 
     def __post_init__(self) -> None:
         check_count("num_groups", self.num_groups)
@@ -87,8 +89,10 @@ class Fairness(Objective):
         super().__init__(config, spec)
         if spec.kind != "classification":
             raise UsageError("the fairness objective is for classification: regression has no favourable class")
-        if not 0 <= config.favourable < spec.shape.ways:
-            raise UsageError(f"favourable must be a label from 0 to {spec.shape.ways - 1}, got {config.favourable}")
+        if not 0 <= config.favourable_label < spec.shape.ways:
+            raise UsageError(
+                f"favourable_label must be a label from 0 to {spec.shape.ways - 1}, got {config.favourable_label}"
+            )
 
     def check(self, episodes: Episodes) -> dict[str, float]:
         """Raises `UsageError` without usable groups; returns `empty_groups`, the mean number of empty groups."""
@@ -112,7 +116,7 @@ class Fairness(Objective):
 
     def penalty(self, outputs: Float[Tensor, "E n O"], samples: Samples) -> Float[Tensor, "E"]:
         """The penalty of each task, averaged over the criterion's conditions; 0 without two groups to compare."""
-        groups, favourable = self._groups(samples), self.config.favourable
+        groups, favourable = self._groups(samples), self.config.favourable_label
         is_favourable = samples.y == favourable
         conditions = {
             "demographic-parity": [torch.ones_like(is_favourable)],
@@ -130,7 +134,7 @@ class Fairness(Objective):
         self, predictor: Predictor, query: Samples, outputs: Float[Tensor, "E n O"], generator: torch.Generator
     ) -> dict[str, Float[Tensor, "E"]]:
         groups = self._groups(query)
-        favourable = self.config.favourable
+        favourable = self.config.favourable_label
         predicted = outputs.argmax(-1)
         metrics = fairness_metrics(
             predicted == favourable, query.y == favourable, predicted == query.y, groups, self.config.num_groups

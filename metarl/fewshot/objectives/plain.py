@@ -24,6 +24,9 @@ class ObjectiveConfig:
     ObjectiveConfig()
     """
 
+    former: ClassVar[Mapping[str, str]] = {}
+    """Names that options have had in earlier versions, and the present ones."""
+
 
 class Objective:
     """Minimises the cross-entropy, or the mean squared error in regression; measures accuracy or squared error.
