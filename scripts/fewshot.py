@@ -125,7 +125,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _check_distinct(classes: Sequence[type]) -> None:
-    """Raises `UsageError` if two of learner, data set and objective have an option of one name: which would be meant?"""
+    """Raises `UsageError` if two of learner, data set and objective have an option of one name."""
     owners: dict[str, type] = {}
     for cls in (*classes, Arguments):
         for field in dataclasses.fields(cls):
