@@ -61,12 +61,6 @@ def test_fifty_kills_change_nothing(tmp_path: Path, undisturbed: dict[str, Path]
     assert_same(undisturbed[kind], tmp_path / "run")
 
 
-def test_three_kills_change_nothing(tmp_path: Path):
-    whole = metarl.train(make_config("fewshot", tmp_path / "whole"), progress=False)
-    assert torment("fewshot", tmp_path / "run", 3, 7) == 3
-    assert_same(whole, tmp_path / "run")
-
-
 @contextlib.contextmanager
 def small_disk(folder: Path) -> Iterator[Path]:
     """A disk of 8 MB at `folder`; skips the test where none may be mounted."""
