@@ -32,22 +32,29 @@ TINY = {"num_tasks": 2, "envs_per_task": 2, "hidden": (4,)}
 OPTIONS = {
     "maml": TINY,
     "rl2": TINY | {"hidden": 4},
-    "pearl": TINY | {"train_tasks": 4, "updates": 2, "initial_episodes": 1, "batch_size": 8, "capacity": 300},
+    "pearl": TINY | {"train_tasks": 4, "updates": 2, "initial_episodes": 1, "batch_size": 8, "replay_capacity": 300},
 }
 
 
 def make_config(kind: str, output: Path) -> metarl.TrainConfig | metarl.fewshot.FewShotConfig:
     if kind == "fewshot":
-        options = {"iterations": 450, "hidden": (4,), "num_tasks": 2}
+        options = {"iterations": 900, "hidden": (4,), "num_tasks": 2}
         return metarl.fewshot.FewShotConfig(
-            "protonet", "biased", learner_options=options, episodes=3, seed=3, checkpoint_every=5, output=output
+            "protonet",
+            "biased",
+            learner_options=options,
+            episodes=3,
+            seed=3,
+            checkpoint_every=5,
+            row_every=1,
+            output=output,
         )
     return metarl.TrainConfig(
         kind,
         "PointNavigation-v0",
         {"horizon": 4},
         agent_options=OPTIONS[kind],
-        iterations=150,
+        iterations=300,
         seed=3,
         checkpoint_every=3,
         output=output,

@@ -25,7 +25,7 @@ from metarl.tasks import Tasks
 
 MANY = int(os.environ.get("METARL_FUZZ", "100000"))
 """Inputs for each reader in the slow test."""
-FEW = {"config": 150, "report": 150}
+FEW = {"config": 60, "report": 60}
 CORPUS = Path(__file__).with_name("corpus")
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 
@@ -47,7 +47,7 @@ def attack(run: Path, folder: Path, first_seed: int, counts: Mapping[str, int]) 
 
 
 def test_changed_files_are_answered_in_one_line(trained: Path, tmp_path: Path):
-    counts = {name: FEW.get(name, 300) for name in ATTACKS}
+    counts = {name: FEW.get(name, 200) for name in ATTACKS}
     assert attack(trained, tmp_path, 0, counts) == ""
 
 

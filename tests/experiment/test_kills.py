@@ -61,17 +61,11 @@ def test_fifty_kills_change_nothing(tmp_path: Path, undisturbed: dict[str, Path]
     assert_same(undisturbed[kind], tmp_path / "run")
 
 
-def test_three_kills_change_nothing(tmp_path: Path):
-    whole = metarl.train(make_config("fewshot", tmp_path / "whole"), progress=False)
-    assert torment("fewshot", tmp_path / "run", 3, 7) == 3
-    assert_same(whole, tmp_path / "run")
-
-
 @contextlib.contextmanager
 def small_disk(folder: Path) -> Iterator[Path]:
-    """A disk of 3 MB at `folder`; skips the test where none may be mounted."""
+    """A disk of 8 MB at `folder`; skips the test where none may be mounted."""
     folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(folder)]
+    command = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder)]
     with contextlib.suppress(FileNotFoundError):
         if subprocess.run(command, capture_output=True).returncode == 0:
             try:
