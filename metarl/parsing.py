@@ -7,6 +7,7 @@ lines stand for billions of values, count once for each time they are used.
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -39,17 +40,19 @@ def parse_json(text: bytes | str, what: str) -> Any:
     return value
 
 
-def parse_yaml(text: bytes | str, what: str) -> Any:
+def parse_yaml(text: bytes | str, what: str, *, by_hand: bool = False) -> Any:
     """The value of a YAML text; raises `UsageError`, which names it as `what`, if it is none of plain values.
 
+    In a text that people write (`by_hand`), `1e-3` is a number, as YAML 1.2 has it. PyYAML reads and writes it as text.
+
     >>> from metarl.parsing import parse_yaml
-    >>> parse_yaml("seed: 3", "config.yaml")
-    {'seed': 3}
+    >>> parse_yaml("seed: 3", "config.yaml"), parse_yaml("lr: 1e-3", "sweep.yaml", by_hand=True)
+    ({'seed': 3}, {'lr': 0.001})
     """
     if len(text) > MOST_YAML:
         raise UsageError(f"{what} is damaged: it has {len(text):,} characters, of which {MOST_YAML:,} are read")
     try:
-        loader = _PlainLoader(text)
+        loader = (_HandwrittenLoader if by_hand else _PlainLoader)(text)
         try:
             node = loader.get_single_node()
             _check_size(node, what)
@@ -105,6 +108,15 @@ _PlainLoader.yaml_implicit_resolvers = {
 _PlainLoader.yaml_constructors = {
     tag: construct for tag, construct in yaml.SafeLoader.yaml_constructors.items() if tag is None or tag in _PLAIN_TAGS
 }
+
+
+class _HandwrittenLoader(_PlainLoader):
+    """The same with the numbers of YAML 1.2."""
+
+
+_HandwrittenLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?(\.\d+|\d+(\.\d*)?)[eE][-+]?\d+\Z"), list("-+.0123456789")
+)
 
 
 def _check_size(node: yaml.Node | None, what: str) -> None:

@@ -21,11 +21,10 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, cast
 
-import yaml
-
 from metarl.errors import UsageError
 from metarl.experiment.agent_run import TrainConfig
 from metarl.experiment.options import build, check_seed, option_differences, plain
+from metarl.parsing import parse_yaml
 from metarl.tasks import check_count
 
 MOST_TRIALS = 10_000
@@ -98,11 +97,9 @@ class Sweep:
         If the trials run `elsewhere`, this machine need not have their device.
         """
         try:
-            entries = yaml.safe_load(path.read_bytes())
+            entries = parse_yaml(path.read_bytes(), f"sweep file {path}", by_hand=True)
         except OSError as error:
             raise UsageError(f"sweep file {path} cannot be read: {error.strerror}") from None
-        except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-            raise UsageError(f"sweep file {path} is no YAML: {' '.join(str(error).split())}") from None
         if not isinstance(entries, Mapping):
             raise UsageError(f"sweep file {path} must map agents and families to their options")
         given = build(SweepFile, entries, f"sweep file {path}")

@@ -121,3 +121,14 @@ def test_ray_is_asked_for_where_it_is_not_installed(tmp_path, capsys, monkeypatc
     (tmp_path / "sweep.yaml").write_text(GOOD)
     assert main(["sweep", str(tmp_path / "sweep.yaml"), "--address", "localhost:6379"]) == 2
     assert "Ray is not installed: pip install 'metarl-kit[ray]'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", ["1e-3", "1.0e-3", "0.001", "1E-3", ".1e-2", "+1e-3"])
+def test_numbers_are_those_that_people_write(number, tmp_path):
+    """PyYAML takes 1e-3 for text."""
+    file = tmp_path / "sweep.yaml"
+    file.write_text(
+        f"agents: {{rl2: {{lr: [{number}], num_tasks: 4}}}}\nfamilies: [PointNavigation-v0]\niterations: 1\n"
+    )
+    (trial,) = Sweep.read(file).trials
+    assert trial.config.agent_options["lr"] == 0.001
