@@ -168,6 +168,15 @@ def test_running_statistics_are_those_of_all_ranks():
             torch.testing.assert_close(state[name], value)
 
 
+@pytest.fixture
+def unjoined():
+    """The ranks of this process are not known yet, whatever tests were before."""
+    join_ranks.cache_clear()
+    yield
+    join_ranks.cache_clear()
+
+
+@pytest.mark.usefixtures("unjoined")
 @pytest.mark.parametrize(
     ("variables", "complaint"),
     [
@@ -182,6 +191,7 @@ def test_variables_that_torchrun_did_not_set_are_refused(variables, complaint, m
         join_ranks()
 
 
+@pytest.mark.usefixtures("unjoined")
 def test_a_torch_without_distributed_is_named(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setattr(dist, "is_available", lambda: False)

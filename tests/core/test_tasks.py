@@ -21,7 +21,7 @@ DTYPES = [np.float32, np.float64, np.int64, np.int32, np.bool_]
 @st.composite
 def batches(draw) -> Tasks:
     rows = draw(st.integers(1, 5))
-    names = draw(st.lists(st.text(min_size=1, max_size=8), min_size=1, max_size=4, unique=True))
+    names = draw(st.lists(st.text(min_size=1, max_size=8).filter(str.isprintable), min_size=1, max_size=4, unique=True))
     parameters = {}
     for name in names:
         dtype = draw(st.sampled_from(DTYPES))

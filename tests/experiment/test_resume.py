@@ -147,6 +147,7 @@ def small_files():
     resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # TensorBoard's own
 def test_rows_that_the_disk_refuses_wait_and_leave_no_half_line(tmp_path: Path, small_files: Callable):
     with MetricsLog(tmp_path, 0) as log:
         log.write({"iteration": 1, "loss": 1.0})

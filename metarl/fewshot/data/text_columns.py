@@ -29,7 +29,7 @@ class TextColumn:
     >>> from metarl.fewshot.data.table_file import TextTable
     >>> from metarl.fewshot.data.text_columns import TextColumn
     >>> table = TextTable(Path("notes.csv"), pl.DataFrame({"note": ["no fever", "high fever"]}), range(1, 3))
-    >>> TextColumn("note", 64).encode(table, Reading()).square().sum(1)  # needs scikit-learn
+    >>> TextColumn("note", 64).encode(table, Reading()).square().sum(1).round()  # needs scikit-learn
     tensor([16., 16.])
     """
 
