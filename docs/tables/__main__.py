@@ -46,6 +46,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "environments": agent_tables.environments,
     "agents": agent_tables.agents,
     "bandits": agent_tables.bandits,
+    "heads": agent_tables.heads,
     "headline": headline_table.headline,
     "own_task": experiment_tables.own_task,
     "randomisation": experiment_tables.randomisation,

@@ -223,6 +223,22 @@ def agents() -> str:
     return rows(["family", "agent", *STAGES, "episodes used at the last"], body)
 
 
+def heads() -> str:
+    """Return of RL² with each head in training, by quarters, and in the second episode of a test task."""
+    body = []
+    for head in ("plain", "state-again", "hypernetwork"):
+        tested = [e["summary"][-1]["return_mean"] for e in load(f"results/heads/{head}-seed*.json")]
+        runs = load_lines(f"results/heads/{head}-seed*.metrics.jsonl")
+        curves = [[row["return_mean"] for row in run] for run in runs]
+        quarters = [
+            np.mean([np.mean(curve[len(curve) * k // 4 - 8 : len(curve) * k // 4]) for curve in curves])
+            for k in (1, 2, 3, 4)
+        ]
+        body.append([f"`{head}`", *(f"{q:.0f}" for q in quarters), ", ".join(f"{value:.0f}" for value in tested)])
+    columns = ["200 k steps", "400 k", "600 k", "800 k", "test tasks, each seed"]
+    return rows(["`rl2 --head`", *columns], body)
+
+
 def bandits() -> str:
     """Total reward on Bernoulli bandits, and of ten episodes of a tabular MDP, of classic policies and of RL²."""
     (classic,) = load("results/bandits/classic.json")
