@@ -19,7 +19,7 @@ REACH = TrainConfig(
     env="ML1-reach-v3",
     env_options={"horizon": 60, "goals_per_task": 1000},
     agent_options={"num_tasks": 50},
-    iterations=110,
+    iterations=260,
 )
 """Sixty steps are just enough for the hand to get to the goals; a thousand of them cannot be learned by heart."""
 QUICK = TrainConfig(
