@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import tyro
-import yaml
 
 from metarl.errors import UsageError
 from metarl.experiment.config_file import KINDS, read_entries
 from metarl.importing import import_named, near_matches
+from metarl.parsing import parse_yaml
 
 Arguments = TypeVar("Arguments")
 UNFINISHED = 75
@@ -57,7 +57,7 @@ def peek(cls: type[Arguments], arguments: Sequence[str]) -> Arguments:
 
 
 def key_values(pairs: Sequence[str], flag: str) -> dict[str, Any]:
-    """`KEY=VALUE …` as a dict. Values are YAML: 3 is a number, true a boolean, [1, 2] a list."""
+    """`KEY=VALUE …` as a dict. Values are YAML: 3 and 1e-3 are numbers, true a boolean, [1, 2] a list."""
     options = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
@@ -67,8 +67,8 @@ def key_values(pairs: Sequence[str], flag: str) -> dict[str, Any]:
         if key in options:
             raise UsageError(f"{flag} {key} is given twice")
         try:
-            options[key] = yaml.safe_load(value)
-        except yaml.YAMLError:
+            options[key] = parse_yaml(value, key, by_hand=True)
+        except UsageError:
             raise UsageError(f"{flag} {key}: {value!r} is not valid YAML") from None
     return options
 

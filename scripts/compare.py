@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
-from rich.table import Table
 
 from metarl.errors import UsageError
 from metarl.experiment.comparison import Comparison, Contender, Source
 from metarl.experiment.files import check_writable, write_atomically
 from metarl.experiment.report import RunRecord, kinds_by_place
+from metarl.experiment.report_tables import Table, escape_markdown
 from metarl.scripts.arguments import parse
 from metarl.scripts.evaluate import print_table
+from metarl.scripts.report import shown
 from metarl.statistics import Interval
 
 HEADERS = {
@@ -70,19 +71,15 @@ def main(arguments: Sequence[str]) -> None:
         threshold=parsed.threshold,
     )
     rows = comparison.rows()
-    lines = table_lines(rows)
+    table = statistics_table(rows)
     if parsed.json is not None:
         write_atomically(parsed.json, comparison.to_json())
     if parsed.format == "text":
-        table = Table()
-        for number, name in enumerate(lines[0]):
-            table.add_column(name, justify="right" if number else "left")
-        for line in lines[1:]:
-            table.add_row(*line)
-        print_table(comparison.title, table, "\n".join(notes(rows)))
-        return
-    render = markdown if parsed.format == "markdown" else latex
-    print("\n".join([render(lines), *(f"{'% ' * (render is latex)}{note}" for note in notes(rows))]))
+        print_table(comparison.title, shown(table), "\n".join(notes(rows)))
+    elif parsed.format == "markdown":
+        print(table.markdown() + "\n".join(map(escape_markdown, notes(rows))))
+    else:
+        print(table.tabular() + "\n".join(f"% {note}" for note in notes(rows)))
 
 
 def find_contenders(named: Sequence[str]) -> list[Contender]:
@@ -119,10 +116,10 @@ def find_contenders(named: Sequence[str]) -> list[Contender]:
     ]
 
 
-def table_lines(rows: Sequence[dict[str, Any]]) -> list[list[str]]:
-    """The cells of a table, its header first."""
+def statistics_table(rows: Sequence[dict[str, Any]]) -> Table:
+    """A row for each agent, a column for each statistic that one of them has."""
     names = [name for name in HEADERS if any(name in row for row in rows)]
-    return [[HEADERS[name] for name in names], *([_cell(row.get(name)) for name in names] for row in rows)]
+    return Table([HEADERS[name] for name in names], [[_cell(row.get(name)) for name in names] for row in rows])
 
 
 def notes(rows: Sequence[dict[str, Any]]) -> list[str]:
@@ -133,27 +130,6 @@ def notes(rows: Sequence[dict[str, Any]]) -> list[str]:
     if len({row["episodes"] for row in rows}) > 1:
         pairs.append("the agents were given different numbers of episodes: --episodes K compares them after the same")
     return found + pairs
-
-
-def markdown(lines: Sequence[Sequence[str]]) -> str:
-    """A table for Markdown."""
-    ruled = [lines[0], ["---", *["---:"] * (len(lines[0]) - 1)], *lines[1:]]
-    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in ruled)
-
-
-def latex(lines: Sequence[Sequence[str]]) -> str:
-    """A table for LaTeX, with the rules of the package booktabs."""
-    head, *body = [" & ".join(map(_latex_cell, line)) + r" \\" for line in lines]
-    columns = "l" + "r" * (len(lines[0]) - 1)
-    return "\n".join([rf"\begin{{tabular}}{{{columns}}}", r"\toprule", head, r"\midrule", *body, r"\bottomrule"]) + (
-        "\n" r"\end{tabular}"
-    )
-
-
-def _latex_cell(cell: str) -> str:
-    for character in "&%$#_{}":
-        cell = cell.replace(character, f"\\{character}")
-    return cell.replace("–", "--").replace("…", r"\dots{}").replace("²", "$^2$")
 
 
 def _kinds(records: Sequence[RunRecord]) -> dict[str, list[RunRecord]]:

@@ -58,7 +58,7 @@ def main(arguments: Sequence[str]) -> None:
     except OSError as error:
         raise UsageError(f"cannot write {error.filename}: {error.strerror}") from None
     for part in sections:
-        print_table(part.place, _table(part.results), "\n".join(part.remarks) or None)
+        print_table(part.place, shown(part.results), "\n".join(part.remarks) or None)
     print(parsed.output / "report.html")
 
 
@@ -72,7 +72,8 @@ def _pictures(sections: Sequence[Section]) -> list[str]:
     return names
 
 
-def _table(results: Table) -> rich.table.Table:
+def shown(results: Table) -> rich.table.Table:
+    """The table for a terminal."""
     table = rich.table.Table()
     for name, numeric in zip(results.header, results.numeric, strict=True):
         table.add_column(name, justify="right" if numeric else "left")

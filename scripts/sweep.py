@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
-from rich.table import Table
 
 from metarl.errors import UsageError
-from metarl.experiment import report_tables
 from metarl.experiment.files import write_atomically
 from metarl.experiment.metrics import read_any_metrics
 from metarl.experiment.options import plain
+from metarl.experiment.report_tables import Table
 from metarl.experiment.sweep import Sweep
 from metarl.scripts import report
 from metarl.scripts.arguments import parse
@@ -114,13 +113,11 @@ def _conclude(output: Path, requests: Sequence[TrialRequest]) -> int:
     if reported:
         report.main([*reported, "--output", str(output / "report")])
     cells = [[_cell(value) for value in row.values()] for row in rows]
-    table = Table(*rows[0])
-    for row_of_cells in cells:
-        table.add_row(*row_of_cells)
-    print_table(f"trials in {output}", table)
+    table = Table(list(rows[0]), cells)
+    print_table(f"trials in {output}", report.shown(table))
     page = output / "report" / "report.md"
     before = page.read_text() if reported else "# Report\n"
-    write_atomically(page, f"{before}\n## trials\n\n{report_tables.Table(list(rows[0]), cells).markdown()}")
+    write_atomically(page, f"{before}\n## trials\n\n{table.markdown()}")
     unfinished = [row for row in rows if row["state"] != "done"]
     for row in unfinished:
         print(f"trial {row['trial']} {row['state']}: {row['message']}", file=sys.stderr)

@@ -21,6 +21,7 @@ from metarl.errors import UsageError
 from metarl.experiment.report import RunRecord
 from metarl.experiment.report_sections import Chart, HeatMap, Section
 from metarl.experiment.report_tables import Table
+from metarl.parsing import parse_json
 
 FILM_BYTES = 4_000_000
 """Films that one page holds, before base64 makes four bytes of three. The rest are links."""
@@ -118,7 +119,7 @@ def _paths(run: RunRecord) -> str:
     if not file.exists():
         return ""
     try:
-        found = json.loads(file.read_text())
+        found = parse_json(file.read_bytes(), str(file))
         drawings = "".join(_drawing(found, stage) for stage in range(len(found["episodes_used"])))
     except (ValueError, KeyError, TypeError, IndexError):
         raise UsageError(f"{file} is damaged: it holds no paths; metarl evaluate {run.path} writes it again") from None

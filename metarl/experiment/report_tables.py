@@ -17,12 +17,16 @@ _LATEX = {
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
     "…": r"\ldots{}",
+    "²": "$^2$",
 }
+_NUMBER = r"[-−]*[\d,]+(\.\d*)?(e[-+]\d+)?"
+_NUMBERS = re.compile(rf"–|never|{_NUMBER}( \[{_NUMBER}, {_NUMBER}\])?")
+"""A number with or without an interval, or what stands where there is none."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """Cells of plain text; columns whose body is numbers stand to the right.
+    """Cells of plain text; columns whose body is numbers, with or without intervals, stand to the right.
 
     >>> from metarl.experiment.report_tables import Table
     >>> print(Table(["agent", "runs"], [["maml", "2"]]).markdown(), end="")
@@ -38,7 +42,7 @@ class Table:
     def numeric(self) -> list[bool]:
         """Whether each column holds nothing but numbers; the first names its row."""
         columns = list(zip(*self.rows, strict=True))
-        return [0 < i < len(columns) and all(map(_is_number, columns[i])) for i in range(len(self.header))]
+        return [0 < i < len(columns) and all(map(_NUMBERS.fullmatch, columns[i])) for i in range(len(self.header))]
 
     def markdown(self) -> str:
         rule = ["---:" if numeric else "---" for numeric in self.numeric]
@@ -46,22 +50,15 @@ class Table:
         return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
     def latex(self, caption: str) -> str:
-        """A `table` with the rules of the package booktabs."""
-        body = [" & ".join(map(_latex, row)) + r" \\" for row in (self.header, *self.rows)]
+        """A `table` around `tabular`."""
+        return f"\\begin{{table}}\n\\caption{{{_latex(caption)}}}\n{self.tabular()}\\end{{table}}\n"
+
+    def tabular(self) -> str:
+        """The table for LaTeX, with the rules of the package booktabs."""
+        head, *body = [" & ".join(map(_latex, row)) + r" \\" for row in (self.header, *self.rows)]
         columns = "".join("r" if numeric else "l" for numeric in self.numeric)
-        lines = [
-            r"\begin{table}",
-            rf"\caption{{{_latex(caption)}}}",
-            rf"\begin{{tabular}}{{{columns}}}",
-            r"\toprule",
-            body[0],
-            r"\midrule",
-            *body[1:],
-            r"\bottomrule",
-            r"\end{tabular}",
-            r"\end{table}",
-        ]
-        return "\n".join(lines) + "\n"
+        start = rf"\begin{{tabular}}{{{columns}}}"
+        return "\n".join([start, r"\toprule", head, r"\midrule", *body, r"\bottomrule", r"\end{tabular}", ""])
 
     def html(self) -> str:
         sides = ["number" if numeric else "text" for numeric in self.numeric]
@@ -72,10 +69,6 @@ class Table:
         ]
         body = "".join(f"<tr>{row}</tr>" for row in rows)
         return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-
-
-def _is_number(text: str) -> bool:
-    return text == "–" or text.lstrip("−-").replace(",", "").replace(".", "", 1).isdigit()
 
 
 def escape_markdown(text: str) -> str:

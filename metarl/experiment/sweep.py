@@ -24,7 +24,7 @@ from typing import Any, cast
 from metarl.errors import UsageError
 from metarl.experiment.agent_run import TrainConfig
 from metarl.experiment.options import build, check_seed, option_differences, plain
-from metarl.parsing import parse_yaml
+from metarl.parsing import parse_json, parse_yaml
 from metarl.tasks import check_count
 
 MOST_TRIALS = 10_000
@@ -135,11 +135,11 @@ class Sweep:
         New trials may have been added.
         """
         try:
-            before, now = json.loads(record.read_bytes()), self.record()
+            before, now = parse_json(record.read_bytes(), str(record)), self.record()
         except FileNotFoundError:
             return
-        except (OSError, ValueError) as error:
-            raise UsageError(f"{record} is damaged: {error}") from None
+        except OSError as error:
+            raise UsageError(f"{record} cannot be read: {error.strerror}") from None
         if not isinstance(before, Mapping):
             raise UsageError(f"{record} is damaged: it names no trials")
         way_out = "a sweep that goes on may only have more trials: choose another --output"

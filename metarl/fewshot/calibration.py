@@ -40,6 +40,7 @@ from metarl.experiment.options import build
 from metarl.experiment.plots import new_figure, save_figure
 from metarl.fewshot.intervals import mean_interval
 from metarl.fewshot.predictions import Predictions
+from metarl.parsing import parse_json
 
 CALIBRATION = "calibration.json"
 """The file's name in the run folder."""
@@ -174,9 +175,9 @@ def read_calibration(run: Path) -> Calibration | None:
     if not file.is_file():
         return None
     try:
-        entries = json.loads(file.read_bytes())
-    except ValueError:
-        raise UsageError(f"{file} is damaged: metarl evaluate {run} --figures makes it anew") from None
+        entries = parse_json(file.read_bytes(), str(file))
+    except UsageError:
+        entries = None
     if not isinstance(entries, Mapping):
         raise UsageError(f"{file} is damaged: metarl evaluate {run} --figures makes it anew")
     return build(Calibration, entries, str(file))

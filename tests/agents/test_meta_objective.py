@@ -1,19 +1,18 @@
 """MAML-RL's gradient and curvature against finite differences and autograd, in float64."""
 
 import dataclasses
-import threading
 
 import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from thread_ranks import on_ranks
 
 from metarl.adaptation import stack
 from metarl.agents.meta_objective import SCALE, InnerStep, LocalModel, MetaObjective, split
 from metarl.nn import blocks, wide
 from metarl.nn.policy import PolicyBatch, PolicyGradient, PolicyNetwork
 from metarl.nn.wide import without_constant_columns
-from metarl.parallel import Ranks
 from metarl.threads import torch_threads
 
 M, N, D, WIDE = 3, 16, 3, 300
@@ -248,25 +247,9 @@ def test_clipping_and_the_initial_policy_terms_by_hand():
     torch.testing.assert_close(objective.loss(moved)[0] - objective.initial_policy_loss(moved), -clipped)
 
 
-class ThreadRanks(Ranks):
-    """Real ranks that are threads of this process: a sum waits for all of them."""
-
-    def __init__(self, world_size, rank, meeting, places):
-        super().__init__(world_size, rank)
-        object.__setattr__(self, "meeting", meeting)
-        object.__setattr__(self, "places", places)
-
-    def sum(self, tensor):
-        self.places[self.rank] = tensor
-        self.meeting.wait()
-        total = sum(self.places)
-        self.meeting.wait()
-        return total
-
-
-def half(objective, rank, ranks):
+def half(objective, ranks):
     """The part of an objective that a rank has: tasks 0 and 1, or 2 and 3."""
-    rows = slice(2 * rank, 2 * rank + 2)
+    rows = slice(2 * ranks.rank, 2 * ranks.rank + 2)
 
     def part(batch):
         return PolicyBatch(*(getattr(batch, name)[rows] for name in PolicyBatch.__dataclass_fields__))
@@ -283,18 +266,13 @@ def test_two_ranks_with_half_of_the_tasks_each_make_the_same_update(monkeypatch)
     monkeypatch.setitem(globals(), "M", 4)
     objective, theta = make_objective()
     moved = {name: value + 0.1 for name, value in theta.items()}
-    meeting, places, found = threading.Barrier(2), [None, None], [None, None]
 
-    def work(rank):
-        mine = half(objective, rank, ThreadRanks(2, rank, meeting, places))
+    def work(ranks):
+        mine = half(objective, ranks)
         model = LocalModel(mine)
-        found[rank] = (model, model.curvature_product(theta), mine.loss_and_kl(moved, model.phi))
+        return model, model.curvature_product(theta), mine.loss_and_kl(moved, model.phi)
 
-    threads = [threading.Thread(target=work, args=(rank,)) for rank in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
+    found = on_ranks(2, work)
     whole = LocalModel(objective)
     loss, kl = objective.loss_and_kl(moved, whole.phi)
     for model, product, values in found:

@@ -1,11 +1,11 @@
 """Shares, sums and random numbers of ranks, which are threads here, against those of one process."""
 
 import copy
-import threading
 
 import pytest
 import torch
 import torch.distributed as dist
+from thread_ranks import on_ranks
 
 import metarl
 import metarl.devices
@@ -15,37 +15,6 @@ from metarl.nn.normalization import RunningNorm
 from metarl.parallel import Ranks, draw_rows, exponential_like, join_ranks, normal_like
 from metarl.rollout import standardize
 from metarl.scripts.cli import main
-
-
-class ThreadRanks(Ranks):
-    """Ranks that are threads of this process: a sum waits for all of them."""
-
-    def __init__(self, world_size, rank, meeting, places):
-        super().__init__(world_size, rank)
-        object.__setattr__(self, "meeting", meeting)
-        object.__setattr__(self, "places", places)
-
-    def sum(self, tensor):
-        self.places[self.rank] = tensor
-        self.meeting.wait()
-        total = sum(self.places)
-        self.meeting.wait()
-        return total
-
-
-def on_ranks(world_size, work):
-    """What `work(ranks)` returns on each of some ranks."""
-    meeting, places, found = threading.Barrier(world_size), [None] * world_size, [None] * world_size
-
-    def run(rank):
-        found[rank] = work(ThreadRanks(world_size, rank, meeting, places))
-
-    threads = [threading.Thread(target=run, args=(rank,)) for rank in range(world_size)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    return found
 
 
 def test_one_rank_returns_what_it_is_given():

@@ -121,6 +121,14 @@ def test_what_was_once_mistaken_is_refused(path: Path, tmp_path: Path):
     assert str(caught.value).isprintable()
 
 
+def test_paths_nested_without_end_are_refused_by_the_report(trained: Path, tmp_path: Path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    run = shutil.copytree(trained, tmp_path / "run")
+    (run / "paths.json").write_text("[" * 100_000)
+    assert main(["report", "run"]) == 2
+    assert "paths.json is damaged" in capsys.readouterr().err
+
+
 def test_a_name_from_a_file_is_escaped_in_the_report(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ):

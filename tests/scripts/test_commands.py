@@ -14,6 +14,7 @@ from films import frames_of
 import metarl
 from metarl import registry
 from metarl.envs.native.point_navigation import PointNavigation
+from metarl.scripts.arguments import key_values
 from metarl.scripts.cli import COMMANDS, main
 
 TRAIN = ("--env", "PointNavigation-v0", "--env-options", "horizon=8", "--iterations", "2")
@@ -287,3 +288,11 @@ def test_an_error_of_the_program_is_no_error_of_the_user(tmp_path: Path):
     done = subprocess.run([command, "check", "broken:X"], capture_output=True, text=True, cwd=tmp_path, env=os.environ)
     assert done.returncode == 1
     assert "ZeroDivisionError" in done.stderr
+
+
+def test_numbers_of_options_are_those_that_people_write():
+    """PyYAML alone takes 1e-3 for text."""
+    found = key_values(["a=1e-3", "b=-2", "c=true", "d=[1e2, x]", "e=.5e1", "f='1e-3'"], "--env-options")
+    assert found == {"a": 0.001, "b": -2, "c": True, "d": [100.0, "x"], "e": 5.0, "f": "1e-3"}
+    with pytest.raises(metarl.UsageError, match="--env-options a: '\\[' is not valid YAML"):
+        key_values(["a=["], "--env-options")

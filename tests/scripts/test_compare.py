@@ -50,6 +50,14 @@ def test_names_group_files_and_the_statistics_are_written(write, capsys):
     assert len(found["profiles"]["shares"]["a"]) == len(found["profiles"]["thresholds"])
 
 
+def test_a_name_is_text_in_every_format(write, capsys):
+    files = [f"<b>[red]={write('a.json', evaluation(0.0))}", write("b.json", evaluation(1.0))]
+    assert main(["compare", *files, "--format", "markdown"]) == 0
+    assert "<b>" not in capsys.readouterr().out
+    assert main(["compare", *files]) == 0
+    assert "<b>[red]" in capsys.readouterr().out
+
+
 def test_tables_for_markdown_and_latex(write, capsys):
     files = [write("a_1.json", evaluation(0.0)), write("b.json", evaluation(1.0))]
     assert main(["compare", *files, "--format", "markdown"]) == 0
