@@ -138,6 +138,8 @@ class PEARL(Agent):
         ranks: Ranks | None = None,
     ):
         super().__init__(config, spec, device=device, seed=seed, ranks=ranks)
+        if config.dense_rewards and not spec.has_dense_reward:
+            raise UsageError("dense_rewards: the family has none (has_dense_reward), leave it out")
         self.network = PEARLNetwork(
             config,
             spec,
@@ -242,8 +244,6 @@ class PEARL(Agent):
             "next_observations": trajectories.final_observations,
         }
         if self.config.dense_rewards:
-            if trajectories.dense_rewards is None:
-                raise UsageError(f"{env.distribution.id} has no dense rewards: leave dense_rewards out")
             rows["dense_rewards"] = trajectories.dense_rewards
         sound = torch.ones_like(tasks, dtype=torch.bool) if trajectories.fault is None else ~trajectories.fault
         tasks, sound, *values = (self.ranks.gather(value, 1) for value in (tasks, sound, *rows.values()))

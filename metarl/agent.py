@@ -55,11 +55,13 @@ class EnvSpec:
     horizon: int
     task_space: Mapping[str, gym.Space] = field(default_factory=dict)
     """Name and space of each parameter of a task, for agents that are shown them."""
+    has_dense_reward: bool = False
+    """Whether there are dense rewards to train on in place of sparse ones."""
 
     @classmethod
     def of(cls, distribution: TaskDistribution) -> "EnvSpec":
         spaces = distribution.observation_space, distribution.action_space
-        return cls(*spaces, distribution.horizon, dict(distribution.task_space))
+        return cls(*spaces, distribution.horizon, dict(distribution.task_space), distribution.has_dense_reward)
 
     def check(self, family: TaskFamily) -> None:
         """Raises `UsageError` unless observations and actions of `family` are of this form, whatever their bounds."""

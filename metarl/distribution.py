@@ -62,6 +62,8 @@ class TaskDistribution(abc.ABC):
     """The backends that can step the environments, preferred first."""
     has_success = False
     """Whether `info` carries `success`."""
+    has_dense_reward = False
+    """Whether `info` carries `dense_reward`, for training where the reward itself is too sparse to find."""
     protocols: Mapping[str, Protocol] = MappingProxyType({"per-task": per_task})
     """Evaluation protocols by name. A family may add its own."""
     origin: Origin | None = None

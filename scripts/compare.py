@@ -92,9 +92,10 @@ def find_contenders(named: Sequence[str]) -> list[Contender]:
         if not equals or Path(text).exists():
             name, path = "", text
         place = Path(path)
-        if place.resolve() in seen:
+        file = (place / "evaluation.json" if place.is_dir() else place).resolve()
+        if file in seen:
             raise UsageError(f"{place} is named twice: a run counts once")
-        seen.add(place.resolve())
+        seen.add(file)
         if place.is_dir():
             record = RunRecord.open(place)
             if not name:

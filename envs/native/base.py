@@ -50,7 +50,7 @@ class NativeDistribution(TaskDistribution):
         return None
 
     def dense_reward(self, state: State, task: Tasks) -> Float[Tensor, "B"] | None:
-        """What training may learn from instead of a reward that is too sparse to find; None if there is none."""
+        """What training may learn from instead of a sparse reward, if `has_dense_reward`; None if not."""
         return None
 
     def draw(self, state: State, task: Tasks, index: int) -> Any:

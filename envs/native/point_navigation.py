@@ -10,6 +10,7 @@ from torch import Tensor
 
 from metarl.envs.native.base import NativeDistribution, State
 from metarl.errors import UsageError
+from metarl.parsing import is_number
 from metarl.randomness import EnvStreams
 from metarl.tasks import Tasks, check_count
 
@@ -96,11 +97,12 @@ class SparsePointNavigation(PointNavigation):
 
     extent = 1.4
     has_success = True
+    has_dense_reward = True
 
     def __init__(self, horizon: int = 20, goal_radius: float = 0.2):
         super().__init__(horizon)
-        if not 0 < goal_radius <= 1:
-            raise UsageError(f"goal_radius must lie in (0, 1], got {goal_radius}")
+        if not is_number(goal_radius) or not 0 < goal_radius <= 1:
+            raise UsageError(f"goal_radius must be a number above 0 and at most 1, got {goal_radius!r}")
         self.id = "SparsePointNavigation-v0"
         self.goal_radius = goal_radius
         self.task_space = {"goal": Box(np.array([-1, 0], np.float32), np.array([1, 1], np.float32))}

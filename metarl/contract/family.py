@@ -26,8 +26,9 @@ def attributes(exam: Examination) -> Iterator[str]:
         yield f"horizon: expected a whole number of at least 1, found {family.horizon!r}"
     if not (isinstance(family.backends, tuple) and family.backends):
         yield f"backends: expected a tuple of one name or more, found {family.backends!r}"
-    if not isinstance(family.has_success, bool):
-        yield f"has_success: expected True or False, found {family.has_success!r}"
+    for name in ("has_success", "has_dense_reward"):
+        if not isinstance(getattr(family, name), bool):
+            yield f"{name}: expected True or False, found {getattr(family, name)!r}"
 
 
 def spaces(exam: Examination) -> Iterator[str]:

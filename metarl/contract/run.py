@@ -44,12 +44,11 @@ def returned_arrays(exam: Examination) -> Iterator[str]:
         ):
             found |= dict.fromkeys(_array(name, value, batch, dtype))
         found |= dict.fromkeys(_observations(exam, "info['final_obs']", info.get("final_obs")))
-        if "dense_reward" in info:
-            found |= dict.fromkeys(_array("info['dense_reward']", info["dense_reward"], batch, torch.float32))
-        if exam.distribution.has_success:
-            found |= dict.fromkeys(_array("info['success']", info.get("success"), batch, torch.bool))
-        elif "success" in info:
-            found |= {"info['success']: expected none if has_success is False, found one": None}
+        for name, dtype in (("success", torch.bool), ("dense_reward", torch.float32)):
+            if getattr(exam.distribution, f"has_{name}"):
+                found |= dict.fromkeys(_array(f"info[{name!r}]", info.get(name), batch, dtype))
+            elif name in info:
+                found |= {f"info[{name!r}]: expected none if has_{name} is False, found one": None}
     if exam.distribution.has_success and not exam.env.success_seen:
         found |= {"info['success']: expected the environments to tell whether they succeed, found that none does": None}
     yield from found

@@ -124,8 +124,8 @@ def test_dense_rewards_have_units_of_their_own():
 
 
 def test_dense_rewards_of_a_family_that_has_none_are_refused():
-    with pytest.raises(metarl.UsageError, match="PointNavigation-v0 has no dense rewards: leave dense_rewards out"):
-        improve(make_agent(dense_rewards=True), family())
+    with pytest.raises(metarl.UsageError, match="dense_rewards: the family has none"):
+        make_agent(dense_rewards=True)
 
 
 def test_contexts_are_drawn_from_the_last_transitions_of_a_task():

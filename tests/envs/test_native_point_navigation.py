@@ -88,7 +88,7 @@ def test_sparse_goals_lie_on_the_upper_half_circle():
     assert (torch.histc(angles, 10, 0, 1) - 200).square().sum() / 200 < 21.7  # chi-square, 9 degrees of freedom
 
 
-@pytest.mark.parametrize("radius", [0.0, -1.0, 1.5])
+@pytest.mark.parametrize("radius", [0.0, -1.0, 1.5, float("nan")])
 def test_a_wrong_radius_is_refused(radius):
     with pytest.raises(UsageError, match="goal_radius"):
         metarl.make("SparsePointNavigation-v0", goal_radius=radius)
