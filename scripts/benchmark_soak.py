@@ -5,11 +5,12 @@ import platform
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 import numpy as np
+import tyro
 from rich.console import Console
 from rich.table import Table
 
@@ -17,6 +18,7 @@ from metarl.errors import UsageError
 from metarl.evaluation import evaluate
 from metarl.experiment import TrainConfig, load_run, resume, train
 from metarl.experiment.agent_run import AgentRun
+from metarl.experiment.named_presets import preset
 from metarl.scripts.benchmark import Output, known_versions
 
 PAGE = 4096
@@ -25,10 +27,19 @@ MB = 1e6
 
 @dataclass
 class Arguments(Output):
-    """Trains MAML on point navigation, stops for an evaluation every now and then, and watches the process.
+    """Trains an agent, stops for an evaluation every now and then, and watches the process.
 
     Reports the slope of resident memory after the warm-up, in MB a minute, and the number of open files.
     """
+
+    agent: str = "maml"
+    """Agent to train."""
+    env: str = "PointNavigation-v0"
+    """Task distribution."""
+    preset: str | None = None
+    """Preset of the agent for it, which `metarl presets` lists; the agent's defaults if not given."""
+    output: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    """Run folder to keep; thrown away if not given."""
 
     minutes: float = 120.0
     """Minutes to run."""
@@ -36,8 +47,6 @@ class Arguments(Output):
     """Minutes before the slope is taken; a quarter of the run if that is less."""
     evaluate_every: float = 3.0
     """Minutes between evaluations."""
-    env: str = "PointNavigation-v0"
-    """Task distribution."""
 
 
 def run(arguments: Arguments) -> dict[str, Any]:
@@ -47,8 +56,14 @@ def run(arguments: Arguments) -> dict[str, Any]:
     if not 0 < arguments.evaluate_every <= arguments.minutes:
         raise UsageError("--evaluate-every must be above 0 and at most --minutes")
     with tempfile.TemporaryDirectory() as folder:
-        samples = _soak(arguments, Path(folder) / "run")
-    figures = {**summary(samples, min(arguments.warm_up, arguments.minutes / 4)), "minutes": samples[-1][0]}
+        samples = _soak(arguments, arguments.output or Path(folder) / "run")
+    figures = {
+        "agent": arguments.agent,
+        "env": arguments.env,
+        "preset": arguments.preset,
+        **summary(samples, min(arguments.warm_up, arguments.minutes / 4)),
+        "minutes": samples[-1][0],
+    }
     table = Table("minutes", "rows", "resident MB", "MB a minute", "open files")
     handles = f"{figures['fewest_handles']} to {figures['most_handles']}"
     sizes = f"{figures['resident_mb']:.0f}", f"{figures['mb_per_minute']:+.3f}"
@@ -81,9 +96,9 @@ def summary(samples: list[tuple[float, float, int]], warm_up: float) -> dict[str
 
 def _soak(arguments: Arguments, path: Path) -> list[tuple[float, float, int]]:
     """Trains and evaluates in turns until the time is over; a sample after each turn."""
-    config = TrainConfig(
-        "maml", arguments.env, agent_options={"num_tasks": 10, "envs_per_task": 10}, iterations=10**9, output=path
-    )
+    agent, env = arguments.agent, arguments.env
+    config = preset(agent, env, arguments.preset) if arguments.preset else TrainConfig(agent, env)
+    config = replace(config, iterations=10**9, steps=None, output=path)
     hours = arguments.evaluate_every / 60
     samples: list[tuple[float, float, int]] = []
     began = time.monotonic()
