@@ -8,6 +8,7 @@ steps per second while experience is collected, in turns and in one run.
 import contextlib
 import dataclasses
 import functools
+import multiprocessing
 import statistics
 import sys
 import time
@@ -95,8 +96,10 @@ def environments(kind: str, arguments: Arguments) -> Iterator[VecEnv]:
         made = metarl.to_sb3(env)
     else:
         one = functools.partial(original, arguments.velocity, family.horizon)
-        # Forked, they start at once: else each of them imports torch, which is not what is measured.
-        made = VecMonitor(SubprocVecEnv([one] * arguments.num_envs, start_method="fork"))
+        # A server without threads has imported everything, so its forks start at once. Forks of this process, with the
+        # threads of to_sb3 and torch, stood still now and then.
+        multiprocessing.get_context("forkserver").set_forkserver_preload([__name__])
+        made = VecMonitor(SubprocVecEnv([one] * arguments.num_envs, start_method="forkserver"))
     with contextlib.closing(made):
         yield made
 
