@@ -43,14 +43,16 @@ MODULES = {
 """What users subclass or call elsewhere."""
 
 
-def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Lays the sources out under the names that they are imported by: the folder `envs` is `metarl.envs`."""
+def on_startup(**_: Any) -> None:
+    """Lays the sources out under the names that they are imported by: the folder `envs` is `metarl.envs`.
+
+    Before the configuration is read: mkdocstrings leaves out paths that are not there yet.
+    """
     package = ROOT / "build" / "reference" / "metarl"
     shutil.rmtree(package, ignore_errors=True)
     for folder in ("metarl", "envs", "agents", "scripts"):
         target = package if folder == "metarl" else package / folder
         shutil.copytree(ROOT / folder, target, ignore=shutil.ignore_patterns("__pycache__"))
-    return config
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
