@@ -5,6 +5,7 @@ import importlib
 import importlib.util
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from metarl.errors import UsageError
@@ -22,7 +23,7 @@ class _ClientLogger:
     """
 
     def __init__(self, package: str, path: Path, title: str, config: Mapping[str, Any]):
-        self.client = importlib.import_module(package)
+        self.client = _client(package)
         place = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]
         known_by = f"{path.name}-{place}"
         own: dict[str, Any] = {"id": known_by, "dir": str(path)} if package == "wandb" else {}
@@ -38,7 +39,7 @@ class _ClientLogger:
 
 
 def check_loggers(names: Sequence[str]) -> None:
-    """Raises `UsageError` for a logger that is unknown, not installed or named twice."""
+    """Raises `UsageError` for a logger that is unknown, not installed, damaged or named twice."""
     for name in names:
         if names.count(name) > 1:
             raise UsageError(f"logger {name} is named twice")
@@ -48,6 +49,20 @@ def check_loggers(names: Sequence[str]) -> None:
             raise UsageError(f"unknown logger {name!r}: choose from {', '.join(CLIENTS)}, or MODULE:NAME")
         elif importlib.util.find_spec(name) is None:
             raise UsageError(f"logger {name} is not installed: pip install {name}")
+        else:
+            _client(name)
+
+
+def _client(package: str) -> ModuleType:
+    """The package, imported; it may lack packages that it needs itself."""
+    try:
+        client = importlib.import_module(package)
+    except ImportError as error:
+        raise UsageError(f"logger {package} cannot be imported ({error}): pip install --upgrade {package}") from error
+    lacking = [name for name in ("init", "log", "finish") if not callable(getattr(client, name, None))]
+    if lacking:
+        raise UsageError(f"logger {package} has no {', '.join(lacking)}: pip install --upgrade {package}")
+    return client
 
 
 def open_loggers(names: Sequence[str], path: Path, title: str, config: Mapping[str, Any]) -> list[RunLogger]:

@@ -1,6 +1,7 @@
 """Evaluations in training change nothing in it, and metrics reach loggers of one's own."""
 
 import importlib.util
+import sys
 
 import pytest
 import torch
@@ -117,6 +118,26 @@ def test_metrics_reach_a_logger_of_ones_own(tmp_path, monkeypatch):
     monkeypatch.setattr(Listing, "seen", [])
     train("random", tmp_path / "run", iterations=2, logger=(f"{Listing.__module__}:Listing",))
     assert Listing.seen == [("run", "random on PointNavigation-v0", "random"), 1, 2, "closed"]
+
+
+@pytest.mark.parametrize(
+    ("source", "complaint"),
+    [
+        (
+            "import a_package_that_is_missing",
+            "cannot be imported.*a_package_that_is_missing.*pip install --upgrade trackio",
+        ),
+        ("init = log = print", "trackio has no finish"),
+    ],
+)
+def test_a_damaged_installation_of_a_logger_is_named(tmp_path, monkeypatch, source, complaint):
+    (tmp_path / "trackio.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "trackio", raising=False)
+    with pytest.raises(metarl.UsageError, match=complaint):
+        train("random", tmp_path / "run", logger=("trackio",))
+    assert not (tmp_path / "run").exists()
+    sys.modules.pop("trackio", None)
 
 
 def test_unusable_loggers_are_refused_before_anything_is_made(tmp_path):
