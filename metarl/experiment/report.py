@@ -63,8 +63,15 @@ class RunRecord:
         return self.entries["kind"] == "agent"
 
     @property
+    def from_scratch(self) -> bool:
+        """Whether the agent trains on each test task alone: its metrics are those of an untrained policy."""
+        options = self.entries.get("agent_options")
+        return isinstance(options, Mapping) and options.get("from_scratch") is True
+
+    @property
     def who(self) -> str:
-        return printable(str(self.entries[_NAMES[self.entries["kind"]][0]]))
+        name = printable(str(self.entries[_NAMES[self.entries["kind"]][0]]))
+        return f"{name} from scratch" if self.from_scratch else name
 
     @property
     def where(self) -> str:
@@ -94,6 +101,11 @@ class Kind:
     runs: list[RunRecord]
 
     @property
+    def has_curve(self) -> bool:
+        """Whether its training has something to show."""
+        return not self.runs[0].from_scratch
+
+    @property
     def evaluations(self) -> list[Mapping[str, Any]]:
         """Of those of its runs that have one."""
         return [run.evaluation for run in self.runs if run.evaluation is not None]
@@ -116,14 +128,12 @@ class Kind:
         standing = [float(np.mean(_ordinates(run)[-max(1, len(run.rows) // LAST) :])) for run in self.runs]
         found = "; ".join((_agent_figures if self.runs[0].of_agent else _learner_figures)(self.evaluations))
         same = len(set(steps)) == 1
-        return [
-            self.label,
-            str(len(self.runs)),
+        training = [
             f"{int(steps[0]):,}" if same else f"{min(map(int, steps)):,} … {max(map(int, steps)):,}",
             f"{minutes:.1f}",
             spread(standing),
-            found or "–",
         ]
+        return [self.label, str(len(self.runs)), *(training if self.has_curve else ["–"] * 3), found or "–"]
 
 
 def header(kind: Kind) -> list[str]:
@@ -143,20 +153,21 @@ def kinds_by_place(records: Sequence[RunRecord]) -> dict[str, list[Kind]]:
 
 
 def draw_curves(place: str, kinds: Sequence[Kind]) -> Figure:
-    """Draws a line for each kind, the mean over its runs, and a band from the lowest run to the highest."""
+    """Draws a line for each kind that has a curve, the mean over its runs, and a band from lowest to highest."""
     x, y = kinds[0].runs[0].axes
     names = {"env_steps": "environment steps", "iteration": "training steps", "return_mean": "return after adaptation"}
     figure, axes = new_figure(place, names[x], names.get(y, f"{y} of training episodes"), height=4.5)
     lines = []
-    for kind in kinds:
+    drawn = [kind for kind in kinds if kind.has_curve]
+    for kind in drawn:
         grid, curves = kind.curve()
         (line,) = axes.plot(grid, curves.mean(0), linewidth=1.2)
         lines.append(line)
         if len(curves) > 1:
             axes.fill_between(grid, curves.min(0), curves.max(0), alpha=0.2, color=line.get_color())
-    if y == "mse" and all(min(_ordinates(run)) > 0 for kind in kinds for run in kind.runs):
+    if y == "mse" and all(min(_ordinates(run)) > 0 for kind in drawn for run in kind.runs):
         axes.set_yscale("log")
-    for text in axes.legend(lines, [kind.label for kind in kinds], fontsize=8).get_texts():
+    for text in axes.legend(lines, [kind.label for kind in drawn], fontsize=8).get_texts():
         text.set_parse_math(False)
     return figure
 

@@ -12,6 +12,8 @@ from jaxtyping import Float
 from metarl.experiment.report import Kind, RunRecord, header, number
 from metarl.experiment.report_tables import Table
 
+HEAT_MAP_STAGES = 5
+"""Stages of each evaluation in a heat map, at most: the first and the last among them."""
 AXES = {"env_steps": "environment steps", "iteration": "training steps", "wall_seconds": "minutes of training"}
 
 
@@ -70,20 +72,25 @@ class Section:
 def section(place: str, kinds: Sequence[Kind]) -> Section:
     """Puts together what the runs of one place say."""
     results = Table(header(kinds[0]), [kind.row() for kind in kinds])
-    charts = [learning_chart(kinds, axis) for axis in (kinds[0].runs[0].axes[0], "wall_seconds")]
+    axes = (kinds[0].runs[0].axes[0], "wall_seconds") if any(kind.has_curve for kind in kinds) else ()
+    charts = [learning_chart(kinds, axis) for axis in axes]
     evaluated = [kind for kind in kinds if kind.evaluations] if kinds[0].runs[0].of_agent else []
     charts += [chart for name in ("return", "success") if (chart := adaptation_chart(kinds, name)) is not None]
     return Section(place, kinds, results, charts, _heat_maps(evaluated), settings_table(kinds), _remarks(kinds))
 
 
 def learning_chart(kinds: Sequence[Kind], axis: str) -> Chart:
-    """The mean over the runs of each kind and the band from the lowest to the highest, against metric `axis`."""
+    """The mean over the runs of each kind and the band from the lowest to the highest, against metric `axis`.
+
+    Kinds whose training has nothing to show are left out; at least one has.
+    """
     y = kinds[0].runs[0].axes[1]
     scale = 60 if axis == "wall_seconds" else 1
-    curves = [(grid / scale, values) for grid, values in (kind.curve(axis) for kind in kinds)]
-    x = np.unique(np.concatenate([grid for grid, _ in curves]))
+    shown = [(i, kind, *kind.curve(axis)) for i, kind in enumerate(kinds) if kind.has_curve]
+    x = np.unique(np.concatenate([grid / scale for _, _, grid, _ in shown]))
     lines = []
-    for i, (kind, (grid, values)) in enumerate(zip(kinds, curves, strict=True)):
+    for i, kind, steps, values in shown:
+        grid = steps / scale
         known = (grid[0] <= x) & (x <= grid[-1])
         over = [np.interp(x, grid, row) for row in (values.mean(0), values.min(0), values.max(0))]
         mean, low, high = ([_short(v) if k else None for v, k in zip(row, known, strict=True)] for row in over)
@@ -148,8 +155,10 @@ def _heat_maps(kinds: Sequence[Kind]) -> list[HeatMap]:
         values: dict[str, list[np.ndarray]] = {}
         for label, evaluation in members:
             scores = np.array(evaluation["success" if name == "success" else "returns"], dtype=np.float64)
-            for used, row in zip(evaluation["episodes_used"], scores.T, strict=True):
-                values.setdefault(f"{label}, after {used}", []).append(row)
+            stages = np.linspace(0, scores.shape[1] - 1, min(scores.shape[1], HEAT_MAP_STAGES)).round().astype(int)
+            for stage in stages:
+                used = evaluation["episodes_used"][stage]
+                values.setdefault(f"{label}, after {used}", []).append(scores[:, stage])
         means = np.stack([np.mean(rows, axis=0) for rows in values.values()])
         order = np.argsort(-means.mean(0), kind="stable")
         tasks = _task_names(members[0][1]["tasks"]["parameters"])

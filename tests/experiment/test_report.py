@@ -128,6 +128,39 @@ def test_a_heat_map_has_every_task_once_and_the_easiest_first(runs: dict[str, Pa
     assert heat_map.tasks[0] == f"goal ({best[0]:.3g}, {best[1]:.3g})"
 
 
+def test_a_heat_map_of_many_stages_shows_the_first_the_last_and_three_between(tmp_path: Path):
+    run = metarl.train(config(tmp_path / "run"), progress=False)
+    assert main(["evaluate", str(run), "--tasks", "2", "--episodes", "20"]) == 0
+    ((kind,),) = kinds_by_place([RunRecord.open(run)]).values()
+    (heat_map,) = section("PointNavigation-v0", [kind]).heat_maps
+    used = kind.evaluations[0]["episodes_used"]
+    assert len(used) > 5
+    shown = [int(row.rpartition(" ")[2]) for row in heat_map.rows]
+    assert (shown[0], shown[-1], len(shown)) == (used[0], used[-1], 5)
+    scores = np.array(kind.evaluations[0]["returns"])
+    by_hand = scores[:, [used.index(stage) for stage in shown]].T
+    assert np.array_equal(np.sort(heat_map.values, axis=1), np.sort(by_hand, axis=1))
+
+
+def test_agents_from_scratch_have_no_figures_of_training(runs: dict[str, Path], tmp_path: Path, capsys):
+    """Their training only measures an untrained policy: that is not what they reach."""
+    scratch = tmp_path / "scratch"
+    options = ["--from-scratch", "--num-tasks", "1", "--scratch-episodes", "2", "--iterations", "1"]
+    family = ["--env", "PointNavigation-v0", "--env-options", "horizon=10"]
+    assert main(["train", "sb3-ppo", *family, *options, "--output", str(scratch)]) == 0
+    assert main(["evaluate", str(scratch), "--tasks", "2", "--episodes", "2"]) == 0
+    (kinds,) = kinds_by_place([RunRecord.open(path) for path in (scratch, runs["seed1"])]).values()
+    assert kinds[0].row()[:5] == ["sb3-ppo from scratch", "1", "–", "–", "–"]
+    assert "return after 2 episodes" in kinds[0].row()[5]
+    found = section("PointNavigation-v0", kinds)
+    assert [[line.label for line in chart.lines] for chart in found.charts[:2]] == [[kinds[1].label]] * 2
+    assert [line.label for line in found.charts[2].lines] == [kind.label for kind in kinds]
+    for folder in ([scratch], [scratch, runs["seed1"]]):
+        assert main(["report", *map(str, folder), "--output", str(tmp_path / "report")]) == 0
+    assert section("PointNavigation-v0", kinds[:1]).charts[0].title.startswith("Adaptation")
+    capsys.readouterr()
+
+
 def test_adaptation_has_the_intervals_of_one_run_and_the_range_of_several(runs: dict[str, Path]):
     records = {name: RunRecord.open(runs[name]) for name in ("seed1", "seed2")}
     summaries = [record.evaluation["summary"] for record in records.values()]
