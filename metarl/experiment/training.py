@@ -114,7 +114,8 @@ def resume(
             _set_tolerance(path, training, max_faults, max_divergent)
             # If files are damaged, these two raise before anything is changed.
             read_metrics(path, checkpoint.iteration, training.row_every)
-            restore_buffers(path, training.buffers(), checkpoint.buffers)
+            if begun:
+                restore_buffers(path, training.buffers(), checkpoint.buffers)
             if len(set(ranks.gather_values(checkpoint.iteration))) > 1:
                 raise UsageError(f"the ranks have found different checkpoints in {path}: they must share its files")
             # All ranks have read the folder by now.

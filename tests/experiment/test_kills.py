@@ -91,6 +91,6 @@ def test_a_folder_that_is_read_only_is_named_and_left_alone(tmp_path: Path):
         before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
         subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
         with pytest.raises(StorageFault, match="Read-only file system: make room or make it writable"):
-            metarl.resume(run, iterations=200, progress=False)
+            metarl.resume(run, iterations=400, progress=False)
         assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
         metarl.load_agent(run)

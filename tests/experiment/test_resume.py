@@ -94,6 +94,19 @@ def test_a_run_that_was_killed_before_its_first_checkpoint_begins(tmp_path: Path
     assert_same_run(whole, run)
 
 
+def test_a_run_with_a_buffer_that_was_killed_before_its_first_checkpoint_begins(tmp_path: Path):
+    """Rows of a buffer may lie on the disk already; no checkpoint counts them."""
+    options = {"num_tasks": 2, "envs_per_task": 1, "hidden": (4,), "train_tasks": 4, "updates": 1, "batch_size": 4}
+    made = config(tmp_path / "whole", agent="pearl", agent_options=options, iterations=2)
+    whole, run = metarl.train(made, progress=False), tmp_path / "run"
+    run.mkdir()
+    shutil.copy(whole / "config.yaml", run)
+    shutil.copytree(whole / "buffers", run / "buffers")
+    metarl.resume(run, progress=False)
+    assert_same_run(whole, run)
+    assert load_checkpoint(whole).buffers == load_checkpoint(run).buffers
+
+
 def test_the_hours_of_a_run_are_bounded(tmp_path: Path, whole: Path, capsys: pytest.CaptureFixture):
     run = tmp_path / "run"
     options = ["--env", "PointNavigation-v0", "--env-options", "horizon=10", "--iterations", "12", "--seed", "3"]
