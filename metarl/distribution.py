@@ -12,6 +12,7 @@ from torch import Tensor
 
 from metarl.devices import resolve_device
 from metarl.errors import UsageError
+from metarl.parsing import printable
 from metarl.protocols import Protocol, per_task
 from metarl.randomness import make_generator
 from metarl.task_parameters import TaskParameters, decode_tasks
@@ -158,9 +159,8 @@ class TaskDistribution(abc.ABC):
     def validate(self, tasks: Tasks) -> None:
         """Raises `UsageError` unless `tasks` has this family's parameters with the right shapes and values."""
         if tasks.parameters.keys() != self.task_space.keys():
-            raise UsageError(
-                f"{self.id} has the task parameters {', '.join(self.task_space)}, got {', '.join(tasks.parameters)}"
-            )
+            names = printable(", ".join(tasks.parameters))
+            raise UsageError(f"{self.id} has the task parameters {', '.join(self.task_space)}, got {names}")
         for name, space in self.task_space.items():
             value = tasks.parameters[name].detach().cpu().numpy()
             if value.shape[1:] != space.shape:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from metarl.distribution import TaskDistribution
 from metarl.errors import UsageError
+from metarl.parsing import printable
 from metarl.randomness import derive_seed
 from metarl.task_parameters import TaskParameters
 from metarl.task_spaces import Choice, bounds
@@ -30,7 +31,8 @@ def outside_training_range(trained_on: TaskDistribution, tasks: Tasks) -> Bool[T
     """
     own = trained_on.task_space
     if tasks.parameters.keys() != own.keys():
-        raise UsageError(f"{trained_on.id} has the task parameters {', '.join(own)}, not {', '.join(tasks.parameters)}")
+        names = printable(", ".join(tasks.parameters))
+        raise UsageError(f"{trained_on.id} has the task parameters {', '.join(own)}, not {names}")
     spaces = own.spaces("train") if isinstance(own, TaskParameters) else own
     outside = torch.zeros(len(tasks), dtype=torch.bool)
     for name, space in spaces.items():

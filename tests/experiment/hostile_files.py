@@ -267,6 +267,8 @@ ATTACKS: dict[str, Callable[[Path], Attack]] = {
     "report": report_attack,
     "buffer": buffer_attack,
 }
+LONGEST_LINE = 4000
+"""Characters of an answer, at most."""
 GROWTH = 400_000
 """KiB by which the peak of memory may grow."""
 
@@ -287,7 +289,7 @@ def attack_often(name: str, run: Path, count: int, first_seed: int) -> list[str]
         except metarl.UsageError as error:
             refused += 1
             message = str(error)
-            if not message.isprintable() or len(message) > 4000:
+            if not message.isprintable() or len(message) > LONGEST_LINE:
                 wrong.append(f"{name} {seed}: {message!r}")
         except Exception:
             wrong.append(f"{name} {seed}: {traceback.format_exc()}")

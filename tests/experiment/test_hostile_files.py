@@ -10,7 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from hostile_files import ATTACKS
+from hostile_files import ATTACKS, LONGEST_LINE
 from run_helpers import config
 
 import metarl
@@ -99,7 +99,7 @@ def read(path: Path, folder: Path) -> None:
     """Reads a file of the corpus as the file that its name begins with."""
     kind = path.name.partition("-")[0]
     if kind == "tasks":
-        Tasks.from_json(path.read_text())
+        metarl.make("PointNavigation-v0").validate(Tasks.from_json(path.read_text()))
     elif kind == "evaluation":
         Evaluation.from_json(path.read_text())
     elif kind == "metrics":
@@ -119,6 +119,7 @@ def test_what_was_once_mistaken_is_refused(path: Path, tmp_path: Path):
     with pytest.raises(metarl.UsageError) as caught:
         read(path, tmp_path)
     assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < LONGEST_LINE
 
 
 def test_paths_nested_without_end_are_refused_by_the_report(trained: Path, tmp_path: Path, monkeypatch, capsys):
