@@ -3,7 +3,7 @@
 import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -141,7 +141,7 @@ def _evaluate_agent(run: AgentRun, distribution: TaskDistribution, parsed: Argum
         protocol="per-task" if parsed.protocol is None else parsed.protocol,
         allow_training_tasks=parsed.allow_training_tasks,
     )
-    text = result.to_json()
+    text = replace(result, iteration=run.checkpoint.iteration).to_json()
     where = " outside the training range" if parsed.shift else ""
     title = f"{run.config.agent} on {distribution.id}, {tasks} {parsed.split} tasks{where}"
     write_atomically(run.path / "evaluation.json", text)

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Float
 
 from metarl.errors import UsageError
 from metarl.evaluation import Evaluation
 from metarl.experiment.options import option_differences
+from metarl.experiment.report_evaluations import repeated_seeds
 from metarl.statistics import (
     Interval,
     Statistic,
@@ -48,9 +50,11 @@ class Source:
     evaluation: Evaluation
     seed: int | None = None
     """The seed of the run's training, if that is known."""
+    remarks: tuple[str, ...] = ()
+    """What readers have to know of it."""
 
     @classmethod
-    def read(cls, path: Path, seed: int | None = None) -> "Source":
+    def read(cls, path: Path, seed: int | None = None, remarks: Sequence[str] = ()) -> "Source":
         """Reads the evaluation in a file of JSON; raises `UsageError` if there is none, or one that does not say of
         which family it is."""
         try:
@@ -61,7 +65,7 @@ class Source:
             raise UsageError(f"{path} is no evaluation of an agent, as metarl evaluate writes it") from None
         if evaluation.family is None:
             raise UsageError(f"{path} does not say which family it is of: evaluate again with this version")
-        return cls(str(path), evaluation, seed)
+        return cls(str(path), evaluation, seed, tuple(remarks))
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,17 @@ class Contender:
     @property
     def seeds(self) -> list[int | None]:
         return [source.seed for source in self.sources]
+
+    @property
+    def remarks(self) -> list[str]:
+        """What readers have to know of its runs, in lines: what is not independent counts more than it should."""
+        repeated = repeated_seeds(self.name, {source.path: source.seed for source in self.sources})
+        found = [remark for source in self.sources for remark in source.remarks] + repeated
+        for i, source in enumerate(self.sources):
+            others = (other for other in self.sources[:i] if _same_scores(source.evaluation, other.evaluation))
+            if not repeated and (other := next(others, None)) is not None:
+                found.append(f"{self.name}: {other.path} and {source.path} hold the same scores to the last digit")
+        return found
 
 
 class Comparison:
@@ -142,6 +157,11 @@ class Comparison:
         protocol = "" if first.protocol == "per-task" else f", protocol {first.protocol}"
         return f"{self.metric} on {first.family}, {self.scores[0].shape[1]} tasks, horizon {first.horizon}{protocol}"
 
+    @property
+    def remarks(self) -> list[str]:
+        """What readers of the statistics have to know of the runs, in lines."""
+        return [remark for contender in self.contenders for remark in contender.remarks]
+
     def rows(self) -> list[dict[str, Any]]:
         """A row of statistics for each contender; statistics are `Interval`s.
 
@@ -174,7 +194,8 @@ class Comparison:
         ]
         return json.dumps(
             {"metric": self.metric, **common, "protocol": first.protocol, "tasks": self.scores[0].shape[1]}
-            | {"target": self.target, "threshold": self.threshold, "contenders": rows, "profiles": self.profiles()},
+            | {"target": self.target, "threshold": self.threshold, "contenders": rows, "profiles": self.profiles()}
+            | {"remarks": self.remarks},
             indent=2,
             default=str,
             allow_nan=False,
@@ -252,6 +273,10 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Interval):
         return vars(value)
     return None if isinstance(value, float) and math.isinf(value) else value
+
+
+def _same_scores(one: Evaluation, other: Evaluation) -> bool:
+    return one.episodes_used == other.episodes_used and torch.equal(one.returns, other.returns)
 
 
 def _check_same(one: Source, other: Source) -> None:
