@@ -149,7 +149,7 @@ def _source(record: RunRecord) -> Source:
     file = record.path / "evaluation.json"
     if not file.exists():
         raise UsageError(f"{record.path} has not been evaluated: metarl evaluate {record.path}")
-    return Source.read(file, record.entries.get("seed"), record.remarks)
+    return Source.read(file, record.entries, record.remarks)
 
 
 def _cell(value: Any) -> str:

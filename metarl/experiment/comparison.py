@@ -4,7 +4,7 @@ import functools
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ from jaxtyping import Float
 from metarl.errors import UsageError
 from metarl.evaluation import Evaluation
 from metarl.experiment.options import option_differences
-from metarl.experiment.report_evaluations import repeated_seeds
+from metarl.experiment.report_evaluations import changed_families, repeated_seeds
+from metarl.parsing import is_count
 from metarl.statistics import (
     Interval,
     Statistic,
@@ -50,11 +51,13 @@ class Source:
     evaluation: Evaluation
     seed: int | None = None
     """The seed of the run's training, if that is known."""
+    config: Mapping[str, Any] = field(default_factory=dict)
+    """The config.yaml of the run, empty for a file alone."""
     remarks: tuple[str, ...] = ()
     """What readers have to know of it."""
 
     @classmethod
-    def read(cls, path: Path, seed: int | None = None, remarks: Sequence[str] = ()) -> "Source":
+    def read(cls, path: Path, config: Mapping[str, Any] | None = None, remarks: Sequence[str] = ()) -> "Source":
         """Reads the evaluation in a file of JSON; raises `UsageError` if there is none, or one that does not say of
         which family it is."""
         try:
@@ -65,7 +68,9 @@ class Source:
             raise UsageError(f"{path} is no evaluation of an agent, as metarl evaluate writes it") from None
         if evaluation.family is None:
             raise UsageError(f"{path} does not say which family it is of: evaluate again with this version")
-        return cls(str(path), evaluation, seed, tuple(remarks))
+        config = config or {}
+        seed = config.get("seed")
+        return cls(str(path), evaluation, seed if is_count(seed) else None, config, tuple(remarks))
 
 
 @dataclass(frozen=True)
@@ -160,7 +165,9 @@ class Comparison:
     @property
     def remarks(self) -> list[str]:
         """What readers of the statistics have to know of the runs, in lines."""
-        return [remark for contender in self.contenders for remark in contender.remarks]
+        sources = [source for contender in self.contenders for source in contender.sources]
+        changed = changed_families({source.path: source.config for source in sources})
+        return [remark for contender in self.contenders for remark in contender.remarks] + changed
 
     def rows(self) -> list[dict[str, Any]]:
         """A row of statistics for each contender; statistics are `Interval`s.

@@ -1,8 +1,10 @@
 """What the evaluation of a run was made of: only evaluations that were made alike are put together."""
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from metarl.experiment.fingerprint import differences
 from metarl.experiment.options import option_differences
 from metarl.parsing import printable
 
@@ -40,6 +42,34 @@ def out_of_date(rows: Sequence[Mapping[str, Any]], evaluation: Mapping[str, Any]
     """
     then, now = evaluation.get("iteration"), rows[-1]["iteration"]
     return None if then is None or then >= now else f"evaluated after iteration {then} of {now}"
+
+
+def changed_families(families: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """A line for each run whose family had the name and the options of another run's and was another one.
+
+    `families` maps the paths of runs to their config.yaml: the code behind a name may have changed between two of them.
+
+    >>> from metarl.experiment.report_evaluations import changed_families
+    >>> runs = {"a": {"env": "m:f", "fingerprint": {"horizon": 5}}, "b": {"env": "m:f", "fingerprint": {"horizon": 9}}}
+    >>> changed_families(runs)
+    ['b was trained on another m:f than a: horizon 9 instead of 5']
+    """
+    first: dict[str, tuple[str, Mapping[str, Any]]] = {}
+    found = []
+    for path, entries in families.items():
+        if "env" in entries.get("unnamed", ()) or "env" not in entries:
+            continue
+        now = entries.get("fingerprint", {})
+        name = json.dumps([entries["env"], entries.get("env_options")], sort_keys=True)
+        other, then = first.setdefault(name, (path, now))
+        try:
+            words = list(differences(then, now).values())
+        except (TypeError, ValueError, AttributeError, KeyError):  # what no run has written
+            words = ["its fingerprint is damaged"]
+        if words:
+            env = printable(str(entries["env"]))
+            found.append(printable(f"{path} was trained on another {env} than {other}: {', '.join(words)}", most=1000))
+    return found
 
 
 def repeated_seeds(label: str, seeds: Mapping[str, Any]) -> list[str]:

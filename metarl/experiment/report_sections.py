@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from metarl.experiment.report import Kind, RunRecord, header, number
+from metarl.experiment.report_evaluations import changed_families
 from metarl.experiment.report_tables import Table
 
 AXES = {"env_steps": "environment steps", "iteration": "training steps", "wall_seconds": "minutes of training"}
@@ -180,6 +181,7 @@ def _remarks(kinds: Sequence[Kind]) -> list[str]:
     runs = [run for kind in kinds for run in kind.runs]
     remarks = [remark for run in runs for remark in run.remarks]
     remarks += [remark for kind in kinds for remark in kind.remarks]
+    remarks += changed_families({str(run.path): run.entries for run in runs})
     evaluations = [run.evaluation for run in runs if run.evaluation is not None and run.of_agent]
     if len({json.dumps(evaluation["tasks"]) for evaluation in evaluations}) > 1:
         remarks.append("not all runs were evaluated on the same tasks: their figures differ by the draw of tasks too")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from run_helpers import config
 
 import metarl
@@ -104,3 +105,20 @@ def test_options_of_the_agent_and_the_family_may_have_the_same_name(tmp_path: Pa
         runs.append(run)
     (kinds,) = kinds_by_place([RunRecord.open(run) for run in runs]).values()
     assert [kind.label for kind in kinds] == [f"random, env-options num-tasks {count}" for count in (4, 5)]
+
+
+def test_a_family_that_changed_behind_its_name_is_named(runs: list[Path], capsys: pytest.CaptureFixture):
+    """The code of MODULE:NAME may have changed between two trainings, which would be one kind."""
+    entries = yaml.safe_load((runs[1] / "config.yaml").read_text())
+    entries["fingerprint"]["action_bounds"] = "[-0.2, 0.2]"
+    (runs[1] / "config.yaml").write_text(yaml.safe_dump(entries))
+    words = "action bounds [-0.2, 0.2] instead of [-0.1, 0.1]"
+    assert f"{runs[1]} was trained on another PointNavigation-v0 than {runs[0]}: {words}" in only_section(runs).remarks
+    assert main(["compare", f"a={runs[0]}", f"b={runs[1]}"]) == 0
+    assert words in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_folder_that_is_named_in_two_ways_counts_once(runs: list[Path], tmp_path: Path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["report", str(runs[0]), runs[0].name, "--output", "out"]) == 0
+    assert "| hill-climber | 1 |" in (tmp_path / "out" / "report.md").read_text()
