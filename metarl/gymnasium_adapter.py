@@ -183,7 +183,8 @@ class SingleEnv(gym.Env):
 
     `task` is a dictionary of the task's parameters, its number in the family's `all_tasks(split)`, or `Tasks` of one;
     by default, the first that `sample(split=split, seed=seed)` draws. It stays until `set_tasks` changes it. `seed` is
-    that of the environment as well, until `reset` is given one. `options` are the family's.
+    that of the environment as well, until `reset` is given one. `options` are the family's. Several that are made alike
+    are the same environment several times: `make_vec` draws a task for each.
 
     The episode is truncated at the family's horizon. Raises `UsageError` as `metarl.make` does.
 

@@ -211,7 +211,8 @@ class Comparison:
     def _row(self, index: int) -> dict[str, Any]:
         contender, scores, curves = self.contenders[index], self.scores[index], self.curves[index]
         used = contender.sources[0].evaluation.episodes_used
-        interval = functools.partial(self._interval, paired=False)
+        share = self.metric == "success"
+        interval = functools.partial(self._interval, paired=False, within=(0.0, 1.0) if share else None)
         row: dict[str, Any] = {
             "name": contender.name,
             "runs": len(scores),
@@ -221,7 +222,8 @@ class Comparison:
             "median": interval(median, scores),
         }
         if self.target is not None:
-            row["optimality_gap"] = interval(functools.partial(optimality_gap, target=self.target), scores)
+            gap = functools.partial(optimality_gap, target=self.target)
+            row["optimality_gap"] = self._interval(gap, scores, paired=False)
         if any(curves.shape[-1] > 1 for curves in self.curves):
             row["area_under_curve"] = interval(mean, area_under_curve(used, curves))
         if self.threshold is not None:
@@ -234,7 +236,9 @@ class Comparison:
             row["probability_of_improvement"] = self._interval(
                 probability_of_improvement, scores, first, paired=paired, within=(0.0, 1.0)
             )
-            row["difference"] = self._interval(difference_of_means, scores, first, paired=paired)
+            row["difference"] = self._interval(
+                difference_of_means, scores, first, paired=paired, within=(-1.0, 1.0) if share else None
+            )
             row["paired"] = "tasks and seeds" if paired else "tasks"
         return row
 
@@ -283,7 +287,9 @@ def _plain(value: Any) -> Any:
 
 
 def _same_scores(one: Evaluation, other: Evaluation) -> bool:
-    return one.episodes_used == other.episodes_used and torch.equal(one.returns, other.returns)
+    """Whether the returns are equal although they are not a few numbers only, such as the 0 and 1 of sparse rewards."""
+    same = one.episodes_used == other.episodes_used and torch.equal(one.returns, other.returns)
+    return same and len(one.returns.unique()) > 2
 
 
 def _check_same(one: Source, other: Source) -> None:

@@ -175,7 +175,9 @@ def header(kind: Kind) -> list[str]:
     """The names of the cells of a row."""
     steps, ordinate = kind.runs[0].axes
     names = {"env_steps": "env steps", "iteration": "steps", "return_mean": "return"}
-    return ["", "runs", names[steps], "minutes", f"{names.get(ordinate, ordinate)} at the end of training", "evaluated"]
+    standing = f"{names.get(ordinate, ordinate)} at the end of training"
+    evaluated = "evaluated (95 % interval of one run, range of several)" if kind.runs[0].of_agent else "evaluated"
+    return ["", "runs", names[steps], "minutes", standing, evaluated]
 
 
 def kinds_by_place(records: Sequence[RunRecord]) -> dict[str, list[Kind]]:
