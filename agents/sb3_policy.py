@@ -1,10 +1,12 @@
 """A model that Stable-Baselines3 (SB3) has trained as a policy of metarl, for `collect` and `evaluate`."""
 
+import warnings
 from typing import Any
 
 import gymnasium as gym
 import torch
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.vec_env import VecNormalize, VecTransposeImage
 
@@ -19,10 +21,12 @@ def from_sb3(model: Any, family: Family) -> SB3Policy:
 
     It takes the most likely action, as SB3's `evaluate_policy` does. The model was trained on `metarl.to_sb3`, with
     `rescale_actions` or without: which of the two, its action space tells. If its environment is in a `VecNormalize`,
-    observations are normalised by the statistics at hand; whoever loads a saved model loads them too and calls
-    `model.set_env`. A recurrent model's memory lasts for an episode. Later training of the model changes the policy.
+    observations are normalised by the statistics at hand. The file of a model has none: whoever loads one loads them
+    too, as its `env`. A recurrent model's memory lasts for an episode. Later training of the model changes the policy.
 
-    Raises `UsageError` if spaces of the model are not those of the family as SB3 sees them, as with stacked frames.
+    Raises `UsageError` if spaces of the model are not those of the family as SB3 sees them, as with stacked frames, and
+    for a model that was loaded without its `VecNormalize`. Off-policy models do not show that: one that has no
+    environment is warned of.
 
     >>> from stable_baselines3 import PPO
     >>> family = metarl.make("PointNavigation-v0", horizon=5)
@@ -47,8 +51,30 @@ def from_sb3(model: Any, family: Family) -> SB3Policy:
         raise UsageError(f"{distribution.id} has the actions {actions[0].space}, the model gives {model.action_space}")
     normalizer = model.get_vec_normalize_env()
     if normalizer is None:
+        _check_normalizer(model)
         return SB3Policy([model.policy], fitting[0])
     return SB3Policy([_NormalizingNetwork(model.policy, normalizer)], fitting[0])
+
+
+def _check_normalizer(model: BaseAlgorithm) -> None:
+    """Raises `UsageError` for a model that has learnt in `VecNormalize` and has no environment of its own by now.
+
+    An on-policy model keeps observations before they were normalised, and has none otherwise. An off-policy one keeps
+    some in either case, so that one from a file, without an environment, is warned of.
+    """
+    lost = (
+        "the statistics of VecNormalize are not in the model's file: load it with "
+        f"{type(model).__name__}.load(FILE, env=VecNormalize.load(STATISTICS, metarl.to_sb3(env)))"
+    )
+    learns_on = model.env is not None and model._last_obs is not None
+    if isinstance(model, OnPolicyAlgorithm):
+        if model._last_original_obs is not None and not learns_on:
+            raise UsageError(f"the model was trained in VecNormalize; {lost}")
+    elif model.env is None:
+        warnings.warn(
+            f"if the model was trained in VecNormalize, {lost}; if not, load it with env=metarl.to_sb3(env)",
+            stacklevel=3,
+        )
 
 
 class _NormalizingNetwork:

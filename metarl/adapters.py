@@ -12,6 +12,7 @@ from torch import Tensor
 
 from metarl.errors import EnvironmentFault, UsageError
 from metarl.faults import all_finite
+from metarl.parsing import printable
 from metarl.spaces import Observations
 from metarl.vector_env import StepResult, TaskVectorEnv
 
@@ -54,15 +55,20 @@ def own_array(values: Tensor) -> np.ndarray:
 def as_actions(actions: object, space: gym.Space, count: int) -> Shaped[Tensor, "B ..."]:
     """`actions` `[B, ...]` of `count` environments with the action space `space`, as `TaskVectorEnv` takes them.
 
-    Those of a `Tuple` are a tuple of batches, one for each part. Raises `UsageError` for a wrong number of parts and
-    for choices that are not whole numbers; `TaskVectorEnv.step` checks the rest.
+    Those of a `Tuple` are a tuple of batches, one for each part. Raises `UsageError` for a wrong number of parts, for
+    what is no array of real numbers, and for choices that are not whole numbers; `TaskVectorEnv.step` checks the rest.
     """
     if isinstance(space, gym.spaces.Tuple):
         if not isinstance(actions, tuple) or len(actions) != len(space.spaces):
             raise UsageError(f"actions of {space} are a tuple of {len(space.spaces)} batches, got {actions!r:.60}")
         parts = [as_actions(part, of, count) for part, of in zip(actions, space.spaces, strict=True)]
         return torch.cat([part.float().reshape(count, -1) for part in parts], dim=1)
-    given = np.asarray(actions)
+    try:
+        given = np.asarray(actions)
+    except ValueError:  # rows of different lengths
+        given = np.asarray(None)
+    if given.dtype.kind not in "biuf":
+        raise UsageError(f"actions of {space} must be an array of numbers, got {printable(repr(actions), 60)}")
     if isinstance(space, gym.spaces.Box):
         return torch.tensor(given, dtype=torch.float32)
     if given.dtype.kind == "b":

@@ -54,6 +54,8 @@ class Evaluation:
     """The options that the family was made with, except the horizon."""
     horizon: int | None = None
     """Steps after which an episode was truncated."""
+    iteration: int | None = None
+    """The iteration of its training after which the agent of a run was measured; None if that is not known."""
 
     @property
     def distinct_tasks(self) -> int:
@@ -117,6 +119,7 @@ class Evaluation:
                 "family": self.family,
                 "family_options": dict(self.family_options),
                 "horizon": self.horizon,
+                "iteration": self.iteration,
                 "summary": self.summary(),
             },
             indent=2,
@@ -138,10 +141,11 @@ class Evaluation:
         shape = (len(tasks), len(used))
         success = None if data.get("success") is None else _table(data, "success", shape)
         family, options, horizon = data.get("family"), data.get("family_options", {}), data.get("horizon")
+        counts = {"horizon": horizon, "iteration": data.get("iteration")}
         known = isinstance(family, str | None) and isinstance(options, dict)
-        if not known or not (horizon is None or is_count(horizon)):
-            raise UsageError("the evaluation is damaged: family, its options or horizon is nothing of that kind")
-        of = {"family": family, "family_options": options, "horizon": horizon}
+        if not known or any(not (count is None or is_count(count)) for count in counts.values()):
+            raise UsageError("the evaluation is damaged: family, options, horizon or iteration is nothing of that kind")
+        of = {"family": family, "family_options": options, **counts}
         return cls(_table(data, "returns", shape), success, used, tasks, protocol, faults, **of)
 
     def pooled(self, scores: Float[Tensor, "M S"]) -> Float[np.ndarray, "K S"]:

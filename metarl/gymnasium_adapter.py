@@ -19,6 +19,7 @@ from torch import Tensor
 from metarl.adapters import as_actions, check_first_observations, checked_step, own_array
 from metarl.distribution import TaskDistribution
 from metarl.errors import UsageError
+from metarl.parsing import LARGEST
 from metarl.registry import Family, make
 from metarl.spaces import Observations, map_tensors
 from metarl.tasks import Tasks, check_count
@@ -104,19 +105,22 @@ class NumpyVectorEnv(gym.vector.VectorEnv):
         self.env.set_tasks(tasks)
 
     def reset(
-        self, *, seed: int | list[int] | None = None, options: dict[str, Any] | None = None
+        self, *, seed: int | np.integer | list[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Arrays, dict[str, Any]]:
         """Starts an episode in every environment; with a seed, environment `i` is seeded with `seed + i`.
 
-        Raises `UsageError` for a list of seeds that do not count up, and for `options["reset_mask"]`: environments are
-        reset all at once.
+        A list of None is no seed. Raises `UsageError` for a list of other seeds that do not count up, for what is no
+        whole number of at least 0, and for `options["reset_mask"]`: environments are reset all at once.
         """
         if options and "reset_mask" in options:
             raise UsageError("these environments start their episodes themselves: leave out options['reset_mask']")
         if isinstance(seed, list):
-            if seed != list(range(seed[0], seed[0] + self.num_envs)):
+            first = seed[0] if seed else None
+            counted = [None if first is None else _check_seed(first) + i for i in range(self.num_envs)]
+            if seed != counted:
                 raise UsageError(f"seeds must count up, seed, seed + 1, … for {self.num_envs} environments, got {seed}")
-            seed = seed[0]
+            seed = first
+        seed = None if seed is None else _check_seed(seed)
         super().reset(seed=seed)
         observations, _ = self.env.reset(seed=seed, options=options)
         check_first_observations(self.env, observations)
@@ -179,7 +183,8 @@ class SingleEnv(gym.Env):
 
     `task` is a dictionary of the task's parameters, its number in the family's `all_tasks(split)`, or `Tasks` of one;
     by default, the first that `sample(split=split, seed=seed)` draws. It stays until `set_tasks` changes it. `seed` is
-    that of the environment as well, until `reset` is given one. `options` are the family's.
+    that of the environment as well, until `reset` is given one. `options` are the family's. Several that are made alike
+    are the same environment several times: `make_vec` draws a task for each.
 
     The episode is truncated at the family's horizon. Raises `UsageError` as `metarl.make` does.
 
@@ -213,6 +218,7 @@ class SingleEnv(gym.Env):
         self.action_space = copy.deepcopy(self.env.single_action_space)
         self._next: Observations | None = None
         """The first observation of the episode that has started by itself at the end of the last one."""
+        self._ended = False
 
     @property
     def task(self) -> Tasks:
@@ -224,25 +230,28 @@ class SingleEnv(gym.Env):
         self.env.set_tasks(tasks)
         self._next = None
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Arrays, dict[str, Any]]:
+    def reset(
+        self, *, seed: int | np.integer | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Arrays, dict[str, Any]]:
+        seed = None if seed is None else _check_seed(seed)
         super().reset(seed=seed)
         observations = self._next
         if observations is None or seed is not None or options:
             observations, _ = self.env.reset(seed=seed, options=options)
             check_first_observations(self.env, observations)
-        self._next = None
+        self._next, self._ended = None, False
         return _row(map_tensors(own_array, observations), 0), {}
 
     def step(self, action: Any) -> tuple[Arrays, float, bool, bool, dict[str, Any]]:
         """One step; raises `UsageError` after the end of an episode, until `reset`."""
-        if self._next is not None:
+        if self._ended:
             raise UsageError("the episode has ended: call reset before step")
         batch = tuple(np.asarray(part)[None] for part in action) if isinstance(action, tuple) else action
         batch = batch if isinstance(batch, tuple) else np.asarray(batch)[None]
         taken = as_actions(batch, self.action_space, 1).to(self.env.device)
         returned, rewards, terminated, truncated, info = checked_step(self.env, taken)
-        reached, ended = info.pop("final_obs"), bool(info.pop("_final_obs"))
-        self._next = returned if ended else None
+        reached, self._ended = info.pop("final_obs"), bool(info.pop("_final_obs"))
+        self._next = returned if self._ended else None
         entries = {name: own_array(value)[0] for name, value in info.items()}
         seen = _row(map_tensors(own_array, reached), 0)
         return seen, float(rewards), bool(terminated), bool(truncated), entries
@@ -288,6 +297,13 @@ def make_vec(
     env = distribution.make_env(len(tasks), share, backend=backend, device=device, seed=seed, render_mode=render_mode)
     env.set_tasks(tasks)
     return NumpyVectorEnv(env, autoreset_mode=autoreset_mode)
+
+
+def _check_seed(seed: Any) -> int:
+    """`seed` as Python's number; raises `UsageError` unless it is a whole number of an environment's seeds."""
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed <= LARGEST:
+        raise UsageError(f"a seed must be a whole number of at least 0, got {seed!r}")
+    return int(seed)
 
 
 def _tasks(family: TaskDistribution, task: Task, split: str, seed: int, count: int) -> Tasks:

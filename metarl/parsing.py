@@ -2,7 +2,8 @@
 
 Only plain values come out: None, truth values, numbers, text, lists, and mappings from text. A text has to be nested no
 deeper than `DEPTH`, and what it stands for no larger than the text lets one expect: aliases of YAML, by which a few
-lines stand for billions of values, count once for each time they are used.
+lines stand for billions of values, count once for each time they are used. A mapping names each entry once: of two with
+one name, both parsers would keep the last without a word.
 """
 
 import json
@@ -33,7 +34,9 @@ def parse_json(text: bytes | str, what: str) -> Any:
     {'goal': [0.5, 1]}
     """
     try:
-        value = json.loads(text)
+        value = json.loads(text, object_pairs_hook=lambda pairs: _named_once(pairs, what))
+    except UsageError:
+        raise
     except (ValueError, RecursionError) as error:  # a whole number of 5,000 digits is a ValueError too
         raise UsageError(f"{what} is damaged: it is no JSON ({in_a_line(error)})") from None
     _check_depth(value, what)
@@ -133,12 +136,24 @@ def _check_size(node: yaml.Node | None, what: str) -> None:
             raise UsageError(f"{what} is damaged: it is nested deeper than {DEPTH} levels")
         sizes[id(node)] = math.inf  # until it is known
         children = node.value if isinstance(node, yaml.CollectionNode) else []
+        if isinstance(node, yaml.MappingNode):
+            _named_once([(key.value, None) for key, _ in children if isinstance(key, yaml.ScalarNode)], what)
         flat = [part for pair in children for part in pair] if isinstance(node, yaml.MappingNode) else children
         sizes[id(node)] = total = 1.0 + sum(size(child, depth + 1) for child in flat)
         return total
 
     if node is not None and size(node, 1) > MOST_NODES:
         raise UsageError(f"{what} is damaged: its aliases stand for more than {MOST_NODES:,} values")
+
+
+def _named_once(pairs: list[tuple[str, Any]], what: str) -> dict[str, Any]:
+    """The entries of a mapping; raises `UsageError` if one is there twice."""
+    entries = dict(pairs)
+    if len(entries) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise UsageError(f"{what} names {printable(repr(twice))} twice: leave one out")
+    return entries
 
 
 def _check_depth(value: Any, what: str) -> None:

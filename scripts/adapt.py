@@ -16,6 +16,7 @@ from metarl.errors import RenderingUnavailable, UsageError
 from metarl.evaluation import Evaluation, evaluate
 from metarl.experiment import AgentRun
 from metarl.experiment.files import check_writable
+from metarl.experiment.report_tables import figure
 from metarl.experiment.video import take_episode, write_film
 from metarl.parsing import parse_json
 from metarl.randomness import derive_seed
@@ -93,13 +94,14 @@ def read_task(distribution: TaskDistribution, text: str) -> Tasks:
     source = "--task"
     if not text.lstrip().startswith(("{", "[", '"')) and Path(text).is_file():
         source, text = text, Path(text).read_text(errors="replace")
+    why = ""
     try:
         parameters = parse_json(text, source)
-    except UsageError:
-        parameters = None
+    except UsageError as error:
+        parameters, why = None, f" ({error})"
     if not isinstance(parameters, dict):
         example = "{" + ", ".join(f'"{name}": ...' for name in distribution.task_space) + "}"
-        raise UsageError(f"{source}: {text[:60]!r} is neither a file nor the JSON of a task, {example}")
+        raise UsageError(f"{source}: {text[:60]!r} is neither a file nor the JSON of a task, {example}{why}")
     return distribution.task(**parameters)
 
 
@@ -139,8 +141,8 @@ def _table(result: Evaluation) -> Table:
     if result.success is not None:
         table.add_column("success", justify="right")
     for stage, used in enumerate(result.episodes_used):
-        cells = [str(used), f"{result.returns[0, stage]:.2f}"]
+        cells = [str(used), figure(float(result.returns[0, stage]))]
         if result.success is not None:
-            cells.append(f"{result.success[0, stage]:.2f}")
+            cells.append(figure(float(result.success[0, stage])))
         table.add_row(*cells)
     return table

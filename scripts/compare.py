@@ -71,15 +71,15 @@ def main(arguments: Sequence[str]) -> None:
         threshold=parsed.threshold,
     )
     rows = comparison.rows()
-    table = statistics_table(rows)
+    table, lines = statistics_table(rows), notes(rows) + comparison.remarks
     if parsed.json is not None:
         write_atomically(parsed.json, comparison.to_json())
     if parsed.format == "text":
-        print_table(comparison.title, shown(table), "\n".join(notes(rows)))
+        print_table(comparison.title, shown(table), "\n".join(lines))
     elif parsed.format == "markdown":
-        print(table.markdown() + "\n".join(map(escape_markdown, notes(rows))))
+        print(table.markdown() + "\n".join(map(escape_markdown, lines)))
     else:
-        print(table.tabular() + "\n".join(f"% {note}" for note in notes(rows)))
+        print(table.tabular() + "\n".join(f"% {note}" for note in lines))
 
 
 def find_contenders(named: Sequence[str]) -> list[Contender]:
@@ -149,7 +149,7 @@ def _source(record: RunRecord) -> Source:
     file = record.path / "evaluation.json"
     if not file.exists():
         raise UsageError(f"{record.path} has not been evaluated: metarl evaluate {record.path}")
-    return Source.read(file, record.entries.get("seed"))
+    return Source.read(file, record.entries, record.remarks)
 
 
 def _cell(value: Any) -> str:

@@ -3,7 +3,7 @@
 import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,6 +17,7 @@ from metarl.evaluation import Evaluation, evaluate
 from metarl.experiment import AgentRun, Run
 from metarl.experiment.files import check_writable, write_atomically
 from metarl.experiment.plots import plot_adaptation
+from metarl.experiment.report_tables import figure
 from metarl.fewshot import FewShotRun
 from metarl.fewshot.result import RESULT, measure, write_result
 from metarl.scripts.arguments import key_values, parse
@@ -141,9 +142,11 @@ def _evaluate_agent(run: AgentRun, distribution: TaskDistribution, parsed: Argum
         protocol="per-task" if parsed.protocol is None else parsed.protocol,
         allow_training_tasks=parsed.allow_training_tasks,
     )
-    text = result.to_json()
+    text = replace(result, iteration=run.checkpoint.iteration).to_json()
     where = " outside the training range" if parsed.shift else ""
-    title = f"{run.config.agent} on {distribution.id}, {tasks} {parsed.split} tasks{where}"
+    distinct = result.distinct_tasks
+    repeated = "" if distinct == tasks or parsed.protocol not in (None, "per-task") else f" ({distinct} distinct)"
+    title = f"{run.config.agent} on {distribution.id}, {tasks} {parsed.split} tasks{repeated}{where}"
     write_atomically(run.path / "evaluation.json", text)
     plot_adaptation(result, title, run.path / "plots" / "adaptation.png")
     write_paths(run.path, run.agent, distribution, result.episodes_used, seed=parsed.seed)
@@ -217,8 +220,8 @@ def _agent_table(result: Evaluation) -> Table:
         cells = [str(row["episodes_used"])]
         for name in measured:
             low, high = row[f"{name}_low"], row[f"{name}_high"]
-            spread = "–" if low is None else f"{low:.2f} … {high:.2f}"
-            cells += [f"{row[f'{name}_mean']:.2f}", f"{row[f'{name}_iqm']:.2f}", spread]
+            spread = "–" if low is None else f"{figure(low)} … {figure(high)}"
+            cells += [figure(row[f"{name}_mean"]), figure(row[f"{name}_iqm"]), spread]
         table.add_row(*cells)
     return table
 

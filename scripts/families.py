@@ -10,7 +10,7 @@ from metarl.experiment import AgentRun, Run
 from metarl.experiment.checkpoints import LAST
 from metarl.experiment.config_file import read_entries
 from metarl.experiment.experiment import Parts
-from metarl.experiment.run_folder import open_run
+from metarl.experiment.run_folder import edits, open_run
 from metarl.registry import make
 
 
@@ -37,6 +37,7 @@ def open_with_family(
     family = run.distribution if unnamed else run.other_family(env, options)
     run.agent.spec.check(family)
     own = family is run.distribution
+    _say(f"{path}/config.yaml has been edited since", edits(run))
     _say(f"not what {path} was trained on", run.experiment.changes(splits=("test",) if own else ()))
     _say(f"unlike the training of {path}", [] if own else run.differences(family))
     return run, family

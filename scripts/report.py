@@ -42,7 +42,8 @@ def main(arguments: Sequence[str]) -> None:
     parsed = parse(Arguments, arguments, "metarl report")
     if not parsed.runs:
         raise UsageError("name the run folders, such as: metarl report runs/*")
-    places = kinds_by_place([RunRecord.open(path) for path in dict.fromkeys(parsed.runs)])
+    once = {path.resolve(): path for path in reversed(parsed.runs)}  # however a folder is written
+    places = kinds_by_place([RunRecord.open(path) for path in reversed(once.values())])
     sections = [section(place, kinds) for place, kinds in places.items()]
     pictures = _pictures(sections)
     pages = {

@@ -31,7 +31,8 @@ class Arguments:
     """Trains every combination of the agents, families, seeds and options in a YAML file, and reports on all of them.
 
     Trials that die are resumed from their last checkpoint; a sweep started again goes on where it stopped. Its file may
-    have more trials by then, and nothing else. Prints a table and the report. The exit code is 1 if a trial has failed.
+    have more trials by then, or another evaluation, and nothing else. Prints a table and the report. The exit code is 1
+    if a trial has failed.
     """
 
     file: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
@@ -62,8 +63,7 @@ def main(arguments: Sequence[str]) -> int:
         raise UsageError(f"cannot write {output}: {error.strerror}") from None
     folder = str(output.absolute())
     requests = [TrialRequest(folder, t.name, plain(t.config), dict(sweep.evaluate)) for t in sweep.trials]
-    settled = ("done",) if parsed.retry_failed else ("done", "failed")
-    left = [request for request in requests if request.status["state"] not in settled]
+    left = [request for request in requests if not request.is_settled(parsed.retry_failed)]
     print(f"{len(requests)} trials, {len(left)} to run", file=sys.stderr)
     for request in left:
         request.set_status(state="waiting", attempts=0)

@@ -47,12 +47,20 @@ class TrialRequest:
 
     @property
     def status(self) -> dict[str, Any]:
-        """`state` (waiting, running, done or failed), `attempts`, and the `message` of a trial that has failed."""
+        """`state` (waiting, running, done or failed), `attempts`, the `message` of a trial that has failed, and how one
+        that is done was `evaluated`."""
         try:
             found = json.loads(self.status_file.read_bytes())
         except (OSError, ValueError):
             found = {}
         return {"state": "waiting", "attempts": 0, "message": ""} | (found if isinstance(found, dict) else {})
+
+    def is_settled(self, retry_failed: bool) -> bool:
+        """Whether nothing is left to do, which includes an evaluation that the sweep file has changed since."""
+        status = self.status
+        if status["state"] == "done":
+            return status.get("evaluated", self.evaluate) == self.evaluate  # earlier versions did not keep it
+        return status["state"] == "failed" and not retry_failed
 
     def set_status(self, **changes: Any) -> None:
         write_atomically(self.status_file, json.dumps(self.status | changes) + "\n")
@@ -86,7 +94,7 @@ def _run(request: TrialRequest) -> None:
     except (UsageError, EnvironmentFault, NumericalFault) as error:
         request.set_status(state="failed", message=" ".join(str(error).split()))
     else:
-        request.set_status(state="done")
+        request.set_status(state="done", evaluated=dict(request.evaluate))
 
 
 if __name__ == "__main__":

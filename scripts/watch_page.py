@@ -16,6 +16,7 @@ from jaxtyping import UInt8
 from metarl.envs.physics import PhysicsEnv
 from metarl.envs.physics.world import World
 from metarl.errors import UsageError
+from metarl.experiment.report_tables import figure
 from metarl.scripts.watch_session import Interrupted, Knob, Moment, Outcome, WatchSession
 from metarl.vector_env import TaskVectorEnv
 
@@ -152,7 +153,7 @@ class WatchPage:
     def _show(self, moment: Moment) -> None:
         start = time.monotonic()
         self._screen(moment)
-        self._write(f"step {moment.step}, return {moment.episode_return:.2f}")
+        self._write(f"step {moment.step}, return {figure(moment.episode_return)}")
         while self._pause.value or time.monotonic() - start < 1 / self._speed.value:
             if self._stopped.is_set() or not self._commands.empty():
                 break
@@ -162,7 +163,7 @@ class WatchPage:
 
     def _tell(self, outcome: Outcome) -> None:
         success = "" if outcome.success is None else f", {'success' if outcome.success else 'no success'}"
-        self._last = f"last episode: return {outcome.episode_return:.2f}{success}"
+        self._last = f"last episode: return {figure(outcome.episode_return)}{success}"
 
     def _write(self, now: str) -> None:
         used = self.session.episodes_used

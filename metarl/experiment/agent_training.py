@@ -14,6 +14,7 @@ from metarl.experiment.loggers import open_loggers
 from metarl.experiment.metrics import Row, RunLogger
 from metarl.experiment.periodic_evaluation import periodic_evaluation
 from metarl.experiment.plots import plot_training
+from metarl.experiment.report_tables import figure
 from metarl.experiment.together import call, check_same_state, merged_metrics
 from metarl.parallel import Ranks
 from metarl.randomness import derive_seed
@@ -111,7 +112,7 @@ class AgentTraining(Training):
         bound = self.experiment.config.iterations
         text = (
             f"iteration {row['iteration']}{'' if bound is None else f'/{bound}'}  env steps {row['env_steps']:,}  "
-            f"return {row['return_mean']:.2f}  {row['steps_per_second']:,.0f} steps/s"
+            f"return {figure(row['return_mean'])}  {row['steps_per_second']:,.0f} steps/s"
         )
         shown = {"iteration", "env_steps", "wall_seconds", "steps_per_second", "return_mean"}
         return text, "  ".join(f"{name} {value:.4g}" for name, value in row.items() if name not in shown)

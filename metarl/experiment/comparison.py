@@ -4,16 +4,19 @@ import functools
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Float
 
 from metarl.errors import UsageError
 from metarl.evaluation import Evaluation
 from metarl.experiment.options import option_differences
+from metarl.experiment.report_evaluations import changed_families, repeated_seeds
+from metarl.parsing import is_count
 from metarl.statistics import (
     Interval,
     Statistic,
@@ -48,9 +51,13 @@ class Source:
     evaluation: Evaluation
     seed: int | None = None
     """The seed of the run's training, if that is known."""
+    config: Mapping[str, Any] = field(default_factory=dict)
+    """The config.yaml of the run, empty for a file alone."""
+    remarks: tuple[str, ...] = ()
+    """What readers have to know of it."""
 
     @classmethod
-    def read(cls, path: Path, seed: int | None = None) -> "Source":
+    def read(cls, path: Path, config: Mapping[str, Any] | None = None, remarks: Sequence[str] = ()) -> "Source":
         """Reads the evaluation in a file of JSON; raises `UsageError` if there is none, or one that does not say of
         which family it is."""
         try:
@@ -61,7 +68,9 @@ class Source:
             raise UsageError(f"{path} is no evaluation of an agent, as metarl evaluate writes it") from None
         if evaluation.family is None:
             raise UsageError(f"{path} does not say which family it is of: evaluate again with this version")
-        return cls(str(path), evaluation, seed)
+        config = config or {}
+        seed = config.get("seed")
+        return cls(str(path), evaluation, seed if is_count(seed) else None, config, tuple(remarks))
 
 
 @dataclass(frozen=True)
@@ -79,6 +88,17 @@ class Contender:
     @property
     def seeds(self) -> list[int | None]:
         return [source.seed for source in self.sources]
+
+    @property
+    def remarks(self) -> list[str]:
+        """What readers have to know of its runs, in lines: what is not independent counts more than it should."""
+        repeated = repeated_seeds(self.name, {source.path: source.seed for source in self.sources})
+        found = [remark for source in self.sources for remark in source.remarks] + repeated
+        for i, source in enumerate(self.sources):
+            others = (other for other in self.sources[:i] if _same_scores(source.evaluation, other.evaluation))
+            if not repeated and (other := next(others, None)) is not None:
+                found.append(f"{self.name}: {other.path} and {source.path} hold the same scores to the last digit")
+        return found
 
 
 class Comparison:
@@ -142,6 +162,13 @@ class Comparison:
         protocol = "" if first.protocol == "per-task" else f", protocol {first.protocol}"
         return f"{self.metric} on {first.family}, {self.scores[0].shape[1]} tasks, horizon {first.horizon}{protocol}"
 
+    @property
+    def remarks(self) -> list[str]:
+        """What readers of the statistics have to know of the runs, in lines."""
+        sources = [source for contender in self.contenders for source in contender.sources]
+        changed = changed_families({source.path: source.config for source in sources})
+        return [remark for contender in self.contenders for remark in contender.remarks] + changed
+
     def rows(self) -> list[dict[str, Any]]:
         """A row of statistics for each contender; statistics are `Interval`s.
 
@@ -174,7 +201,8 @@ class Comparison:
         ]
         return json.dumps(
             {"metric": self.metric, **common, "protocol": first.protocol, "tasks": self.scores[0].shape[1]}
-            | {"target": self.target, "threshold": self.threshold, "contenders": rows, "profiles": self.profiles()},
+            | {"target": self.target, "threshold": self.threshold, "contenders": rows, "profiles": self.profiles()}
+            | {"remarks": self.remarks},
             indent=2,
             default=str,
             allow_nan=False,
@@ -183,7 +211,8 @@ class Comparison:
     def _row(self, index: int) -> dict[str, Any]:
         contender, scores, curves = self.contenders[index], self.scores[index], self.curves[index]
         used = contender.sources[0].evaluation.episodes_used
-        interval = functools.partial(self._interval, paired=False)
+        share = self.metric == "success"
+        interval = functools.partial(self._interval, paired=False, within=(0.0, 1.0) if share else None)
         row: dict[str, Any] = {
             "name": contender.name,
             "runs": len(scores),
@@ -193,7 +222,8 @@ class Comparison:
             "median": interval(median, scores),
         }
         if self.target is not None:
-            row["optimality_gap"] = interval(functools.partial(optimality_gap, target=self.target), scores)
+            gap = functools.partial(optimality_gap, target=self.target)
+            row["optimality_gap"] = self._interval(gap, scores, paired=False)
         if any(curves.shape[-1] > 1 for curves in self.curves):
             row["area_under_curve"] = interval(mean, area_under_curve(used, curves))
         if self.threshold is not None:
@@ -206,7 +236,9 @@ class Comparison:
             row["probability_of_improvement"] = self._interval(
                 probability_of_improvement, scores, first, paired=paired, within=(0.0, 1.0)
             )
-            row["difference"] = self._interval(difference_of_means, scores, first, paired=paired)
+            row["difference"] = self._interval(
+                difference_of_means, scores, first, paired=paired, within=(-1.0, 1.0) if share else None
+            )
             row["paired"] = "tasks and seeds" if paired else "tasks"
         return row
 
@@ -252,6 +284,12 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Interval):
         return vars(value)
     return None if isinstance(value, float) and math.isinf(value) else value
+
+
+def _same_scores(one: Evaluation, other: Evaluation) -> bool:
+    """Whether the returns are equal although they are not a few numbers only, such as the 0 and 1 of sparse rewards."""
+    same = one.episodes_used == other.episodes_used and torch.equal(one.returns, other.returns)
+    return same and len(one.returns.unique()) > 2
 
 
 def _check_same(one: Source, other: Source) -> None:

@@ -4,6 +4,7 @@ Runs of one place, an environment or a data set, that differ only in their seeds
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from metarl.experiment.config_file import read_entries
 from metarl.experiment.evaluation_file import check_agent_evaluation, check_learner_evaluation
 from metarl.experiment.metrics import Row, metric_values, read_any_metrics
 from metarl.experiment.plots import new_figure
+from metarl.experiment.report_evaluations import out_of_date, repeated_seeds, unlike_training
 from metarl.parsing import is_number, parse_json, printable
 
 POINTS = 200
@@ -85,11 +87,29 @@ class RunRecord:
         return "iteration", next((name for name in ("accuracy", "mse") if name in self.rows[-1]), "loss")
 
     def settings(self) -> dict[str, str]:
-        """All settings that distinguish kinds of runs, with nested options by their own names."""
-        settings = dict(_flatten({name: value for name, value in self.entries.items() if name not in _NO_SETTINGS}))
+        """All settings that distinguish kinds of runs, with nested options by their own names.
+
+        Options of the same name and of different values, such as one of the agent and one of the family, have the name
+        of their group before it.
+        """
+        settings = {name: value for name, value in self.entries.items() if name not in _NO_SETTINGS}
         # A family without a name has no options that would distinguish it from another one of the same id.
-        unnamed = {"family": self.entries.get("fingerprint")} if "env" in self.entries.get("unnamed", ()) else {}
-        return settings | dict(_flatten(unnamed))
+        if "env" in self.entries.get("unnamed", ()):
+            settings["family"] = self.entries.get("fingerprint")
+        found = list(_flatten(settings))
+        uses = Counter(name for name, _ in {(path[-1], value) for path, value in found})
+        return {" ".join(path) if uses[path[-1]] > 1 else path[-1]: value for path, value in found}
+
+    @property
+    def remarks(self) -> list[str]:
+        """What a reader has to know of its evaluation, in lines."""
+        if self.evaluation is None:
+            return [f"{self.path} has no evaluation: metarl evaluate {self.path}"]
+        if not self.of_agent:
+            return []
+        unlike, before = unlike_training(self.entries, self.evaluation), out_of_date(self.rows, self.evaluation)
+        found = [f"{self.path} was evaluated unlike its training: {unlike}"] if unlike else []
+        return found + ([] if before is None else [f"{self.path} was {before}: metarl evaluate {self.path}"])
 
 
 @dataclass(frozen=True)
@@ -110,6 +130,27 @@ class Kind:
         """Of those of its runs that have one."""
         return [run.evaluation for run in self.runs if run.evaluation is not None]
 
+    def evaluated_alike(self) -> dict[str, list[Mapping[str, Any]]]:
+        """The evaluations of agents, those that were made alike together, by words for what sets them apart.
+
+        Figures of other families, horizons, protocols or stages have no mean.
+        """
+        groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+        for run in self.runs:
+            if run.evaluation is not None:
+                stages = ", ".join(str(row["episodes_used"]) for row in run.evaluation["summary"])
+                groups.setdefault((unlike_training(run.entries, run.evaluation), stages), []).append(run.evaluation)
+        uses = Counter(words for words, _ in groups)
+        return {
+            words if uses[words] == 1 else f"{words}{', ' * bool(words)}stages {stages}": evaluations
+            for (words, stages), evaluations in groups.items()
+        }
+
+    @property
+    def remarks(self) -> list[str]:
+        """What a reader has to know of its runs together, in lines."""
+        return repeated_seeds(self.label, {str(run.path): run.entries.get("seed") for run in self.runs})
+
     def curve(self, axis: str | None = None) -> tuple[Float[np.ndarray, "n"], Float[np.ndarray, "runs n"]]:
         """Points on the x axis that all runs have reached, and the curve of each run, smoothed over 2 % of its rows.
 
@@ -126,7 +167,11 @@ class Kind:
         steps = [str(row["env_steps" if self.runs[0].of_agent else "iteration"]) for row in last]
         minutes = np.mean([row["wall_seconds"] for row in last]) / 60
         standing = [float(np.mean(_ordinates(run)[-max(1, len(run.rows) // LAST) :])) for run in self.runs]
-        found = "; ".join((_agent_figures if self.runs[0].of_agent else _learner_figures)(self.evaluations))
+        if self.runs[0].of_agent:
+            figures = [f for words, alike in self.evaluated_alike().items() for f in _agent_figures(alike, words)]
+        else:
+            figures = _learner_figures(self.evaluations)
+        found = "; ".join(figures)
         same = len(set(steps)) == 1
         training = [
             f"{int(steps[0]):,}" if same else f"{min(map(int, steps)):,} … {max(map(int, steps)):,}",
@@ -140,7 +185,9 @@ def header(kind: Kind) -> list[str]:
     """The names of the cells of a row."""
     steps, ordinate = kind.runs[0].axes
     names = {"env_steps": "env steps", "iteration": "steps", "return_mean": "return"}
-    return ["", "runs", names[steps], "minutes", f"{names.get(ordinate, ordinate)} at the end of training", "evaluated"]
+    standing = f"{names.get(ordinate, ordinate)} at the end of training"
+    evaluated = "evaluated (95 % interval of one run, range of several)" if kind.runs[0].of_agent else "evaluated"
+    return ["", "runs", names[steps], "minutes", standing, evaluated]
 
 
 def kinds_by_place(records: Sequence[RunRecord]) -> dict[str, list[Kind]]:
@@ -189,12 +236,13 @@ def _read_evaluation(file: Path, of_agent: bool) -> Mapping[str, Any] | None:
     return evaluation
 
 
-def _flatten(entries: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _flatten(entries: Mapping[str, Any], within: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Each value as JSON, with the names that lead to it."""
     for name, value in entries.items():
         if isinstance(value, Mapping):
-            yield from _flatten(value)
+            yield from _flatten(value, (*within, name))
         else:
-            yield name, json.dumps(value)
+            yield (*within, name), json.dumps(value)
 
 
 def _labelled(groups: list[list[RunRecord]]) -> list[Kind]:
@@ -234,8 +282,11 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
-def _agent_figures(evaluations: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return, or success if the family defines it, at the first and the last stage of adaptation."""
+def _agent_figures(evaluations: Sequence[Mapping[str, Any]], words: str) -> list[str]:
+    """Return, or success if the family defines it, at the first and the last stage of adaptation.
+
+    The evaluations are alike; `words` say what sets them apart from others.
+    """
     found: list[str] = []
     for stage in (0, -1):
         rows = [evaluation["summary"][stage] for evaluation in evaluations]
@@ -248,7 +299,7 @@ def _agent_figures(evaluations: Sequence[Mapping[str, Any]]) -> list[str]:
         else:
             text = spread([row[f"{name}_mean"] for row in rows])
         used = rows[0]["episodes_used"]
-        found.append(f"{name} after {used} episode{'s' * (used != 1)} {text}")
+        found.append(f"{name} after {used} episode{'s' * (used != 1)} {text}" + (f" [{words}]" if words else ""))
     return found
 
 

@@ -1,6 +1,5 @@
 """What a report shows of one place: charts, heat maps of the tasks, the settings that differ, and remarks."""
 
-import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from metarl.experiment.report import Kind, RunRecord, header, number
+from metarl.experiment.report_evaluations import changed_families
 from metarl.experiment.report_tables import Table
 
 HEAT_MAP_STAGES = 5
@@ -102,29 +102,30 @@ def learning_chart(kinds: Sequence[Kind], axis: str) -> Chart:
 def adaptation_chart(kinds: Sequence[Kind], name: str) -> Chart | None:
     """The evaluated `name`, return or success, by episodes used; None if no kind has it.
 
-    The band is the interval of one evaluation, and the range of the means of several.
+    The band is the interval of one evaluation, and the range of the means of several. A kind has a line for each way
+    in which its runs were evaluated.
     """
-    stages: dict[int, dict[int, tuple[float, float | None, float | None]]] = {}
-    for i, kind in enumerate(kinds):
-        if not kind.runs[0].of_agent:
-            return None
-        by_stage: dict[int, list[Mapping[str, Any]]] = {}
-        for row in itertools.chain.from_iterable(evaluation["summary"] for evaluation in kind.evaluations):
-            by_stage.setdefault(row["episodes_used"], []).append(row)
-        for used, rows in by_stage.items():
-            means = [row[f"{name}_mean"] for row in rows if f"{name}_mean" in row]
-            if len(means) == 1:
-                stages.setdefault(used, {})[i] = means[0], rows[0][f"{name}_low"], rows[0][f"{name}_high"]
-            elif means:
-                stages.setdefault(used, {})[i] = float(np.mean(means)), min(means), max(means)
-    if not stages:
+    if not kinds[0].runs[0].of_agent:
         return None
-    x, none = sorted(stages), (None, None, None)
-    lines = []
+    found: list[tuple[int, str, dict[int, tuple[float, float | None, float | None]]]] = []
     for i, kind in enumerate(kinds):
-        if any(i in found for found in stages.values()):
-            mean, low, high = zip(*(stages[used].get(i, none) for used in x), strict=True)
-            lines.append(Line(kind.label, i, mean, low, high))
+        for words, evaluations in kind.evaluated_alike().items():
+            stages = {}
+            for rows in zip(*(evaluation["summary"] for evaluation in evaluations), strict=True):
+                means = [row[f"{name}_mean"] for row in rows if f"{name}_mean" in row]
+                if len(means) == len(rows):
+                    one = len(rows) == 1
+                    ends = (rows[0][f"{name}_low"], rows[0][f"{name}_high"]) if one else (min(means), max(means))
+                    stages[rows[0]["episodes_used"]] = float(np.mean(means)), *ends
+            if stages:
+                found.append((i, _line_label(kind, words), stages))
+    if not found:
+        return None
+    x, none = sorted({used for *_, stages in found for used in stages}), (None, None, None)
+    lines = []
+    for i, label, stages in found:
+        mean, low, high = zip(*(stages.get(used, none) for used in x), strict=True)
+        lines.append(Line(label, i, mean, low, high))
     return Chart(
         f"Adaptation: {name} on tasks of the evaluation",
         "episodes of the task used",
@@ -147,8 +148,9 @@ def _heat_maps(kinds: Sequence[Kind]) -> list[HeatMap]:
     """A map for each set of tasks that runs were evaluated on: kinds are comparable task by task only on the same."""
     groups: dict[str, list[tuple[str, Mapping[str, Any]]]] = {}
     for kind in kinds:
-        for evaluation in kind.evaluations:
-            groups.setdefault(json.dumps(evaluation["tasks"]), []).append((kind.label, evaluation))
+        for words, evaluations in kind.evaluated_alike().items():
+            for evaluation in evaluations:
+                groups.setdefault(json.dumps(evaluation["tasks"]), []).append((_line_label(kind, words), evaluation))
     maps = []
     for members in groups.values():
         name = "success" if all(evaluation["success"] is not None for _, evaluation in members) else "return"
@@ -167,6 +169,11 @@ def _heat_maps(kinds: Sequence[Kind]) -> list[HeatMap]:
     return maps
 
 
+def _line_label(kind: Kind, words: str) -> str:
+    """The label of a kind's evaluations, of which `words` say what sets them apart."""
+    return f"{kind.label} [{words}]" if words else kind.label
+
+
 def _task_names(parameters: Mapping[str, list[Any]]) -> list[str]:
     """Each task's parameters in a line, without those that all tasks share."""
     count = len(next(iter(parameters.values())))
@@ -181,7 +188,9 @@ def _values(value: Any) -> str:
 def _remarks(kinds: Sequence[Kind]) -> list[str]:
     """What a reader has to know before comparing figures."""
     runs = [run for kind in kinds for run in kind.runs]
-    remarks = [f"{run.path} has no evaluation: metarl evaluate {run.path}" for run in runs if run.evaluation is None]
+    remarks = [remark for run in runs for remark in run.remarks]
+    remarks += [remark for kind in kinds for remark in kind.remarks]
+    remarks += changed_families({str(run.path): run.entries for run in runs})
     evaluations = [run.evaluation for run in runs if run.evaluation is not None and run.of_agent]
     if len({json.dumps(evaluation["tasks"]) for evaluation in evaluations}) > 1:
         remarks.append("not all runs were evaluated on the same tasks: their figures differ by the draw of tasks too")

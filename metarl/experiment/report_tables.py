@@ -71,6 +71,16 @@ class Table:
         return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
+def figure(value: float) -> str:
+    """A score with two decimals, or with three digits if it is so small that two decimals would hide it.
+
+    >>> from metarl.experiment.report_tables import figure
+    >>> figure(-17.756), figure(0.5), figure(0.0), figure(1.2345e-6)
+    ('-17.76', '0.50', '0.00', '1.23e-06')
+    """
+    return f"{value:.3g}" if 0 < abs(value) < 0.05 else f"{value:.2f}"
+
+
 def escape_markdown(text: str) -> str:
     """`text` in one line, as it is shown on the page, whatever marks of Markdown or HTML are in it."""
     return re.sub(r"([\\`*_{}\[\]#|])", r"\\\1", html.escape(" ".join(text.split()), quote=False))

@@ -171,10 +171,15 @@ def _trials(given: SweepFile) -> Iterator[Trial]:
     for (agent, agent_options), (family, family_options) in itertools.product(agents, families):
         grid = itertools.product(_grid(agent_options), _grid(family_options), seeds)
         for (agent_axes, options), (family_axes, env_options), seed in grid:
-            values = [f"{name}={_text(value)}" for name, value in {**agent_axes, **family_axes}.items()]
+            values = [f"{name}={_text(value)}" for name, value in _axes(agent_axes, family_axes).items()]
             name = "-".join([agent, family, *values, f"seed{seed}"])
             config = TrainConfig(agent, family, env_options, options, seed=seed, **common)
             yield Trial(re.sub(r"[^\w.=+-]+", "-", name), config)
+
+
+def _axes(agent: Mapping[str, Any], family: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of both by their names; a name of both is `env.NAME` for the family."""
+    return {**agent, **{f"env.{name}" if name in agent else name: value for name, value in family.items()}}
 
 
 def _named(what: str, entries: Any) -> list[tuple[str, Mapping[str, Any]]]:
@@ -199,6 +204,8 @@ def _grid(options: Mapping[str, Any], prefix: str = "") -> list[tuple[dict[str, 
         if isinstance(value, Mapping):
             choices.append([(axes, {name: inner}) for axes, inner in _grid(value, f"{prefix}{name}.")])
         elif isinstance(value, list):
+            if not value:
+                raise UsageError(f"{prefix}{name} is an empty list, so there is no value to try: leave it out, or [[]]")
             choices.append([({f"{prefix}{name}": one}, {name: one}) for one in value])
         else:
             choices.append([({}, {name: value})])

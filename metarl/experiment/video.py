@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, UInt8
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from metarl.experiment.report_tables import figure
 from metarl.rollout import Policy, PolicyStep, Transition, collect
 from metarl.spaces import Observations
 from metarl.vector_env import TaskVectorEnv
@@ -46,7 +47,7 @@ class Take:
     def status(self, steps: int) -> str:
         """Return and steps after `steps` steps, or at the end of a shorter episode."""
         steps = min(steps, len(self.rewards))
-        return f"step {steps}  return {self.rewards[:steps].sum():.2f}"
+        return f"step {steps}  return {figure(float(self.rewards[:steps].sum()))}"
 
     def succeeded(self, steps: int) -> bool:
         """Whether one of the first `steps` steps succeeded, which makes the episode a success."""

@@ -64,3 +64,33 @@ def test_what_does_not_fit_is_refused_in_a_line(family):
     ):
         with pytest.raises(metarl.UsageError, match=complaint):
             metarl.from_sb3(wrong, on)
+
+
+def test_a_model_without_its_normalisation_is_refused(family, tmp_path):
+    """SB3 saves a model without the statistics of its VecNormalize: it would act on observations it never learnt."""
+    model = trained(family, wrap=VecNormalize)
+    model.save(tmp_path / "model.zip")
+    model.get_vec_normalize_env().save(tmp_path / "statistics.pkl")
+    for env in (None, metarl.to_sb3(make_env(family))):
+        with pytest.raises(metarl.UsageError, match=r"trained in VecNormalize.*PPO\.load\(FILE, env=VecNormalize"):
+            metarl.from_sb3(PPO.load(tmp_path / "model.zip", env=env), family)
+    normalized = VecNormalize.load(tmp_path / "statistics.pkl", metarl.to_sb3(make_env(family)))
+    whole = metarl.from_sb3(PPO.load(tmp_path / "model.zip", env=normalized), family)
+    both = [metarl.collect(make_env(family), p, episodes=1).actions for p in (whole, metarl.from_sb3(model, family))]
+    assert torch.equal(*both)
+
+
+@pytest.mark.parametrize("algorithm", [PPO, SAC])
+def test_a_model_that_was_not_normalised_is_taken_from_its_file(family, algorithm, tmp_path, recwarn):
+    model = trained(family, algorithm=algorithm)
+    model.save(tmp_path / "model.zip")
+    again = algorithm.load(tmp_path / "model.zip", env=metarl.to_sb3(make_env(family)))
+    both = [metarl.collect(make_env(family), metarl.from_sb3(m, family), episodes=1).actions for m in (model, again)]
+    assert torch.equal(*both)
+    assert not [warning for warning in recwarn if "VecNormalize" in str(warning.message)]
+
+
+def test_an_off_policy_model_alone_does_not_show_if_it_was_normalised(family, tmp_path):
+    trained(family, algorithm=SAC).save(tmp_path / "model.zip")
+    with pytest.warns(UserWarning, match=r"if the model was trained in VecNormalize.*if not, load it with env="):
+        metarl.from_sb3(SAC.load(tmp_path / "model.zip"), family)

@@ -1,5 +1,6 @@
 """The meta-test protocol: stages, budgets, per-task means, and its JSON."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -126,8 +127,13 @@ def test_json_gives_the_evaluation_back(evaluation):
         "family",
         "family_options",
         "horizon",
+        "iteration",
         "summary",
     ]
+    assert Evaluation.from_json(dataclasses.replace(evaluation, iteration=3).to_json()).iteration == 3
+    for wrong in (-1, "3", 1.5):
+        with pytest.raises(UsageError, match="iteration is nothing of that kind"):
+            Evaluation.from_json(json.dumps(data | {"iteration": wrong}))
 
 
 def test_json_without_success(evaluation):

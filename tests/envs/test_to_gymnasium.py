@@ -258,6 +258,41 @@ def test_mistakes_are_told_in_a_line(call, complaint):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("seed", [[], [1, 2], [None, 1, None, None], True, -1, 2**70])
+def test_wrong_seeds_are_told_in_a_line(seed):
+    envs, env = make(metarl.make("PointNavigation-v0")), gym.make("metarl/PointNavigation-v0").unwrapped
+    for one in [envs] if isinstance(seed, list) else [envs, env]:
+        with pytest.raises(metarl.UsageError, match=r"seeds? must"):
+            one.reset(seed=seed)
+
+
+def test_a_list_of_none_is_no_seed_and_numpys_numbers_are_seeds():
+    envs = make(metarl.make("HalfCheetahVel-v0", horizon=3))
+    assert envs.reset(seed=[None] * 4)[0].shape == (4, 17)
+    first, again = envs.reset(seed=np.int64(3))[0], envs.reset(seed=[3, 4, 5, 6])[0]
+    np.testing.assert_array_equal(first, again)
+
+
+@pytest.mark.parametrize("actions", [None, "a", [[1], [1, 2], [1, 2], [1, 2]], np.zeros((4, 2), complex)])
+def test_what_is_no_array_of_numbers_is_no_action(actions):
+    envs = make(metarl.make("PointNavigation-v0"))
+    envs.reset(seed=0)
+    with pytest.raises(metarl.UsageError, match="must be an array of numbers"):
+        envs.step(actions)
+
+
+def test_an_episode_that_has_ended_takes_no_step_under_another_task():
+    family = metarl.make("PointNavigation-v0", horizon=1)
+    env = gym.make("metarl/PointNavigation-v0", horizon=1).unwrapped
+    env.reset(seed=0)
+    env.step(env.action_space.sample())
+    env.set_tasks(family.task(goal=[0.2, 0.2]))
+    with pytest.raises(metarl.UsageError, match="call reset before step"):
+        env.step(env.action_space.sample())
+    env.reset()
+    env.step(env.action_space.sample())
+
+
 def test_environments_that_cannot_wait_say_so(monkeypatch):
     """Without its state, an environment cannot wait: only if all end at once need none."""
     family = metarl.make("PointNavigation-v0", horizon=4)

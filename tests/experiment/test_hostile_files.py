@@ -95,6 +95,14 @@ def test_deep_json_is_refused():
             parse_json(text, "file")
 
 
+@pytest.mark.parametrize("text", ['{"a": 1, "b": {"c": 1, "c": 2}}', '{"b": 1, "c": 2, "c": 2}'])
+def test_an_entry_that_is_there_twice_is_refused(text: str):
+    """The parsers would keep the last without a word."""
+    for parse in (parse_yaml, parse_json):
+        with pytest.raises(metarl.UsageError, match="file names 'c' twice"):
+            parse(text, "file")
+
+
 def read(path: Path, folder: Path) -> None:
     """Reads a file of the corpus as the file that its name begins with."""
     kind = path.name.partition("-")[0]

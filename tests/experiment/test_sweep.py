@@ -62,6 +62,9 @@ def test_every_combination_is_a_trial(tmp_path):
         (("seeds: [0, 3]", "seeds: ["), "is no YAML"),
         (("maml: {inner", "maml: [inner"), "is no YAML"),
         (("rl2: {}", "rl2: 3"), "agents are names with options"),
+        (("rl2: {}", "maml: {}"), "names 'maml' twice: leave one out"),
+        (("iterations: 2", "iterations: 2\niterations: 3"), "names 'iterations' twice: leave one out"),
+        (("[5, 10]", "[]"), "horizon is an empty list"),
     ],
     ids=lambda value: value[1] if isinstance(value, tuple) else "",
 )
@@ -75,6 +78,17 @@ def test_a_mistake_is_one_line_before_anything_starts(change, complaint, tmp_pat
     assert complaint in said
     assert len(said.splitlines()) == 1
     assert not Path("sweeps").exists()
+
+
+def test_the_agent_and_the_family_may_have_an_option_of_the_same_name(tmp_path, monkeypatch):
+    (tmp_path / "crowded.py").write_text(
+        "import metarl\ndef family(num_tasks=1):\n    return metarl.make('PointNavigation-v0', horizon=num_tasks)\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    options = "num_tasks: [2, 3]"
+    sweep = read(f"agents: {{random: {{{options}}}}}\nfamilies: {{'crowded:family': {{{options}}}}}", tmp_path)
+    assert len(sweep.trials) == 4
+    assert sweep.trials[1].name == "random-crowded-family-num_tasks=2-env.num_tasks=3-seed0"
 
 
 def test_a_device_of_other_machines_need_not_be_here(tmp_path):

@@ -186,7 +186,7 @@ def test_evaluate_prints_and_writes_the_stages(run: Path, tmp_path: Path, capsys
     assert (run / "plots" / "adaptation.png").read_bytes().startswith(b"\x89PNG")
     agent = metarl.load_agent(run)
     expected = metarl.evaluate(agent, metarl.make("PointNavigation-v0", horizon=8), num_tasks=5, episodes=8, seed=1)
-    assert result == json.loads(expected.to_json())
+    assert result == json.loads(dataclasses.replace(expected, iteration=2).to_json())
     assert result["episodes_used"] == [0, 4, 8]
     for row in result["summary"]:
         for key in ("return_mean", "return_iqm", "return_low", "return_high"):

@@ -126,3 +126,21 @@ def test_runs_shifted_tasks_and_the_table_of_every_task(tmp_path, monkeypatch, c
     assert "max_velocity 4 instead of the default" in capsys.readouterr().err
     assert main(["evaluate", "r0", "--shift", "horizon=3", "--env-options", "horizon=4"]) == 2
     assert "horizon is given by both" in capsys.readouterr().err
+
+
+def test_intervals_of_shares_of_success_stay_between_0_and_1(write, capsys):
+    family = metarl.make("SparsePointNavigation-v0")
+    tasks = family.sample(12, seed=0)
+    for name, share in (("a", 0.1), ("b", 0.9)):
+        for seed in range(3):
+            generator = torch.Generator().manual_seed(seed)
+            success = (torch.rand(12, 1, generator=generator) < share).float()
+            made = metarl.Evaluation(success, success, [0], tasks, family=family.id, horizon=20)
+            write(f"{name}{seed}.json", made)
+    files = [f"{name}={name}{seed}.json" for name in "ab" for seed in range(3)]
+    assert main(["compare", *files, "--json", "out.json"]) == 0
+    rows = json.loads(Path("out.json").read_text())["contenders"]
+    for row in rows:
+        for name in ("mean", "iqm", "median"):
+            assert 0 <= row[name]["low"] <= row[name]["value"] <= row[name]["high"] <= 1
+    assert -1 <= rows[1]["difference"]["low"] <= rows[1]["difference"]["high"] <= 1

@@ -75,6 +75,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 RUN_MISTAKES = {
     "no JSON": (("adapt", "point", "--task", "{goal: 3}"), "neither a file nor the JSON"),
+    "a parameter twice": (("adapt", "point", "--task", '{"goal": [0, 0], "goal": [0.1, 0]}'), "names 'goal' twice"),
     "JSON that is no task": (("adapt", "point", "--task", "[0.1, 0.2]"), "neither a file nor the JSON"),
     "no such file": (("adapt", "point", "--task", "task.json"), "neither a file nor the JSON"),
     "a wrong name": (("adapt", "point", "--task", '{"gaol": [0.1, 0.2]}'), "no task parameter 'gaol'"),

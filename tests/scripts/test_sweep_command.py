@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from metarl.scripts.cli import main
+
 KILLED = "rl2-PointNavigation-v0-lr=0.003-seed0"
 DIVERGING = "rl2-PointNavigation-v0-lr=1e+30-seed0"
 RATES = [*(n / 1000 for n in range(1, 12)), 1e30]
@@ -39,6 +41,17 @@ def kill_after_a_checkpoint(folder: Path, name: str) -> None:
         assert time.monotonic() < deadline, "the trial has not begun"
         time.sleep(0.02)
     os.kill(json.loads(status.read_text())["process"], signal.SIGKILL)
+
+
+def test_another_evaluation_is_made_of_trials_that_are_done(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    base = {"agents": {"random": {"num_tasks": 2}}, "families": {"PointNavigation-v0": {"horizon": 5}}, "iterations": 1}
+    command = ["sweep", "sweep.yaml", "--output", "out", "--runner", "sequence"]
+    for tasks in (3, 4):
+        Path("sweep.yaml").write_text(json.dumps(base | {"evaluate": {"tasks": tasks}}))
+        assert main(command) == 0
+        evaluation = json.loads(Path("out/runs/random-PointNavigation-v0-seed0/evaluation.json").read_text())
+        assert len(evaluation["returns"]) == tasks
 
 
 @pytest.mark.slow
