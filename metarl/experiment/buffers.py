@@ -25,7 +25,7 @@ from metarl.experiment.files import remove_temporaries, sync_folder, write_atomi
 from metarl.parsing import LARGEST, is_count, parse_json, printable
 from metarl.replay import ReplayBuffer
 
-_NAME = re.compile(r"\w[\w.-]*")
+_NAME = re.compile(r"\w[\w.-]{0,59}")  # with four bytes a character, file systems still take it
 _SEGMENT = re.compile(r"(.+)-(\d{6,})\.bin")
 
 
@@ -262,7 +262,8 @@ def _folder(run: Path, name: str) -> Path:
 
 def _check_name(what: str, name: str) -> None:
     if not _NAME.fullmatch(name):
-        raise UsageError(f"{what} {name!r} cannot name a file: use letters, digits, '_', '-' and '.'")
+        shown = printable(repr(name), 80)
+        raise UsageError(f"{what} {shown} cannot name a file: use up to 60 letters, digits, '_', '-' and '.'")
 
 
 def _listed(names: Mapping[str, Any]) -> str:

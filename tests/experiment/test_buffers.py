@@ -88,6 +88,15 @@ def test_a_buffer_without_rows_and_one_that_gets_them_late(tmp_path: Path):
 def test_names_that_cannot_be_files_are_refused(tmp_path: Path):
     with pytest.raises(metarl.UsageError, match=r"buffer '\.\./up' cannot name a file"):
         BufferFiles(tmp_path, {"../up": ReplayBuffer(3)}, {})
+    with pytest.raises(metarl.UsageError, match="cannot name a file") as caught:
+        BufferFiles(tmp_path, {"9" * 5000: ReplayBuffer(3)}, {})
+    assert len(str(caught.value)) < 200
+    longest = "ß" * 60
+    buffer = ReplayBuffer(3)
+    files = BufferFiles(tmp_path, {longest: buffer}, {})
+    buffer.append({longest: torch.arange(2)})
+    files.append()
+    restore_buffers(tmp_path, {longest: ReplayBuffer(3)}, files.record())
 
 
 @pytest.fixture(scope="module")
