@@ -15,6 +15,7 @@ from metarl.distribution import TaskDistribution
 from metarl.errors import UsageError
 from metarl.evaluation import Evaluation, evaluate
 from metarl.experiment import AgentRun, Run
+from metarl.experiment.evaluation_file import agent_evaluation_text
 from metarl.experiment.files import check_writable, write_atomically
 from metarl.experiment.plots import plot_adaptation
 from metarl.fewshot import FewShotRun
@@ -141,7 +142,8 @@ def _evaluate_agent(run: AgentRun, distribution: TaskDistribution, parsed: Argum
         protocol="per-task" if parsed.protocol is None else parsed.protocol,
         allow_training_tasks=parsed.allow_training_tasks,
     )
-    text = result.to_json()
+    unlike = list(_unlike_training(run, distribution, parsed))
+    text = agent_evaluation_text(result, iteration=run.checkpoint.iteration, unlike_training=unlike)
     where = " outside the training range" if parsed.shift else ""
     title = f"{run.config.agent} on {distribution.id}, {tasks} {parsed.split} tasks{where}"
     write_atomically(run.path / "evaluation.json", text)
@@ -155,6 +157,16 @@ def _evaluate_agent(run: AgentRun, distribution: TaskDistribution, parsed: Argum
         print_table(failures(rows), task_table(rows, result.episodes_used))
     for remark in _remarks(run, distribution, parsed, result):
         print(f"metarl: {remark}", file=sys.stderr)
+
+
+def _unlike_training(run: AgentRun, family: TaskDistribution, parsed: Arguments) -> Iterator[str]:
+    """What a report has to say beside the figures: they are not of test tasks of the family of the training."""
+    if family is not run.distribution:
+        yield from run.differences(family)
+    if parsed.shift:
+        yield "tasks outside the training range alone"
+    if parsed.split != "test":
+        yield f"tasks of the {parsed.split} split"
 
 
 def _remarks(run: AgentRun, family: TaskDistribution, parsed: Arguments, result: Evaluation) -> Iterator[str]:

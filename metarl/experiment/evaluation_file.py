@@ -1,10 +1,27 @@
-"""What evaluation.json has to hold for a report, which anyone may have written."""
+"""evaluation.json of an agent: how it is written, and what it has to hold for a report, since anyone may write one."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from metarl.errors import UsageError
+from metarl.evaluation import Evaluation
 from metarl.parsing import is_count, is_number, printable
+
+
+def agent_evaluation_text(evaluation: Evaluation, *, iteration: int, unlike_training: Sequence[str]) -> str:
+    """The JSON text of an evaluation with the iteration whose checkpoint was measured, and what was measured unlike the
+    training, in words: a run folder keeps its last evaluation, and its figures mean nothing without these.
+
+    >>> from metarl.experiment.evaluation_file import agent_evaluation_text
+    >>> tasks = metarl.make("PointNavigation-v0").sample(2, seed=0)
+    >>> evaluation = metarl.Evaluation(torch.zeros(2, 1), None, [0], tasks)
+    >>> text = agent_evaluation_text(evaluation, iteration=7, unlike_training=["horizon 10 instead of 100"])
+    >>> '"iteration": 7' in text
+    True
+    """
+    told = {"iteration": iteration, "unlike_training": list(unlike_training)}
+    return json.dumps(json.loads(evaluation.to_json()) | told, indent=2)
 
 
 def check_agent_evaluation(evaluation: Any, what: str) -> None:
@@ -12,6 +29,12 @@ def check_agent_evaluation(evaluation: Any, what: str) -> None:
     rows = _mapping(evaluation, what).get("summary")
     if not isinstance(rows, list) or not rows:
         raise UsageError(f"{what} is damaged: it has no summary")
+    # Both are missing in files of earlier versions and in what Evaluation.to_json writes.
+    iteration, unlike = evaluation.get("iteration", 0), evaluation.get("unlike_training", [])
+    if not is_count(iteration):
+        raise UsageError(f"{what} is damaged: iteration is {_shown(iteration)}")
+    if not isinstance(unlike, list) or not all(isinstance(difference, str) for difference in unlike):
+        raise UsageError(f"{what} is damaged: unlike_training is {_shown(unlike)}")
     for row in rows:
         if not is_count(_mapping(row, what).get("episodes_used")):
             raise UsageError(f"{what} is damaged: episodes_used is {_shown(row.get('episodes_used'))}")

@@ -2,7 +2,7 @@
 
 import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from jaxtyping import Float
 
 from metarl.experiment.report import Kind, RunRecord, header, number
 from metarl.experiment.report_tables import Table
+from metarl.parsing import printable
 
 HEAT_MAP_STAGES = 5
 """Stages of each evaluation in a heat map, at most: the first and the last among them."""
@@ -182,6 +183,7 @@ def _remarks(kinds: Sequence[Kind]) -> list[str]:
     """What a reader has to know before comparing figures."""
     runs = [run for kind in kinds for run in kind.runs]
     remarks = [f"{run.path} has no evaluation: metarl evaluate {run.path}" for run in runs if run.evaluation is None]
+    remarks += [remark for run in runs if run.of_agent for remark in _conditions(run)]
     evaluations = [run.evaluation for run in runs if run.evaluation is not None and run.of_agent]
     if len({json.dumps(evaluation["tasks"]) for evaluation in evaluations}) > 1:
         remarks.append("not all runs were evaluated on the same tasks: their figures differ by the draw of tasks too")
@@ -190,6 +192,17 @@ def _remarks(kinds: Sequence[Kind]) -> list[str]:
     if faults := sum(evaluation.get("faults", 0) for evaluation in evaluations):
         remarks.append(f"{number(faults)} faults in the evaluations, each of which ended an episode early")
     return remarks
+
+
+def _conditions(run: RunRecord) -> Iterator[str]:
+    """Under what conditions a run's figures were measured, if not under those that a reader takes for granted."""
+    if run.evaluation is None:
+        return
+    if unlike := run.evaluation.get("unlike_training"):
+        yield printable(f"{run.path} was evaluated unlike its training: {', '.join(unlike)}", 500)
+    last, measured = run.rows[-1].get("iteration"), run.evaluation.get("iteration")
+    if measured is not None and measured != last:
+        yield f"{run.path} was evaluated after iteration {measured} of {last}: metarl evaluate {run.path}"
 
 
 def _short(value: float) -> float:
