@@ -14,12 +14,13 @@ from metarl.devices import num_cpus
 from metarl.distribution import TaskDistribution
 from metarl.envs.gymnasium_actions import ActionCodec
 from metarl.envs.gymnasium_answers import WrongAnswer, require_keyword
+from metarl.envs.gymnasium_apply import Apply
 from metarl.envs.gymnasium_make import Maker, Source, Wrap, time_limit
 from metarl.envs.gymnasium_observations import ObservationCodec, Rows
 from metarl.envs.gymnasium_pool import PATIENCE, LocalPool, WorkerPool
 from metarl.envs.gymnasium_state import StateAccess, known_state
 from metarl.envs.gymnasium_traits import name_of, readable
-from metarl.envs.gymnasium_worker import Apply, Recipe
+from metarl.envs.gymnasium_worker import Recipe
 from metarl.errors import UsageError
 from metarl.spaces import Observations, map_tensors
 from metarl.task_parameters import Parameters, Sampler, TaskParameters

@@ -26,6 +26,7 @@ from metarl.envs.gymnasium_answers import (
     require_keyword,
     tells_success,
 )
+from metarl.envs.gymnasium_apply import Apply, apply_task
 from metarl.envs.gymnasium_buffers import Buffers
 from metarl.envs.gymnasium_make import Maker, Registry, in_a_line
 from metarl.envs.gymnasium_observations import ObservationCodec
@@ -33,9 +34,6 @@ from metarl.envs.gymnasium_seeding import seeding_faults
 from metarl.envs.gymnasium_signals import DONE, MESSAGE, STEP, get, put
 from metarl.envs.gymnasium_state import Arrays, StateAccess, read_rng, write_rng
 from metarl.errors import EnvironmentFault, RenderingUnavailable, UsageError
-
-Apply = Callable[[gym.Env, Mapping[str, Any]], None]
-"""Gives an environment its task: numbers by name, or arrays where a parameter has a shape."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +112,9 @@ class Chunk:
             rows = {name: value[task] for name, value in parameters.items()}
             values = {name: row.item() if row.ndim == 0 else row.copy() for name, row in rows.items()}
             try:
-                self._recipe.apply(env, values)
+                apply_task(self._recipe.apply, env, values, self._recipe.id)
+            except UsageError:
+                raise
             except Exception as error:
                 error.add_note(f"raised by the function apply= of {self._recipe.id} ({self._place(i)}: {values})")
                 raise

@@ -3,7 +3,7 @@
 import functools
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -56,6 +56,8 @@ class Evaluation:
     """Steps after which an episode was truncated."""
     iteration: int | None = None
     """The iteration of its training after which the agent of a run was measured; None if that is not known."""
+    drawn_from: str | None = None
+    """The split of its tasks, or "outside" for those outside the training range; None if they were given by hand."""
 
     @property
     def distinct_tasks(self) -> int:
@@ -120,6 +122,7 @@ class Evaluation:
                 "family_options": dict(self.family_options),
                 "horizon": self.horizon,
                 "iteration": self.iteration,
+                "drawn_from": self.drawn_from,
                 "summary": self.summary(),
             },
             indent=2,
@@ -142,10 +145,11 @@ class Evaluation:
         success = None if data.get("success") is None else _table(data, "success", shape)
         family, options, horizon = data.get("family"), data.get("family_options", {}), data.get("horizon")
         counts = {"horizon": horizon, "iteration": data.get("iteration")}
-        known = isinstance(family, str | None) and isinstance(options, dict)
+        drawn_from = data.get("drawn_from")
+        known = isinstance(family, str | None) and isinstance(options, dict) and isinstance(drawn_from, str | None)
         if not known or any(not (count is None or is_count(count)) for count in counts.values()):
-            raise UsageError("the evaluation is damaged: family, options, horizon or iteration is nothing of that kind")
-        of = {"family": family, "family_options": options, **counts}
+            raise UsageError("the evaluation is damaged: its family or another origin is nothing of that kind")
+        of = {"family": family, "family_options": options, "drawn_from": drawn_from, **counts}
         return cls(_table(data, "returns", shape), success, used, tasks, protocol, faults, **of)
 
     def pooled(self, scores: Float[Tensor, "M S"]) -> Float[np.ndarray, "K S"]:
@@ -241,6 +245,7 @@ def evaluate(
     agent.spec.check(distribution)
     measure = _find_protocol(distribution, protocol)
     trained_on = None if tasks is None and distribution is agent.trained_on else agent.trained_on
+    drawn_from = split if tasks is None else None
     tasks = distribution.sample(num_tasks, split=split, seed=seed) if tasks is None else tasks
     if trained_on is not None and split == "test" and not allow_training_tasks:
         check_unseen(trained_on, tasks, distribution)
@@ -259,7 +264,7 @@ def evaluate(
             faults = env.fault_count
     finally:
         env.close()
-    return _stacked(scores, stages, tasks, distribution, protocol, faults)
+    return replace(_stacked(scores, stages, tasks, distribution, protocol, faults), drawn_from=drawn_from)
 
 
 def _find_protocol(family: TaskDistribution, name: str) -> Protocol:

@@ -54,6 +54,9 @@ def import_from_file(target: str, base: type, owner: str, way_out: str) -> None:
     what = f"{owner} names {printable(target)!r}, which is no {base.__name__} as far as one can see"
     refused = UsageError(f"{what}: {way_out}")
     _search_here()
+    if module_name not in sys.modules and _is_missing(module_name):
+        where = f"there is no module {printable(module_name)!r} here or among the installed ones"
+        raise UsageError(f"{owner} names {printable(target)!r}, but {where}: go to the folder that has it")
     if module_name not in sys.modules and "metarl" not in _source(module_name):
         raise refused
     found = import_named(target)
@@ -106,6 +109,14 @@ def near_matches(name: str, known: Iterable[str]) -> list[str]:
 def _is_of_a_user(module_name: str) -> bool:
     """Whether a module is not metarl's own and mentions it."""
     return module_name.partition(".")[0] != "metarl" and "metarl" in _source(module_name)
+
+
+def _is_missing(module_name: str) -> bool:
+    """Whether there is no module of this name, nor the package that it would be in; nothing is imported."""
+    try:
+        return all(finder.find_spec(module_name.partition(".")[0], None) is None for finder in sys.meta_path)
+    except Exception:  # a name that no file system takes
+        return True
 
 
 def _source(module_name: str) -> str:

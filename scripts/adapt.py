@@ -87,6 +87,7 @@ def main(arguments: Sequence[str]) -> None:
         print_table(f"{run.config.agent} on {family.id}, {parsed.task}", _table(result))
         if film_env is not None and parsed.video is not None:
             film(run.agent, film_env, result.episodes_used[-1], parsed.seed, parsed.video)
+            print(parsed.video)
 
 
 def read_task(distribution: TaskDistribution, text: str) -> Tasks:

@@ -85,6 +85,8 @@ def _check_flags(cls: Any, arguments: Sequence[str]) -> None:
         if re.match(r"--[a-z]", flag) and flag not in [*known, "--help"]:
             near = [longer for longer in known if longer.endswith(flag[1:])] or near_matches(flag, known)
             hint = f"did you mean {' or '.join(near)}?" if near else "see --help for those there are"
+            if not near and "--env-options" in known:
+                hint += f"; an option of the family is given by --env-options {flag[2:].replace('-', '_')}=..."
             raise UsageError(f"unknown option {flag}; {hint}")
         if flag in known and flag in given:
             raise UsageError(f"{flag} is given twice: give all its values at once")
@@ -112,6 +114,11 @@ def _flags(cls: Any, prefix: str = "") -> Iterator[str]:
                 yield f"--{prefix}no-{name}"
 
 
+_WANTED = {"INT": ": want a whole number, in digits", "literal for int": ": want a whole number, in digits"}
+_WANTED |= {"FLOAT": ": want a number", "could not convert": ": want a number"}
+"""How tyro names what an option holds → what is wanted, in words."""
+
+
 def _condense(complaint: str) -> str:
     """The message in tyro's box as one line, without frame, title, help texts and the list of attempts."""
     lines = [line.strip("│╭╮╰╯").rstrip() for line in complaint.splitlines()[1:]]
@@ -123,5 +130,9 @@ def _condense(complaint: str) -> str:
         indent = len(body[1]) - len(body[1].lstrip())  # help texts are indented further
         return f"missing: {', '.join(line.split()[0] for line in body[1:] if not line[indent:].startswith(' '))}"
     text = " ".join(" ".join(body).split()).split(" Got errors:")[0].removesuffix(".")
-    wrong = re.fullmatch(r"Error parsing (\S+): .* instantiated from \[(.*)\]", text)
-    return f"{wrong[1]} cannot be {wrong[2]}" if wrong else text
+    wrong = re.fullmatch(r"Error parsing (\S+): (.*) instantiated from \[(.*)\]", text)
+    wrong = wrong or re.fullmatch(r"Error parsing (\S+): (invalid literal for int|could not convert).*: ('.*')", text)
+    if wrong is None:
+        return text
+    kind = next((words for sign, words in _WANTED.items() if sign in wrong[2]), "")
+    return f"{wrong[1]} cannot be {wrong[3]}{kind}"

@@ -1,10 +1,13 @@
 """`make demo`: RL² learns to reach goals that it is not shown with a Meta-World robot, and adapts to unseen ones.
 
-`make demo-quick` trains MAML on point navigation instead. Both end with a table and a page; the first also with a film,
-if this machine can draw.
+`make demo-quick` trains MAML on point navigation instead. Both end with a table, a film (if this
+machine can draw) and a page.
 """
 
 import contextlib
+import importlib.util
+import os
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -48,7 +51,7 @@ def show(config: TrainConfig) -> Path:
     options = config.resolve().options
     print(
         f"Training {config.agent} on {config.env}: {config.iterations} iterations of {options.num_tasks} tasks, "
-        f"{options.envs_per_task} at a time of each.\n",
+        f"{options.envs_per_task} environments of each.\n",
         flush=True,
     )
     path = train(config)
@@ -62,8 +65,16 @@ def show(config: TrainConfig) -> Path:
         print(f"\nNo film: {error}")
     print("\nAll of it on one page:\n")
     report.main([str(path), "--output", str(path / "report")])
-    print(f"\nThe whole run: {path}. To see it live in a browser: metarl watch {path}")
+    print(f"\nThe whole run: {path}. To see it live in a browser:\n{_how_to_watch(path)}")
     return path
+
+
+def _how_to_watch(path: Path) -> str:
+    """Commands as they can be typed where the demo was started: `make` activates no environment, nor has the viewer."""
+    tools = "" if shutil.which("metarl") else f"{os.path.relpath(Path(sys.executable).parent)}{os.sep}"
+    installed = all(map(importlib.util.find_spec, ("viser", "mjviser")))
+    first = [] if installed else [f"  {tools}python -m pip install 'metarl-kit[viewer]'"]
+    return "\n".join([*first, f"  {tools}metarl watch {path}"])
 
 
 def _film(run: AgentRun) -> Path:

@@ -142,7 +142,8 @@ def _evaluate_agent(run: AgentRun, distribution: TaskDistribution, parsed: Argum
         protocol="per-task" if parsed.protocol is None else parsed.protocol,
         allow_training_tasks=parsed.allow_training_tasks,
     )
-    text = replace(result, iteration=run.checkpoint.iteration).to_json()
+    result = replace(result, iteration=run.checkpoint.iteration)
+    text = (replace(result, drawn_from="outside") if parsed.shift else result).to_json()
     where = " outside the training range" if parsed.shift else ""
     distinct = result.distinct_tasks
     repeated = "" if distinct == tasks or parsed.protocol not in (None, "per-task") else f" ({distinct} distinct)"

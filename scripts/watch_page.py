@@ -221,7 +221,7 @@ class _Scene:
         if world.mark is not None:
             self._model.site_group[:] = _HIDDEN  # some of Meta-World's sites mark goals that are not the task's
         self._drawn = mjviser.ViserMujocoScene(self._server, self._model, num_envs=1)
-        centre, distance = np.zeros(3), 2.0 * float(self._model.stat.extent)
+        centre, distance = np.zeros(3), 1.3 * size_of_robot(self._model)
         # A robot that walks stays in the middle; one that stands by its goal does not move the room.
         self._drawn.camera_tracking_enabled = world.mark is None
         if world.mark is not None:
@@ -229,6 +229,19 @@ class _Scene:
             centre, distance = np.array(world.mark), 0.9
         self._server.initial_camera.position = centre + distance * np.array(_CAMERA)
         self._server.initial_camera.look_at = centre
+
+
+def size_of_robot(model: mujoco.MjModel) -> float:
+    """The diagonal (m) of a box around all that moves, as the model starts. MuJoCo's own extent is that of the floor
+    too: from so far away a robot is a few pixels in the fog."""
+    data = mujoco.MjData(model)
+    mujoco.mj_forward(model, data)
+    moves = model.geom_bodyid > 0
+    if not moves.any():
+        return float(model.stat.extent)
+    reach = model.geom_rbound[moves, None]
+    low, high = (data.geom_xpos[moves] - reach).min(0), (data.geom_xpos[moves] + reach).max(0)
+    return float(np.linalg.norm(high - low))
 
 
 def _text(value: Any) -> str:

@@ -37,7 +37,9 @@ def read_entries(path: Path) -> dict[str, Any]:
     if not path.is_dir():
         raise UsageError(f"there is no run folder {path}")
     if not file.is_file():
-        raise UsageError(f"{path} is no run folder: it has no {CONFIG}")
+        inside = next((child.parent for child in sorted(path.glob(f"*/{CONFIG}"))), None)
+        hint = "" if inside is None else f", but holds one: {inside}"
+        raise UsageError(f"{path} is no run folder: it has no {CONFIG}{hint}")
     entries = parse_yaml(_read(file), str(file))
     if not isinstance(entries, dict):
         raise UsageError(f"{file} is damaged: it holds no options")

@@ -28,6 +28,11 @@ def unlike_training(entries: Mapping[str, Any], evaluation: Mapping[str, Any]) -
         words += _other_options(entries.get("env_options"), evaluation.get("family_options"))
     if horizon is not None and "horizon" in trained and horizon != trained["horizon"]:
         words.append(f"horizon {horizon} instead of {trained['horizon']}")
+    drawn_from = evaluation.get("drawn_from")
+    if drawn_from not in (None, "test"):
+        words.append(
+            "tasks outside the training range" if drawn_from == "outside" else f"tasks of the {drawn_from} split"
+        )
     if evaluation.get("protocol", "per-task") != "per-task":
         words.append(f"protocol {evaluation['protocol']}")
     return printable(", ".join(words))

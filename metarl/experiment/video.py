@@ -1,6 +1,7 @@
 """Films of episodes, written frame by frame: one before adaptation beside one after it."""
 
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -25,6 +26,10 @@ GAP = 16
 """Pixels between two pictures."""
 HOLD = 1.0
 """Seconds that the last frame stays."""
+MARGIN = 6
+"""Pixels between what is written above a picture and the sides of its place."""
+LARGE, SMALL = ImageFont.load_default(15), ImageFont.load_default(13)
+UNSUCCESSFUL = "no success yet"
 _INK, _SOFT, _GOOD = "#1b1f24", "#5b6570", "#00733b"
 
 
@@ -82,8 +87,9 @@ def film_frames(takes: Sequence[Take], hold: int = 0) -> Iterator[UInt8[np.ndarr
     has no picture, because the environment has been reset by then: the frames of the end have the figures alone.
     """
     longest = max(len(take.pictures) for take in takes)
+    widths = [_width(take, longest) for take in takes]
     for step in itertools.chain(range(longest), itertools.repeat(longest, hold + 1)):
-        yield _frame(takes, step)
+        yield _frame(takes, widths, step)
 
 
 def take_episode(env: TaskVectorEnv, policy: Policy, caption: str, *, seed: int) -> Take:
@@ -95,21 +101,28 @@ def take_episode(env: TaskVectorEnv, policy: Policy, caption: str, *, seed: int)
     return Take(caption, filmed.pictures, rewards, success)
 
 
-def _frame(takes: Sequence[Take], step: int) -> UInt8[np.ndarray, "H W 3"]:
+def _width(take: Take, steps: int) -> int:
+    """Of a take's place in every frame: that of its pictures, or of what is written above them if that is wider."""
+    second = max(SMALL.getlength(take.status(step)) for step in range(steps + 1))
+    if take.success is not None:
+        second += MARGIN + SMALL.getlength(UNSUCCESSFUL)
+    return max(take.pictures[0].shape[1], math.ceil(max(LARGE.getlength(take.caption), second)) + 2 * MARGIN)
+
+
+def _frame(takes: Sequence[Take], widths: Sequence[int], step: int) -> UInt8[np.ndarray, "H W 3"]:
     pictures = [Image.fromarray(take.pictures[min(step, len(take.pictures) - 1)]) for take in takes]
-    width = sum(picture.width for picture in pictures) + GAP * (len(takes) - 1)
+    width = sum(widths) + GAP * (len(takes) - 1)
     height = max(picture.height for picture in pictures) + HEADER_HEIGHT
     frame = Image.new("RGB", (_padded(width), _padded(height)), "white")
     drawing, left = ImageDraw.Draw(frame), 0
-    large, small = ImageFont.load_default(15), ImageFont.load_default(13)
-    for take, picture in zip(takes, pictures, strict=True):
+    for take, picture, place in zip(takes, pictures, widths, strict=True):
         frame.paste(picture, (left, HEADER_HEIGHT))
-        drawing.text((left + 6, 4), take.caption, fill=_INK, font=large)
-        drawing.text((left + 6, 26), take.status(step), fill=_SOFT, font=small)
+        drawing.text((left + MARGIN, 4), take.caption, fill=_INK, font=LARGE)
+        drawing.text((left + MARGIN, 26), take.status(step), fill=_SOFT, font=SMALL)
         if take.success is not None:
-            text, colour = ("success", _GOOD) if take.succeeded(step) else ("no success yet", _SOFT)
-            drawing.text((left + picture.width - 6, 26), text, fill=colour, font=small, anchor="ra")
-        left += picture.width + GAP
+            text, colour = ("success", _GOOD) if take.succeeded(step) else (UNSUCCESSFUL, _SOFT)
+            drawing.text((left + place - MARGIN, 26), text, fill=colour, font=SMALL, anchor="ra")
+        left += place + GAP
     return np.asarray(frame)
 
 

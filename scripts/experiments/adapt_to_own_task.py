@@ -12,7 +12,7 @@ from torch import Tensor
 
 import metarl
 from metarl.scripts.experiments.arm import ArmTasks
-from metarl.scripts.experiments.experiment import save, trained_agent
+from metarl.scripts.experiments.experiment import run, save, trained_agent
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -26,8 +26,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     sizes = {"num_tasks": 50, "initial_std": 0.5}
     config = metarl.TrainConfig("rl2", ArmTasks, steps=options.steps, output=options.run, agent_options=sizes)
-    agent, family = trained_agent(config), ArmTasks()
-    own = family.task(target=options.target, mass=options.mass, friction=options.friction)
+    family = ArmTasks()
+    own = family.task(target=options.target, mass=options.mass, friction=options.friction)  # may be refused
+    agent = trained_agent(config)
     results, distances = dict[str, list[float]](), dict[str, Tensor]()
     for name, tasks, copies in (("unseen tasks", family.sample(100, split="test", seed=1), 1), ("own task", own, 100)):
         env = family.make_env(len(tasks), copies)
@@ -48,4 +49,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 import metarl
 from metarl.scripts.experiments.arm import ArmTasks
-from metarl.scripts.experiments.experiment import save, trained_agent
+from metarl.scripts.experiments.experiment import run, save, trained_agent
 
 OPTIONS: dict[str, dict[str, int | float]] = {
     "maml": {"num_tasks": 20, "envs_per_task": 10, "initial_std": 0.5, "curvature_fraction": 0.25},
@@ -51,4 +51,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import metarl
-from metarl.scripts.experiments.experiment import save
+from metarl.scripts.experiments.experiment import run, save
 from metarl.scripts.scripted_policies import ScriptedPolicies
 
 
@@ -62,4 +62,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

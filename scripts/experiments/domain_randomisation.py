@@ -11,7 +11,7 @@ import torch
 from matplotlib.figure import Figure
 
 import metarl
-from metarl.scripts.experiments.experiment import save, trained_agent
+from metarl.scripts.experiments.experiment import run, save, trained_agent
 
 FAMILY = "HopperRandParams-v0"
 
@@ -52,4 +52,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -3,12 +3,23 @@
 import argparse
 import dataclasses
 import json
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
 
 import metarl
+
+
+def run(main: Callable[[], None]) -> None:
+    """Runs a script: a mistake of its user is one line on stderr and exit code 2, as on metarl's command line."""
+    try:
+        main()
+    except metarl.UsageError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
 
 
 def trained_agent(config: metarl.TrainConfig) -> metarl.Agent:

@@ -14,7 +14,7 @@ from torch import Tensor
 import metarl
 from metarl.agents.recurrent import RecurrentPolicy
 from metarl.scripts.experiments.arm import ArmTasks
-from metarl.scripts.experiments.experiment import save
+from metarl.scripts.experiments.experiment import run, save
 
 PARAMETERS = {"mass": "kg", "friction": "N·m·s"}
 
@@ -57,4 +57,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -12,7 +12,7 @@ import torch
 
 import metarl
 from metarl.scripts.experiments.arm import ArmTasks
-from metarl.scripts.experiments.experiment import save
+from metarl.scripts.experiments.experiment import run, save
 
 
 class RandomShooting(metarl.Policy):
@@ -61,4 +61,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -110,8 +110,10 @@ def evaluation() -> Evaluation:
 
 
 def test_json_gives_the_evaluation_back(evaluation):
+    evaluation = dataclasses.replace(evaluation, iteration=3, drawn_from="outside")
     again = Evaluation.from_json(evaluation.to_json())
     assert torch.equal(again.returns, evaluation.returns)
+    assert (again.iteration, again.drawn_from) == (3, "outside")
     assert torch.equal(again.success, evaluation.success)
     assert again.episodes_used == [0, 5]
     assert again.tasks == evaluation.tasks
@@ -128,6 +130,7 @@ def test_json_gives_the_evaluation_back(evaluation):
         "family_options",
         "horizon",
         "iteration",
+        "drawn_from",
         "summary",
     ]
     assert Evaluation.from_json(dataclasses.replace(evaluation, iteration=3).to_json()).iteration == 3

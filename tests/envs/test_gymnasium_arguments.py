@@ -156,3 +156,55 @@ def test_options_of_a_reset_are_a_dictionary():
     assert "options of a reset must be a dict" in line(env.reset, options=[1])
     env.reset(options={"a": 3})
     assert env.step(torch.zeros(1, dtype=torch.int64))[1].tolist() == [0.0]
+
+
+# Tasks that reach nothing ---------------------------------------------------------------------------------------------
+
+
+class Windy(gym.Wrapper):
+    """A wrapper of a user's own, which reads its attribute."""
+
+    strength = 0.0
+
+
+def rewarded(env):
+    return gym.wrappers.TransformReward(env, float)
+
+
+def assigned(env, name, where=lambda env: env, **options):
+    """An environment of a family whose `apply` sets the attribute `name` of one layer."""
+    distribution = family(env, apply=lambda env, task: setattr(where(env), name, task["number"]), **options)
+    made = distribution.make_env(2)
+    try:
+        made.set_tasks(distribution.sample(2, seed=0))
+    finally:
+        made.close()
+
+
+@pytest.mark.parametrize("options", WAYS, ids=IDS)
+def test_an_attribute_that_only_a_wrapper_of_gymnasium_has_is_refused(options):
+    """All tasks would be the same one, and a training on them would look like any other."""
+    assert line(assigned, "Pendulum-v1", "g", **options) == (
+        "Wrong-v0: apply= sets 'g' on OrderEnforcing, a wrapper of Gymnasium around PendulumEnv, "
+        "which keeps its own: set it on env.unwrapped"
+    )
+    assert "set it on the wrapper Windy" in line(
+        assigned, "Pendulum-v1", "strength", wrappers=[Windy, rewarded], **options
+    )
+
+
+def test_attributes_that_are_read_are_not_refused():
+    assigned("Pendulum-v1", "g", lambda env: env.unwrapped)
+    assigned("Pendulum-v1", "strength", wrappers=[Windy])
+    assigned("Pendulum-v1", "strength", lambda env: env.env, wrappers=[Windy, rewarded])
+    assigned("Pendulum-v1", "func", wrappers=[rewarded])  # an attribute of the wrapper's own
+
+
+def test_an_attribute_that_is_set_on_every_layer_is_not_refused():
+    def everywhere(env, task):
+        env.g = env.unwrapped.g = task["number"]
+
+    distribution = family("Pendulum-v1", apply=everywhere)
+    made = distribution.make_env(1)
+    made.set_tasks(distribution.sample(1, seed=0))
+    made.close()

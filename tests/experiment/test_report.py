@@ -181,6 +181,37 @@ def test_runs_evaluated_on_other_tasks_are_told_apart(runs: dict[str, Path], tmp
     assert any("not all runs were evaluated on the same tasks" in remark for remark in part.remarks)
 
 
+def remarks_on(run: Path) -> str:
+    (kinds,) = kinds_by_place([RunRecord.open(run)]).values()
+    return "\n".join(section("PointNavigation-v0", kinds).remarks)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--env-options", "horizon=5"], "horizon 5 instead of 10"),
+        (["--split", "train"], "tasks of the train split"),
+        (["--env", "SparsePointNavigation-v0"], "SparsePointNavigation-v0 instead of PointNavigation-v0"),
+    ],
+)
+def test_figures_of_other_conditions_than_the_training_say_so(runs: dict[str, Path], tmp_path: Path, arguments, told):
+    """A run folder keeps its last evaluation alone: a report must not show it as the plain one."""
+    run = shutil.copytree(runs["seed1"], tmp_path / "run")
+    assert "unlike its training" not in remarks_on(run)
+    assert main(["evaluate", str(run), "--tasks", "4", *arguments]) == 0
+    assert f"{run} was evaluated unlike its training: " in remarks_on(run)
+    assert told in remarks_on(run)
+
+
+def test_figures_of_an_earlier_state_say_so(runs: dict[str, Path], tmp_path: Path):
+    run = shutil.copytree(runs["seed1"], tmp_path / "run")
+    assert "after iteration" not in remarks_on(run)
+    metarl.resume(run, iterations=13, progress=False)
+    assert f"{run} was evaluated after iteration 12 of 13: metarl evaluate {run}" in remarks_on(run)
+    assert main(["evaluate", str(run), "--tasks", "4"]) == 0
+    assert "after iteration" not in remarks_on(run)
+
+
 LATEX = r'\textless{}/script\textgreater{}\textless{}b onmouseover="x"\textgreater{}\&\$\_\textbar{}* & n \\'
 EVIL = '</script><b onmouseover="x">&$_|*'
 

@@ -243,7 +243,6 @@ NO_FAMILIES = {
     "builtins:exec": {"source": "open('owned', 'w')"},
     "subprocess:run": {"args": ["touch", "owned"]},
     "metarl.scripts.demo:main": {},
-    "nowhere:Env": {},
 }
 
 
@@ -258,3 +257,15 @@ def test_no_configuration_runs_code(
     with pytest.raises(metarl.UsageError, match="which is no TaskDistribution as far as one can see: if you trust it"):
         metarl.load_agent(run)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run"]
+
+
+@pytest.mark.parametrize("env", ["nowhere:family", "nowhere.inside:family", "no\x1bwhere:family"])
+def test_a_module_that_is_not_there_is_named(tmp_path: Path, whole: Path, env: str):
+    """The usual cause is a command in another folder than the one that the training was started in."""
+    run = shutil.copytree(whole, tmp_path / "run")
+    entries = yaml.safe_load((run / "config.yaml").read_text())
+    (run / "config.yaml").write_text(yaml.safe_dump(entries | {"env": env}))
+    with pytest.raises(metarl.UsageError, match=r"but there is no module 'no.?where.*' here or among the") as caught:
+        metarl.load_agent(run)
+    assert "go to the folder that has it" in str(caught.value)
+    assert str(caught.value).isprintable()

@@ -26,6 +26,19 @@ def test_takes_stand_side_by_side_under_their_figures():
     assert (frame[:48] < 128).any(), "the figures are there"
 
 
+def test_what_is_written_above_a_narrow_picture_has_room():
+    """An environment's pictures may be as small as they like: no take writes into its neighbour's place."""
+    success = np.array([False])
+    narrow = Take("adapted: episode 61", [np.zeros((20, 20, 3), np.uint8)], np.array([-12345.5]), success)
+    nothing = Take("", [np.zeros((20, 20, 3), np.uint8)], np.array([0.0]), None)
+    (alone, *_) = film_frames([narrow, nothing])
+    assert (alone[48:68, :20] == 0).all()
+    place = int((alone[48:68] == 0).all(axis=(0, 2)).nonzero()[0][20]) - 16  # where the second picture is, less the gap
+    assert place > 150
+    assert (alone[:48, :place] < 128).any()
+    assert (alone[:48, place - 6 : place + 16] == 255).all()
+
+
 def test_the_longer_take_goes_on_and_the_end_stays():
     frames = list(film_frames([take(3, 0), take(5, 0)], hold=7))
     assert len(frames) == 5 + 1 + 7

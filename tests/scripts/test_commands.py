@@ -217,7 +217,8 @@ def test_adapt_prints_each_stage_and_films_before_and_after(run: Path, tmp_path:
     task, video = tmp_path / "task.json", tmp_path / "film.mp4"
     task.write_text('{"goal": [0.3, 0.1]}')
     assert main(["adapt", str(run), "--task", str(task), "--episodes", "4", "--video", str(video)]) == 0
-    from_file = capsys.readouterr().out
+    from_file, _, said = capsys.readouterr().out.rstrip("\n").rpartition("\n")
+    assert said == str(video), "where the film is"
     assert len(frames_of(video, 304, 528)) == 8 + 1 + 30, "an episode before beside one after, and its end for a second"
     assert main(["adapt", str(run), "--task", '{"goal": [0.3, 0.1]}', "--episodes", "4"]) == 0
     assert capsys.readouterr().out.splitlines()[1:] == from_file.splitlines()[1:]

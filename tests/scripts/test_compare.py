@@ -122,6 +122,9 @@ def test_runs_shifted_tasks_and_the_table_of_every_task(tmp_path, monkeypatch, c
     assert "0 of 5 tasks fail" in text
     velocity = metarl.Evaluation.from_json((tmp_path / "far").read_text()).tasks.parameters["velocity"]
     assert bool((velocity > 2).all())
+    assert main(["report", "r0"]) == 0
+    assert "max_velocity 4 instead of the default" in (told := " ".join(capsys.readouterr().out.split()))
+    assert "tasks outside the training range" in told
     assert main(["compare", "r1", "far"]) == 2
     assert "max_velocity 4 instead of the default" in capsys.readouterr().err
     assert main(["evaluate", "r0", "--shift", "horizon=3", "--env-options", "horizon=4"]) == 2

@@ -20,6 +20,11 @@ def test_the_quick_demo_ends_with_a_table_a_film_and_a_page(tmp_path: Path, monk
     assert str(path / "report" / "report.html") in shown
     assert "data:video/mp4" in text
     assert "<svg" in text
+    monkeypatch.setenv("PATH", str(tmp_path))  # as make leaves it
+    monkeypatch.setattr(demo.sys, "executable", str(tmp_path / ".venv" / "bin" / "python"))
+    *install, watch = demo._how_to_watch(path).splitlines()
+    assert watch == f"  .venv/bin/metarl watch {path}"
+    assert install in ([], ["  .venv/bin/python -m pip install 'metarl-kit[viewer]'"])
 
 
 def test_the_demo_goes_on_without_opengl(tmp_path: Path, monkeypatch, capsys):

@@ -2,6 +2,8 @@
 
 import importlib
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -60,6 +62,15 @@ def test_adapting_to_a_task_of_ones_own(run, tmp_path):
     result = result_of("adapt_to_own_task", arguments, tmp_path)
     assert {name: len(returns) for name, returns in result["returns"].items()} == {"unseen tasks": 3, "own task": 3}
     assert (tmp_path / "out" / "result.png").stat().st_size > 0
+
+
+def test_a_task_out_of_range_is_refused_in_a_line_before_the_training(tmp_path):
+    script = FOLDER / "adapt_to_own_task.py"
+    command = [sys.executable, str(script), "--target", "3", "0.2", "--run", "arm", "--steps", "1000"]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+    assert ended.returncode == 2
+    assert ended.stderr == "error: task parameter 'target': 3.0 is out of range, want shape (2,) in [-1, 1]\n"
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_robot_is_identified_better_after_more_of_it(run, tmp_path):

@@ -19,7 +19,11 @@ MISTAKES = {
     "a flag of another agent": ((*POINT, "--inner-lr", "0.1"), "unknown option --inner-lr"),
     "a word too many": ((*POINT, "now"), "now"),
     "a flag without value": (("train", "random", "--env"), "--env"),
-    "no number": ((*POINT, "--iterations", "three"), "--iterations cannot be 'three'"),
+    "no number": ((*POINT, "--iterations", "three"), "--iterations cannot be 'three': want a whole number"),
+    "a number of steps in powers of ten": ((*POINT, "--steps", "1e5"), "--steps cannot be '1e5': want a whole number"),
+    "no whole number": ((*POINT, "--checkpoint-every", "2.5"), "--checkpoint-every cannot be '2.5': want a whole"),
+    "no real number": ((*POINT, "--max-hours", "long"), "--max-hours cannot be 'long': want a number"),
+    "an option of the family": ((*POINT, "--horizon", "30"), "is given by --env-options horizon=..."),
     "no float": ((*MAML, "--inner-lr", "fast"), "fast"),
     "a choice": ((*MAML, "--outer", "sac"), "'trpo'"),
     "zero iterations": ((*POINT, "--iterations", "0"), "iterations must be"),
@@ -103,6 +107,7 @@ RUN_MISTAKES = {
     "other spaces": (("evaluate", "point", "--env", "Bandit-v0"), "the agent was trained for"),
     "no folder for the result": (("evaluate", "point", "--json", "nowhere/a.json"), "no folder"),
     "a device": (("evaluate", "point", "--device", "cuda:77"), "is not there"),
+    "a folder of runs": (("report", "."), ". is no run folder: it has no config.yaml, but holds one: bandit"),
     "a taken output": ((*POINT, "--output", "point"), "already holds a run"),
 }
 

@@ -6,12 +6,14 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+import mujoco
 import pytest
 from watch_helpers import Homing, free_port
 
 import metarl
 from metarl.agents.random import RandomAgent, RandomConfig
 from metarl.scripts.cli import main
+from metarl.scripts.watch_page import size_of_robot
 from metarl.scripts.watch_session import Interrupted, Moment, WatchSession
 
 
@@ -131,3 +133,14 @@ def test_mistakes_are_one_line(run: Path, capsys: pytest.CaptureFixture):
 def test_without_viser_the_command_says_what_to_install(run: Path, capsys: pytest.CaptureFixture):
     assert main(["watch", str(run), "--port", str(free_port())]) == 2
     assert "pip install 'metarl-kit[viewer]'" in capsys.readouterr().err
+
+
+def test_the_camera_stands_as_far_away_as_the_robot_is_large():
+    """A sphere of 0.1 m whose centre moves 1 m from the axis of a rod; the floor of 40 m is no part of it."""
+    model = mujoco.MjModel.from_xml_string(
+        """<mujoco><worldbody><geom type="plane" size="40 40 1"/><geom size="9" pos="0 0 -20"/>
+        <body><joint axis="0 1 0"/><geom size=".1"/><geom size=".1" pos="1 0 0"/></body></worldbody></mujoco>"""
+    )
+    assert size_of_robot(model) == pytest.approx((1.2**2 + 2 * 0.2**2) ** 0.5)
+    empty = mujoco.MjModel.from_xml_string("<mujoco><worldbody><geom size='1'/></worldbody></mujoco>")
+    assert size_of_robot(empty) == empty.stat.extent
