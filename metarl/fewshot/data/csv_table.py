@@ -25,6 +25,7 @@ from metarl.fewshot.data.sites import held_out_sites, large_enough, site_pools
 from metarl.fewshot.data.table_file import TextTable, read_table
 from metarl.fewshot.data.tables import (
     Table,
+    alike,
     held_out_classes,
     held_out_rows,
     held_out_values,
@@ -190,7 +191,8 @@ class CsvTable(Table):
         if config.group is not None:
             lines.append(f"{config.group}: the group, {listed(self.groups)}; favourable is {config.favourable}")
         sizes = ", ".join(f"{len(pool)} {split}" for split, pool in self.pools.items())
-        return [*lines, *self._about_sites(), f"split by {config.task_column or config.split_by}: {sizes} rows"]
+        lines += [*self._about_sites(), f"split by {config.task_column or config.split_by}: {sizes} rows"]
+        return [*lines, *alike(self.pools)]
 
     def facts(self) -> dict[str, Any]:
         config = self.config

@@ -310,6 +310,9 @@ class PictureEncoder:
     def features(self) -> None:
         return None
 
+    def remarks(self, path: Path | str) -> list[str]:
+        return []
+
     def entries(self) -> dict[str, Any]:
         """As plain values, of which `open_encoder` makes it again."""
         return {"kind": "pictures", "reader": dataclasses.asdict(self.reader), "classes": list(self.classes)}

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from metarl.errors import UsageError
 from metarl.fewshot.data.columns import Reading
+from metarl.fewshot.data.numerals import UNSPACED
 from metarl.fewshot.data.table_file import TextTable
 
 NGRAMS: dict[str, tuple[str, tuple[int, int]]] = {"words": ("word", (1, 1)), "characters": ("char_wb", (2, 4))}
@@ -21,16 +22,17 @@ LENGTH = 4.0
 class TextColumn:
     """Free text: counts of n-grams, each at the place and with the sign of its hash, scaled to `LENGTH`.
 
-    Nothing is learned from the cells, so that any text can be read later. It needs scikit-learn.
+        Nothing is learned from the cells, so that any text can be read later. It needs scikit-learn.
 
-    >>> import polars as pl
-    >>> from pathlib import Path
-    >>> from metarl.fewshot.data.columns import Reading
-    >>> from metarl.fewshot.data.table_file import TextTable
-    >>> from metarl.fewshot.data.text_columns import TextColumn
-    >>> table = TextTable(Path("notes.csv"), pl.DataFrame({"note": ["no fever", "high fever"]}), range(1, 3))
-    >>> TextColumn("note", 64).encode(table, Reading()).square().sum(1).round()  # needs scikit-learn
-    tensor([16., 16.])
+        >>> import polars as pl
+        >>> from pathlib import Path
+        >>> from metarl.fewshot.data.columns import Reading
+    from metarl.fewshot.data.numerals import UNSPACED
+        >>> from metarl.fewshot.data.table_file import TextTable
+        >>> from metarl.fewshot.data.text_columns import TextColumn
+        >>> table = TextTable(Path("notes.csv"), pl.DataFrame({"note": ["no fever", "high fever"]}), range(1, 3))
+        >>> TextColumn("note", 64).encode(table, Reading()).square().sum(1).round()  # needs scikit-learn
+        tensor([16., 16.])
     """
 
     role: ClassVar[Literal["text"]] = "text"
@@ -65,8 +67,15 @@ class TextColumn:
 
 
 def read_text(table: TextTable, name: str, width: int, by: Literal["words", "characters"]) -> TextColumn:
-    """The column `name` as free text."""
-    lengths = table.cells(name).str.count_matches(r"\w+").to_numpy()
+    """The column `name` as free text; raises `UsageError` for words of a script that does not separate them."""
+    cells = table.cells(name)
+    unspaced, letters = (int(cells.str.count_matches(pattern).sum() or 0) for pattern in (UNSPACED, r"\pL"))
+    if by == "words" and 2 * unspaced > letters:
+        raise UsageError(
+            f"{table.path}: column {name!r} is in a script without spaces between words, such as {cells[0][:20]!r}: "
+            f"read it with --text-by characters"
+        )
+    lengths = cells.str.count_matches(r"\w+").to_numpy()
     hashed = "words" if by == "words" else "n-grams of characters"
     what = f"free text of {lengths.min()} to {lengths.max()} words: {width} inputs of hashed {hashed}"
     return TextColumn(name, width, by, what)
