@@ -10,8 +10,9 @@ from torch import Tensor
 from metarl.errors import UsageError
 from metarl.fewshot.calibration import Calibration, read_calibration
 from metarl.fewshot.data.encoder import label_codes
-from metarl.fewshot.data.remarks import all_remarks
+from metarl.fewshot.data.remarks import all_remarks, unlike_training
 from metarl.fewshot.explain import explain
+from metarl.fewshot.learner import Learner
 from metarl.fewshot.run import FewShotRun
 
 SHOWN = 3
@@ -53,8 +54,7 @@ def predict_files(
     remarks += all_remarks(learner.spec.preprocessing, (support_x, query_x), encoder.features())
     result: dict[str, Any] = {"support": str(support), "query": str(query), **({"remarks": remarks} if remarks else {})}
     if learner.spec.kind == "regression":
-        values = learner.predict(support_x, encoder.targets(support), query_x, groups)
-        return result | {"predictions": _values(values)}
+        return result | _regression(learner, support_x, encoder.targets(support), query_x, groups, remarks)
     names, codes = label_codes(encoder.labels(support), encoder.favourable, encoder.fixed_classes)
     if len(names) < 2:
         raise UsageError(f"{support}: all rows are of class {names[0]!r}; want examples of each class")
@@ -90,6 +90,16 @@ def checked_calibration(run: FewShotRun) -> Calibration:
             f"{run.learner.updates}: metarl evaluate {run.path} --figures calibrates it anew"
         )
     return found
+
+
+def _regression(
+    learner: Learner, support_x: Tensor, targets: Tensor, query_x: Tensor, groups: Tensor | None, remarks: list[str]
+) -> dict[str, Any]:
+    """The predicted values, and `remarks` with those on the support's values."""
+    scaling = learner.spec.targets
+    remarks = remarks + ([] if scaling is None else unlike_training(scaling, targets, {"the target": [0]}))
+    values = learner.predict(support_x, targets, query_x, groups)
+    return {"predictions": _values(values), **({"remarks": remarks} if remarks else {})}
 
 
 def _rows(names: list[str], probabilities: Float[Tensor, "Q N"]) -> list[dict[str, Any]]:

@@ -14,9 +14,13 @@ from metarl.fewshot import FewShotClassifier, FewShotConfig, FewShotRun, explain
 from metarl.fewshot.data import open_data
 from metarl.fewshot.data.columns import check_precision
 from metarl.fewshot.data.encoder import open_encoder
+from metarl.fewshot.data.folder import PictureEncoder
 from metarl.fewshot.data.numerals import to_days
+from metarl.fewshot.data.picture_cache import PictureOptions, PictureReader
+from metarl.fewshot.data.picture_files import Reading
 from metarl.fewshot.episodes import EpisodeShape, Pool
 from metarl.fewshot.figures import group_figures
+from metarl.fewshot.objectives.robust import Ball
 from metarl.fewshot.predictions import Predictions
 from metarl.fewshot.preprocessing import Preprocessing
 from metarl.scripts.cli import main
@@ -90,7 +94,7 @@ class TestPredictions:
     @pytest.mark.parametrize(
         ("column", "change", "said"),
         [
-            ("height", pl.col("height").cast(pl.Float64) / 100, "column 'height': its median, "),
+            ("height", pl.col("height").cast(pl.Float64) / 100, "height: its median, "),
             ("height", pl.col("height").cast(pl.Float64) * 1000 - 169000, "standard deviation is"),
             ("height", pl.lit(""), "30 of 30 rows miss it, as no training row does"),
             ("smokes", pl.lit("yes"), "column 'smokes': 30 of 30 rows have a word that the training rows do not have"),
@@ -185,6 +189,12 @@ class TestColumns:
         data = open_data("csv", table(tmp_path, seen=[7] * 60))
         assert data.preprocessing(torch.tensor([[7.0, 0.0], [1000.0, 0.0]]))[:, 0].tolist() == [0, 0]
 
+    def test_nobody_attacks_a_column_without_effect(self, tmp_path: Path) -> None:
+        data = open_data("csv", table(tmp_path, seen=[7] * 60, city=["Oslo", "Rome", "Paris"] * 20))
+        assert Ball.of(data.preprocessing, 0.5).radius.tolist() == [0, 0, 0, 0, 0, 0.5]
+        assert Ball.of(Preprocessing((2, 8), scale=(0.0, 3.0), shift=(0.0, 1.0)), 0.5).radius.tolist() == [[0], [0.5]]
+        assert Ball.of(Preprocessing((3,)), 0.5).radius.tolist() == 0.5
+
     def test_text_without_spaces(self, tmp_path: Path) -> None:
         letters = np.random.default_rng(0).choice(list("我你他们是的不了人在有这来大学生"), (60, 12))
         options = table(tmp_path, note=["".join(row) for row in letters])
@@ -277,3 +287,34 @@ class TestGroups:
         assert few["selection_rate"]["interval"] == "none: 4 different examples are too few (want 10)"
         assert few["selection_rate_difference"]["ci95"] is None
         assert many["selection_rate"]["ci95"] > 0
+
+
+def test_files_that_are_no_pictures_are_counted_at_prediction(tmp_path: Path) -> None:
+    Image.linear_gradient("L").save(tmp_path / "1.png")
+    (tmp_path / "2.heic").touch()
+    encoder = PictureEncoder(PictureReader(PictureOptions(28), Reading(28, 1)), ("cats", "dogs"))
+    assert encoder.remarks(tmp_path) == [f"{tmp_path}: skipped: 1 .heic"]
+
+
+def test_values_of_a_support_in_other_units_are_said(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=60)
+    rows = pl.DataFrame({"x": x, "cost": (100 + 10 * x).round(3)})
+    rows.write_csv(tmp_path / "all.csv")
+    config = FewShotConfig(
+        "cnp",
+        "csv",
+        shots=3,
+        queries=3,
+        data_options={"csv": str(tmp_path / "all.csv"), "target": "cost"},
+        learner_options={"iterations": 2},
+        episodes=5,
+        baselines=False,
+        output=tmp_path / "run",
+    )
+    opened = metarl.load_run(metarl.train(config, progress=False))
+    assert isinstance(opened, FewShotRun)
+    rows.with_columns(pl.col("cost") * 100).write_csv(tmp_path / "cents.csv")
+    assert "remarks" not in predict_files(opened, tmp_path / "all.csv", tmp_path / "all.csv")
+    remarks = predict_files(opened, tmp_path / "cents.csv", tmp_path / "all.csv")["remarks"]
+    assert [line for line in remarks if line.startswith("the target: its median, ")]

@@ -311,7 +311,8 @@ class PictureEncoder:
         return None
 
     def remarks(self, path: Path | str) -> list[str]:
-        return []
+        skipped = list_pictures(Path(path)).skipped_line()
+        return [] if skipped is None else [f"{shown(path)}: {skipped}"]
 
     def entries(self) -> dict[str, Any]:
         """As plain values, of which `open_encoder` makes it again."""

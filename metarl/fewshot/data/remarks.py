@@ -67,7 +67,7 @@ def unlike_training(preprocessing: Preprocessing, raw: Tensor, features: Mapping
     >>> from metarl.fewshot.preprocessing import Preprocessing
     >>> scaled = Preprocessing((1,), scale=(0.1,), shift=(-17.0,))  # heights of 170 ± 10
     >>> unlike_training(scaled, torch.tensor([[1.70], [1.82]]), {"height": [0]})[0][:60]
-    "column 'height': its median, 1.76, is 16.8 standard deviations"
+    'height: its median, 1.76, is 16.8 standard deviations of the'
     """
     mask = preprocessing.numeric or (True,) * preprocessing.shape[0]
     scaled = preprocessing(raw).double()
@@ -81,13 +81,12 @@ def unlike_training(preprocessing: Preprocessing, raw: Tensor, features: Mapping
         median = float(raw[:, place].median())
         if abs(middle) > FAR:
             lines.append(
-                f"column {name!r}: its median, {median:g}, is {abs(middle):.3g} standard deviations of the training "
+                f"{name}: its median, {median:g}, is {abs(middle):.3g} standard deviations of the training "
                 f"from the training's mean: is it in other units?"
             )
         elif len(values) >= FEWEST and len(values.unique()) > 2 and not NARROW <= wide <= 1 / NARROW:
             lines.append(
-                f"column {name!r}: its standard deviation is {wide:.3g} times that of the training: is it in other "
-                f"units?"
+                f"{name}: its standard deviation is {wide:.3g} times that of the training: is it in other units?"
             )
     return lines
 

@@ -22,17 +22,16 @@ LENGTH = 4.0
 class TextColumn:
     """Free text: counts of n-grams, each at the place and with the sign of its hash, scaled to `LENGTH`.
 
-        Nothing is learned from the cells, so that any text can be read later. It needs scikit-learn.
+    Nothing is learned from the cells, so that any text can be read later. It needs scikit-learn.
 
-        >>> import polars as pl
-        >>> from pathlib import Path
-        >>> from metarl.fewshot.data.columns import Reading
-    from metarl.fewshot.data.numerals import UNSPACED
-        >>> from metarl.fewshot.data.table_file import TextTable
-        >>> from metarl.fewshot.data.text_columns import TextColumn
-        >>> table = TextTable(Path("notes.csv"), pl.DataFrame({"note": ["no fever", "high fever"]}), range(1, 3))
-        >>> TextColumn("note", 64).encode(table, Reading()).square().sum(1).round()  # needs scikit-learn
-        tensor([16., 16.])
+    >>> import polars as pl
+    >>> from pathlib import Path
+    >>> from metarl.fewshot.data.columns import Reading
+    >>> from metarl.fewshot.data.table_file import TextTable
+    >>> from metarl.fewshot.data.text_columns import TextColumn
+    >>> table = TextTable(Path("notes.csv"), pl.DataFrame({"note": ["no fever", "high fever"]}), range(1, 3))
+    >>> TextColumn("note", 64).encode(table, Reading()).square().sum(1).round()  # needs scikit-learn
+    tensor([16., 16.])
     """
 
     role: ClassVar[Literal["text"]] = "text"
