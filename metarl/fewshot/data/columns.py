@@ -288,8 +288,8 @@ def check_precision(values: Float[np.ndarray, "n"], what: str) -> None:
     >>> try:
     ...     check_precision(1.7e9 + np.arange(60.0), "column 'time'")
     ... except metarl.UsageError as error:
-    ...     print(str(error)[:60])
-    column 'time' has numbers near 1.7e+09 that differ by about
+    ...     print(str(error)[:56])
+    column 'time' has numbers near 1700000030 that differ
     """
     if float(np.abs(values).max()) > float(np.finfo(np.float32).max):
         return  # `encode` says so

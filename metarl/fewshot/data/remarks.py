@@ -66,8 +66,8 @@ def unlike_training(preprocessing: Preprocessing, raw: Tensor, features: Mapping
     >>> from metarl.fewshot.data.remarks import unlike_training
     >>> from metarl.fewshot.preprocessing import Preprocessing
     >>> scaled = Preprocessing((1,), scale=(0.1,), shift=(-17.0,))  # heights of 170 ± 10
-    >>> unlike_training(scaled, torch.tensor([[1.70], [1.82]]), {"height": [0]})[0][:60]
-    'height: its median, 1.76, is 16.8 standard deviations of the'
+    >>> unlike_training(scaled, torch.tensor([[1.70], [1.82]]), {"height": [0]})[0][:59]
+    'height: its median, 1.7, is 16.8 standard deviations of the'
     """
     mask = preprocessing.numeric or (True,) * preprocessing.shape[0]
     scaled = preprocessing(raw).double()

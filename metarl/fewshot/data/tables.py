@@ -47,7 +47,8 @@ def alike(pools: Mapping[str, Pool]) -> list[str]:
     """A line that counts the rows with the same inputs as another, if there are any: they may be copies.
 
     >>> from metarl.fewshot.data.tables import alike
-    >>> pools = {name: Pool(torch.arange(8.0)[:, None] % 4, torch.arange(8) % 2) for name in ("train", "test")}
+    >>> rows, labels = torch.arange(8.0)[:, None] % 4, torch.arange(8) % 2
+    >>> pools = {name: metarl.fewshot.Pool(rows, labels) for name in ("train", "test")}
     >>> alike(pools)[0][:70]
     '16 of 16 rows have the same inputs as another row, and 8 of 8 test row'
     """
