@@ -181,6 +181,8 @@ class FewShotExperiment(Experiment):
             row_every=config.row_every or usual_row_every(self.options.iterations, config.validate_every),
             device=str(self.device),
         )
+        if data is not None:
+            self.objective_class.check_data(self.config.objective_options, data.facts(), data.group_names())
 
     @functools.cached_property
     def data(self) -> DataSet:

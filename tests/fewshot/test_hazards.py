@@ -12,9 +12,9 @@ import metarl.fewshot
 from metarl import UsageError
 from metarl.fewshot import FewShotClassifier, FewShotConfig, FewShotRun, explain, from_dataset, predict_files
 from metarl.fewshot.data import open_data
-from metarl.fewshot.data.columns import check_precision
 from metarl.fewshot.data.encoder import open_encoder
 from metarl.fewshot.data.folder import PictureEncoder
+from metarl.fewshot.data.number_checks import check_precision, odd_values
 from metarl.fewshot.data.numerals import to_days
 from metarl.fewshot.data.picture_cache import PictureOptions, PictureReader
 from metarl.fewshot.data.picture_files import Reading
@@ -189,6 +189,28 @@ class TestColumns:
         data = open_data("csv", table(tmp_path, seen=[7] * 60))
         assert data.preprocessing(torch.tensor([[7.0, 0.0], [1000.0, 0.0]]))[:, 0].tolist() == [0, 0]
 
+    @pytest.mark.parametrize(
+        ("cells", "said"),
+        [
+            ([7] * 60, "all training rows have the same, so that it has no effect"),
+            ([*range(30, 88), -999, -999], "-999 looks like a code for a missing value"),
+            ([*(np.arange(59) * 7 % 59), 999], "999 looks like a code for a missing value"),
+            ([*range(30, 89), 99], ""),
+            ([*range(950, 1010)], ""),
+        ],
+    )
+    def test_odd_numbers_are_said(self, tmp_path: Path, cells: list[int], said: str) -> None:
+        line = open_data("csv", table(tmp_path, age=[*reversed(cells)])).summary()[0]
+        assert line.partition("; ")[2].startswith(said)
+        assert bool(line.partition("; ")[2]) == bool(said)
+
+    def test_a_number_far_from_all_others_is_said(self) -> None:
+        values = np.array([*np.random.default_rng(0).normal(size=59), 1e30])
+        assert "1e+30 is so far from the others" in odd_values(values, values)
+        assert odd_values(values[:59], values) == ""
+        with pytest.raises(UsageError, match="too small for float32: multiply them"):
+            check_precision(values[:59] * 1e-42, "column 'x'")
+
     def test_nobody_attacks_a_column_without_effect(self, tmp_path: Path) -> None:
         data = open_data("csv", table(tmp_path, seen=[7] * 60, city=["Oslo", "Rome", "Paris"] * 20))
         assert Ball.of(data.preprocessing, 0.5).radius.tolist() == [0, 0, 0, 0, 0, 0.5]
@@ -266,6 +288,22 @@ class TestCopies:
 
 
 class TestGroups:
+    @pytest.mark.parametrize(
+        ("options", "said"),
+        [
+            ({"favourable_label": 0}, "the favourable class of the data is 'well', which is label 1"),
+            ({"num_groups": 4}, "the data have 3 groups, d, m, w: num_groups must be 3, got 4"),
+            ({}, "the data have 3 groups, d, m, w: num_groups must be 3, got 2"),
+        ],
+    )
+    def test_fairness_is_about_the_groups_and_the_class_of_the_data(
+        self, tmp_path: Path, options: dict[str, int], said: str
+    ) -> None:
+        data = {**table(tmp_path, sex=[*"mwd"] * 20), "group": "sex", "favourable": "well"}
+        config = FewShotConfig("protonet", "csv", "fairness", data_options=data, objective_options=options)
+        with pytest.raises(UsageError, match=said):
+            config.resolve()
+
     def test_a_group_of_few_examples_is_rare_however_often_they_are_drawn(self) -> None:
         """Four of 120 examples are drawn dozens of times; their interval would be of a third of its width."""
         generator = torch.Generator().manual_seed(0)

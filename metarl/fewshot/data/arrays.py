@@ -18,9 +18,10 @@ from torch import Tensor
 from metarl.errors import UsageError
 from metarl.experiment.options import build
 from metarl.fewshot.data import DataConfig
-from metarl.fewshot.data.columns import MISSING, MOST_ROUNDED, check_precision
+from metarl.fewshot.data.columns import MISSING
 from metarl.fewshot.data.labels import check_case, plain_names
 from metarl.fewshot.data.npz_file import read_npz
+from metarl.fewshot.data.number_checks import MOST_ROUNDED, check_precision
 from metarl.fewshot.data.tables import Table, alike, held_out_classes, held_out_rows, split_pools, standardisation
 from metarl.fewshot.preprocessing import Preprocessing, as_tensor
 
@@ -324,7 +325,9 @@ def _check_precision(values: np.ndarray, what: str, signal: bool) -> None:
     columns = columns.astype(np.float64)
     if not len(columns) or not np.abs(columns).max() <= np.finfo(np.float32).max:
         return  # `_inputs` says so
-    lost = np.abs(columns - columns.astype(np.float32)).max(0) > MOST_ROUNDED * columns.std(0)
+    wide = columns.std(0)
+    lost = np.abs(columns - columns.astype(np.float32)).max(0) > MOST_ROUNDED * wide
+    lost |= wide < float(np.finfo(np.float32).tiny)
     for place in lost.nonzero()[0].tolist():
         check_precision(columns[:, place], f"{what}, {'column' if values.ndim == 2 else 'channel'} {place + 1}")
 

@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from metarl.errors import UsageError
+from metarl.fewshot.data.number_checks import check_precision, odd_values
 from metarl.fewshot.data.numerals import (
     CODE,
     ISO_DATE,
@@ -39,8 +40,6 @@ MANY_CODES = 20
 """This many different codes in a column, or more, identify something."""
 FEW_WORDS = 5
 """With fewer different cells, numbers with units may as well be words."""
-MOST_ROUNDED = 0.01
-"""Most that float32 may change a number, in units of the deviation of its column."""
 MISSING = ("", "NA", "N/A", "n/a", "NaN", "nan", "null", "NULL", "#N/A", "?")
 """Cells that mean a missing value."""
 Role = Literal["number", "date", "word"]
@@ -280,28 +279,6 @@ def _check_measure(table: TextTable, name: str, different: pl.Series) -> None:
         )
 
 
-def check_precision(values: Float[np.ndarray, "n"], what: str) -> None:
-    """Raises `UsageError` if numbers differ by so little for their size that float32 mixes them up.
-
-    >>> import numpy as np
-    >>> from metarl.fewshot.data.columns import check_precision
-    >>> try:
-    ...     check_precision(1.7e9 + np.arange(60.0), "column 'time'")
-    ... except metarl.UsageError as error:
-    ...     print(str(error)[:56])
-    column 'time' has numbers near 1700000030 that differ
-    """
-    if float(np.abs(values).max()) > float(np.finfo(np.float32).max):
-        return  # `encode` says so
-    wide = float(values.std())
-    is_constant = wide <= 1e-13 * abs(float(values.mean()))  # but for the rounding of whoever computed it
-    if not is_constant and float(np.abs(values - values.astype(np.float32)).max()) > MOST_ROUNDED * wide:
-        raise UsageError(
-            f"{what} has numbers near {values.mean():.10g} that differ by about {wide:.3g}, which float32 cannot tell "
-            f"apart: subtract {values.min():.10g} from all"
-        )
-
-
 def _identifier(table: TextTable, name: str, given: pl.Series, distinct: pl.Series) -> LeftOut | None:
     """The column, left out, if it numbers the rows or looks like an identifier; `distinct` are its different cells."""
     different = len(distinct)
@@ -349,9 +326,10 @@ def _number_column(
     of = f"{table.path}: column {name!r}" + (" of dates, in days since 1970," if notation is None else "")
     check_precision(learned.to_numpy(), of)
     low, high = given[int(order.arg_min() or 0)], given[int(order.arg_max() or 0)]
+    odd = odd_values(learned.to_numpy(), order.to_numpy())
     written = "" if notation is None or notation is NOTATIONS[0] else f", written as {notation.example}"
     absent = f", {missing} missing (the median stands in)" if missing else ""
-    description = f"{role}s from {low} to {high}{written}{absent}"
+    description = f"{role}s from {low} to {high}{written}{absent}{odd}"
     return NumberColumn(name, role, notation, float(learned.median()), has_missing, description)  # type: ignore[arg-type]
 
 
