@@ -18,6 +18,7 @@ from metarl.fewshot.data.number_checks import check_precision, odd_values
 from metarl.fewshot.data.numerals import to_days
 from metarl.fewshot.data.picture_cache import PictureOptions, PictureReader
 from metarl.fewshot.data.picture_files import Reading
+from metarl.fewshot.data.remarks import all_remarks
 from metarl.fewshot.episodes import EpisodeShape, Pool
 from metarl.fewshot.figures import group_figures
 from metarl.fewshot.objectives.robust import Ball
@@ -219,11 +220,15 @@ class TestColumns:
 
     def test_text_without_spaces(self, tmp_path: Path) -> None:
         letters = np.random.default_rng(0).choice(list("我你他们是的不了人在有这来大学生"), (60, 12))
-        options = table(tmp_path, note=["".join(row) for row in letters])
+        notes = ["".join(row) for row in letters]
+        options = table(tmp_path, note=notes)
         with pytest.raises(UsageError, match="column 'note' holds free text"):
             open_data("csv", options)
         with pytest.raises(UsageError, match=r"a script without spaces between words.*--text-by characters"):
             open_data("csv", {**options, "text": ("note",)})
+        single = open_data("csv", {**table(tmp_path, note=["a b c", "no fever"] * 30), "text": ("note",)}).summary()[0]
+        assert single.endswith("; 30 of 60 have no word of two letters, and read as nothing")
+        options = table(tmp_path, note=notes)
         data = open_data("csv", {**options, "text": ("note",), "text_by": "characters"})
         assert int((data.encode(options["csv"])[0] != 0).sum()) > 20  # type: ignore[attr-defined]
 
@@ -325,6 +330,14 @@ class TestGroups:
         assert few["selection_rate"]["interval"] == "none: 4 different examples are too few (want 10)"
         assert few["selection_rate_difference"]["ci95"] is None
         assert many["selection_rate"]["ci95"] > 0
+
+
+def test_remarks_are_few_and_need_inputs_that_fit() -> None:
+    scaled, far = Preprocessing((40,), shift=(0.0,) * 40), torch.full((3, 40), 99.0)
+    lines = all_remarks(scaled, [far, far], None)
+    assert len(lines) == 6
+    assert lines[-1] == "and so are 35 other columns"
+    assert all_remarks(scaled, [far, far[:, :7]], None) == []
 
 
 def test_files_that_are_no_pictures_are_counted_at_prediction(tmp_path: Path) -> None:

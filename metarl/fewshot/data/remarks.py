@@ -18,6 +18,8 @@ FAR = 5.0
 """Deviations of the training between its mean and the median of new rows, from which on these are far off."""
 NARROW = 0.1
 """The deviation of new rows, in units of that of the training, below which they are narrow; above 1 / NARROW, wide."""
+SHOWN = 5
+"""Columns that are named, at most: embeddings have thousands."""
 FEWEST = 10
 """Rows from which a deviation is measured."""
 
@@ -94,8 +96,10 @@ def unlike_training(preprocessing: Preprocessing, raw: Tensor, features: Mapping
 def all_remarks(
     preprocessing: Preprocessing, parts: Sequence[Tensor], features: Mapping[str, Sequence[int]] | None
 ) -> list[str]:
-    """`unlike_training` of all `parts` together; none for pictures and signals."""
-    if len(preprocessing.shape) != 1:
+    """`unlike_training` of all `parts` together, the first lines; none for pictures, signals and what does not fit."""
+    if len(preprocessing.shape) != 1 or any(tuple(part.shape[1:]) != preprocessing.shape for part in parts):
         return []
     names = {f"input {i}": [i] for i in range(preprocessing.shape[0])} if features is None else features
-    return unlike_training(preprocessing, torch.cat(list(parts)), names)
+    lines = unlike_training(preprocessing, torch.cat(list(parts)), names)
+    more = len(lines) - SHOWN
+    return lines if more <= 0 else [*lines[:SHOWN], f"and so are {more} other columns"]

@@ -77,4 +77,7 @@ def read_text(table: TextTable, name: str, width: int, by: Literal["words", "cha
     lengths = cells.str.count_matches(r"\w+").to_numpy()
     hashed = "words" if by == "words" else "n-grams of characters"
     what = f"free text of {lengths.min()} to {lengths.max()} words: {width} inputs of hashed {hashed}"
+    silent = int((cells.str.count_matches(r"\w\w") == 0).sum())  # what scikit-learn takes for words
+    if by == "words" and silent:
+        what += f"; {silent} of {len(cells)} have no word of two letters, and read as nothing"
     return TextColumn(name, width, by, what)
