@@ -182,7 +182,8 @@ class FewShotExperiment(Experiment):
             device=str(self.device),
         )
         if data is not None:
-            self.objective_class.check_data(self.config.objective_options, data.facts(), data.group_names())
+            options = cast(ObjectiveConfig, self.config.objective_options)
+            self.objective_class.check_data(options, data.facts(), data.group_names())
 
     @functools.cached_property
     def data(self) -> DataSet:

@@ -232,6 +232,16 @@ class TestColumns:
         data = open_data("csv", {**options, "text": ("note",), "text_by": "characters"})
         assert int((data.encode(options["csv"])[0] != 0).sum()) > 20  # type: ignore[attr-defined]
 
+    def test_an_empty_cell_is_missing_whatever_else_is(self, tmp_path: Path) -> None:
+        """It was a class of its own as soon as --missing named other cells."""
+        options = table(tmp_path, age=["", "-999", "50", "31"] * 15)
+        data = open_data("csv", {**options, "missing": ("-999",)})
+        assert data.summary()[0] == "age: numbers from 31 to 50, 30 missing (the median stands in)"
+        text = Path(options["csv"]).read_text().replace(",ill", ",", 5)
+        Path(options["csv"]).write_text(text)
+        with pytest.raises(UsageError, match="line 2: column 'state' is empty"):
+            open_data("csv", {**options, "missing": ("-999",)})
+
     def test_long_numbers_are_different_labels(self, tmp_path: Path) -> None:
         """As numbers of 53 bits they are one."""
         sites = [12345678901234567 + number % 4 for number in range(80)]

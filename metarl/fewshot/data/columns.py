@@ -65,8 +65,8 @@ class Reading:
     """Columns of numbers, although they look like identifiers."""
 
     def present(self, cells: pl.Series) -> pl.Series:
-        """A mask of the cells that are not missing."""
-        return ~cells.is_in(list(self.missing))
+        """A mask of the cells that are not missing. Empty ones are, whatever else is."""
+        return ~cells.is_in(["", *self.missing])
 
 
 @dataclass(frozen=True)
