@@ -22,7 +22,7 @@ from metarl.fewshot.data.columns import MISSING
 from metarl.fewshot.data.labels import check_case, plain_names
 from metarl.fewshot.data.npz_file import read_npz
 from metarl.fewshot.data.number_checks import MOST_ROUNDED, check_precision
-from metarl.fewshot.data.tables import Table, alike, held_out_classes, held_out_rows, split_pools, standardisation
+from metarl.fewshot.data.tables import Table, held_out_classes, held_out_rows, split_pools, standardisation
 from metarl.fewshot.preprocessing import Preprocessing, as_tensor
 
 NAMES = {"x": ("x", "embeddings", "features"), "y": ("y", "labels"), "groups": ("groups",), "split": ("split",)}
@@ -95,7 +95,7 @@ class NpzData(Table):
         self._summary.append(f"split by {'the array split' if 'split' in arrays else by}: {sizes} rows")
 
     def summary(self) -> list[str]:
-        return [*self._summary, *alike(self.pools)]
+        return [*self._summary, *self.copies]
 
     def facts(self) -> dict[str, Any]:
         favourable = self.config.favourable
@@ -219,7 +219,7 @@ class DatasetPair(Table):
         )
 
     def summary(self) -> list[str]:
-        return alike(self.pools)
+        return self.copies
 
 
 def from_dataset(train: Any, test: Any, *, signal: bool = False) -> DatasetPair:

@@ -25,7 +25,6 @@ from metarl.fewshot.data.sites import held_out_sites, large_enough, site_pools
 from metarl.fewshot.data.table_file import TextTable, read_table
 from metarl.fewshot.data.tables import (
     Table,
-    alike,
     held_out_classes,
     held_out_rows,
     held_out_values,
@@ -192,7 +191,7 @@ class CsvTable(Table):
             lines.append(f"{config.group}: the group, {listed(self.groups)}; favourable is {config.favourable}")
         sizes = ", ".join(f"{len(pool)} {split}" for split, pool in self.pools.items())
         lines += [*self._about_sites(), f"split by {config.task_column or config.split_by}: {sizes} rows"]
-        return [*lines, *alike(self.pools)]
+        return [*lines, *self.copies]
 
     def facts(self) -> dict[str, Any]:
         config = self.config

@@ -5,6 +5,7 @@ and train and test are split by rows. `digits` (8 × 8 images as 64 numbers) is 
 9 for the test.
 """
 
+import functools
 from collections import Counter
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -38,6 +39,11 @@ class Table(LabelledData):
     """
 
     has_baselines = True
+
+    @functools.cached_property
+    def copies(self) -> list[str]:
+        """A line on rows that may be copies of others, if there are any."""
+        return alike(self.pools)
 
     def default_shape(self) -> EpisodeShape:
         return fitting_shape(self.pools.values())
