@@ -51,7 +51,7 @@ def predict_files(
     support_x, query_x = encoder.inputs(support), encoder.inputs(query)
     groups = encoder.groups(support)
     remarks = [line for path in (support, query) for line in encoder.remarks(path)]
-    remarks += all_remarks(learner.spec.preprocessing, (support_x, query_x), encoder.features())
+    remarks += all_remarks(learner.spec.preprocessing, {"support": support_x, "query": query_x}, encoder.features())
     result: dict[str, Any] = {"support": str(support), "query": str(query), **({"remarks": remarks} if remarks else {})}
     if learner.spec.kind == "regression":
         return result | _regression(learner, support_x, encoder.targets(support), query_x, groups, remarks)

@@ -7,7 +7,6 @@ in another way, or a column in other units, looks the same, and its predictions 
 from collections.abc import Mapping, Sequence
 
 import polars as pl
-import torch
 from torch import Tensor
 
 from metarl.fewshot.data.columns import NumberColumn, Reading, WordColumn
@@ -94,12 +93,14 @@ def unlike_training(preprocessing: Preprocessing, raw: Tensor, features: Mapping
 
 
 def all_remarks(
-    preprocessing: Preprocessing, parts: Sequence[Tensor], features: Mapping[str, Sequence[int]] | None
+    preprocessing: Preprocessing, parts: Mapping[str, Tensor], features: Mapping[str, Sequence[int]] | None
 ) -> list[str]:
-    """`unlike_training` of all `parts` together, the first lines; none for pictures, signals and what does not fit."""
-    if len(preprocessing.shape) != 1 or any(tuple(part.shape[1:]) != preprocessing.shape for part in parts):
+    """`unlike_training` of each of `parts`, the first lines; none for pictures, signals and what does not fit."""
+    if len(preprocessing.shape) != 1 or any(tuple(part.shape[1:]) != preprocessing.shape for part in parts.values()):
         return []
     names = {f"input {i}": [i] for i in range(preprocessing.shape[0])} if features is None else features
-    lines = unlike_training(preprocessing, torch.cat(list(parts)), names)
+    lines = []
+    for what, part in parts.items():
+        lines += unlike_training(preprocessing, part, {f"{name} of the {what}": at for name, at in names.items()})
     more = len(lines) - SHOWN
-    return lines if more <= 0 else [*lines[:SHOWN], f"and so are {more} other columns"]
+    return lines if more <= 0 else [*lines[:SHOWN], f"and {more} more columns of this kind"]
