@@ -178,8 +178,11 @@ def _test_learner(run: FewShotRun, parsed: Arguments) -> None:
     experiment = run.experiment
     if parsed.split == "validation" and experiment.config.validate_every is None:
         raise UsageError(f"{run.path} was trained without validation: it has no split validation")
-    for change in experiment.changes():
-        print(f"metarl: {run.path} is tested on {change} than it was trained with", file=sys.stderr)
+    remarks = [f"tested on {change} than it was trained with" for change in experiment.changes()]
+    if not run.finished:
+        remarks.append(f"not finished: this is the learner after {run.checkpoint.iteration} steps")
+    for remark in remarks:
+        print(f"metarl: {run.path} is {remark}", file=sys.stderr)
     episodes = TEST_EPISODES if parsed.tasks is None else parsed.tasks
     found = measure(
         run.learner,
@@ -192,6 +195,8 @@ def _test_learner(run: FewShotRun, parsed: Arguments) -> None:
     )
     how = f"metarl evaluate RUN --tasks {episodes} --split {shlex.quote(parsed.split)} --seed {parsed.seed}"
     result = experiment.origin(run.checkpoint.wall_seconds) | {"evaluated_by": how} | found
+    if remarks:  # the result outlives what is printed
+        result["remarks"] = remarks
     if parsed.figures:
         result["evaluated_by"] += f" --figures --coverage {parsed.coverage}"
         result["figures"] = run_figures(

@@ -87,10 +87,11 @@ def _overall(found: Mapping[str, Any]) -> Table:
 
 
 def _rows(rows: list[Mapping[str, Any]], what: str, names: tuple[str, ...] | list[str]) -> Table:
-    table = Table(what, "queries", *(name.replace("_", " ") for name in names))
+    counted = [name for name in ("queries", "examples") if any(row.get(name) is not None for row in rows)]
+    table = Table(what, *counted, *(name.replace("_", " ") for name in names))
     for row in rows:
         label = f"{row[what]} (rare)" if row.get("rare") else str(row[what])
-        table.add_row(label, str(row["queries"]), *(_text(row[name]) for name in names))
+        table.add_row(label, *(str(row[name]) for name in counted), *(_text(row[name]) for name in names))
     return table
 
 

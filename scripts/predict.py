@@ -56,8 +56,8 @@ def main(arguments: Sequence[str]) -> None:
     if not run.finished:
         print(f"metarl: {run.path} is not finished: {run.checkpoint.iteration} steps", file=sys.stderr)
     found = predict_files(run, parsed.support, parsed.query, calibrated=parsed.calibrated, explained=parsed.explain)
-    if "note" in found:
-        print(f"metarl: {found['note']}", file=sys.stderr)
+    for line in [*found.get("remarks", ()), *([found["note"]] if "note" in found else [])]:
+        print(f"metarl: {line}", file=sys.stderr)
     if parsed.json is not None:
         write_atomically(parsed.json, json.dumps(found, indent=2, allow_nan=False) + "\n")
     text = _as_csv(found["predictions"])

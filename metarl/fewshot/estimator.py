@@ -1,5 +1,6 @@
 """A trained run as a scikit-learn classifier."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,9 +19,10 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
     """Learns a support set by the learner of a run: `fit` adapts, it does not train.
 
     `run` is the run folder of a learner of vectors. `X` `[n, D]` are raw numbers in the units and the order of the
-    training data (`learner.file_encoder.inputs(FILE)` makes them of a file with words). `y` are labels of any kind, of
-    as many classes as the learner was trained for, unless it takes any number. With `calibrated`, probabilities are by
-    the run's temperature. Raises `UsageError`, a `ValueError`, for anything else.
+    training data (`learner.file_encoder.inputs(FILE)` makes them of a file with words); a data frame names its columns
+    as the training data do. `y` are labels of any kind, of as many classes as the learner was trained for, unless it
+    takes any number. With `calibrated`, probabilities are by the run's temperature. Raises `UsageError`, a
+    `ValueError`, for anything else.
 
     Of scikit-learn's `check_estimator` it fails what asks for other numbers of columns or of classes than the run's,
     and `check_methods_subset_invariance`, which wants a row's probabilities to agree to 1e-7 however many rows are
@@ -51,6 +53,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
             raise UsageError(f"a classifier needs 2 classes or more, and y has one class, {self.classes_[0]!r}")
         learner = self._open(X.shape[1], len(self.classes_))
         encoder = learner.file_encoder
+        if encoder is not None and hasattr(self, "feature_names_in_"):
+            _check_columns(self.feature_names_in_.tolist(), encoder.features() or {})
         names = [_name(label) for label in self.classes_.tolist()]
         favourable, fixed = (None, ()) if encoder is None else (encoder.favourable, encoder.fixed_classes)
         ordered, _ = label_codes(names, favourable, fixed)
@@ -88,3 +92,15 @@ def _name(label: Any) -> str:
     """A label as tables name it."""
     is_number = isinstance(label, (int, float)) and not isinstance(label, bool)
     return f"{label:.15g}" if is_number else str(label)
+
+
+def _check_columns(given: list[str], features: Mapping[str, Sequence[int]]) -> None:
+    """Raises `UsageError` if a data frame has another column where the run has a column of numbers."""
+    wanted = {places[0]: name for name, places in features.items() if len(places) == 1}
+    for place, name in sorted(wanted.items()):
+        if given[place] != name:
+            order = ", ".join(wanted.get(i, "…") for i in range(len(given)))
+            raise UsageError(
+                f"column {place + 1} of X is {given[place]!r}, where the run has {name!r}: give the columns in the "
+                f"order of the training, {order}"
+            )

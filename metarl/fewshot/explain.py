@@ -26,7 +26,7 @@ from torch import Tensor
 
 from metarl.errors import UsageError
 from metarl.fewshot.episodes import Samples
-from metarl.fewshot.learner import Learner
+from metarl.fewshot.learner import Learner, check_predictions
 from metarl.randomness import make_generator
 
 GRID = 4
@@ -102,7 +102,9 @@ def explain(
         raise UsageError("a transductive prediction depends on the other queries: it has no explanation of its own")
     support, queries = learner.converted(support_x, support_y, query_x, support_groups)
     predictor = learner.adapt(support)
-    p = predictor(queries)[0].softmax(-1)
+    outputs = predictor(queries)[0]
+    check_predictions(outputs)
+    p = outputs.softmax(-1)
     predicted = p.argmax(-1)
     names, masks = _features(learner, features)
     attention, distances = (

@@ -28,7 +28,9 @@ from metarl.fewshot.predictions import Predictions
 MOST_CLASSES = 100
 """Classes that a result lists one by one, at most."""
 FEW = 30
-"""A rate over fewer queries than this is marked: its value says little."""
+"""A group with fewer different examples than this is marked: its rates say little."""
+FEWEST = 10
+"""Different examples that a rate needs for an interval: with fewer, one is too narrow."""
 
 
 def classification_figures(found: Predictions) -> dict[str, Any]:
@@ -117,7 +119,9 @@ def group_figures(found: Predictions, favourable: int) -> dict[str, Any]:
 
     The reference is the group with most queries. Rates are means over the episodes that define them, differences are
     taken within episodes that define both, so that neither is biased by the size of a group. A group without queries is
-    listed with 0; one with fewer than `FEW` is marked as `rare`.
+    listed with 0. Episodes draw the same examples again and again, so `examples` counts the different ones among the
+    queries (None if they are not numbered): with fewer than `FEW`, a group is marked as `rare`, and a rate over fewer
+    than `FEWEST` has no interval.
 
         selection rate P(ŷ = f | a),   TPR P(ŷ = f | a, y = f),   FPR P(ŷ = f | a, y ≠ f)
     """
@@ -130,22 +134,26 @@ def group_figures(found: Predictions, favourable: int) -> dict[str, Any]:
     rows = []
     for group in range(number):
         row: dict[str, Any] = {"group": _name(found.group_names, group), "queries": int(sizes[group])}
-        row["rare"] = row["queries"] < FEW
-        for name, values in rates[group].items():
-            row[name] = _row(values, found)
+        row["examples"] = _different(found, found.groups == group)
+        row["rare"] = (row["queries"] if row["examples"] is None else row["examples"]) < FEW
+        for name, (values, where) in rates[group].items():
+            few = _different(found, where)
+            row[name] = _rate_row(values, found, few)
             if group != reference:
-                row[f"{name}_difference"] = _row(values - rates[reference][name], found)
+                other, there = rates[reference][name]
+                known = [count for count in (few, _different(found, there)) if count is not None]
+                row[f"{name}_difference"] = _rate_row(values - other, found, min(known, default=None))
         rows.append(row)
     return {"favourable": _favourable_name(found, favourable), "reference": rows[reference]["group"], "groups": rows}
 
 
 def _group_rates(
     found: Predictions, inside: Bool[Tensor, "E Q"], decided: Bool[Tensor, "E Q"], deserved: Bool[Tensor, "E Q"]
-) -> Mapping[str, Float[Tensor, "E"]]:
-    """The rates of one group in each episode, NaN if it has no queries of the kind."""
+) -> Mapping[str, tuple[Float[Tensor, "E"], Bool[Tensor, "E Q"]]]:
+    """The rates of one group in each episode, NaN if it has no queries of the kind, and these queries."""
 
-    def rate(values: Bool[Tensor, "E Q"], where: Bool[Tensor, "E Q"]) -> Float[Tensor, "E"]:
-        return (values & where).sum(1).double() / where.sum(1)
+    def rate(values: Bool[Tensor, "E Q"], where: Bool[Tensor, "E Q"]) -> tuple[Float[Tensor, "E"], Bool[Tensor, "E Q"]]:
+        return (values & where).sum(1).double() / where.sum(1), where
 
     return {
         "selection_rate": rate(decided, inside),
@@ -184,6 +192,20 @@ def _row(
     if one_class and found.members is not None and found.members.are_classes:
         row = Interval(row.mean, None, "none over classes: this is one class", row.unknown)
     return {"mean": row.mean, "ci95": row.half, "interval": row.over, "episodes_without": row.unknown}
+
+
+def _different(found: Predictions, where: Bool[Tensor, "E Q"]) -> int | None:
+    """How many different examples the queries `where` are; None if they are not numbered."""
+    ids = None if found.members is None else found.members.query_ids
+    return None if ids is None else len(ids[where].unique())
+
+
+def _rate_row(values: Float[Tensor, "E"], found: Predictions, examples: int | None) -> dict[str, Any]:
+    """A rate over so many different `examples`, without an interval if they are too few."""
+    row = _row(values, found)
+    if examples is not None and examples < FEWEST and row["mean"] is not None:
+        row |= {"ci95": None, "interval": f"none: {examples} different examples are too few (want {FEWEST})"}
+    return row
 
 
 def _name(names: tuple[str, ...], place: int) -> str:

@@ -176,6 +176,7 @@ class Learner(abc.ABC):
             )
         support, queries = self.converted(support_x, support_y, query_x, support_groups)
         outputs = self.adapt(support)(queries)[0]
+        check_predictions(outputs)
         if calibrated and outputs.shape[-1] != self.spec.shape.ways:
             raise UsageError(f"the run is calibrated for {self.spec.shape.ways} classes, got {outputs.shape[-1]}")
         if self.spec.kind == "regression":
@@ -295,3 +296,14 @@ class Learner(abc.ABC):
         if not self.any_ways and ways != self.spec.shape.ways:
             raise UsageError(f"{type(self).__name__} was trained for {self.spec.shape.ways} classes, got {ways}")
         return labels
+
+
+def check_predictions(outputs: Float[Tensor, "Q O"]) -> None:
+    """Raises `UsageError` for the first query, counted from 1, whose prediction is not finite."""
+    wrong = (~outputs.isfinite()).any(1)
+    if bool(wrong.any()):
+        row = int(wrong.nonzero()[0, 0]) + 1
+        raise UsageError(
+            f"the prediction for query {row} is not finite: its numbers, or those of the support, are far beyond those "
+            f"of the training"
+        )

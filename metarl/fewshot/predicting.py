@@ -10,7 +10,9 @@ from torch import Tensor
 from metarl.errors import UsageError
 from metarl.fewshot.calibration import Calibration, read_calibration
 from metarl.fewshot.data.encoder import label_codes
+from metarl.fewshot.data.remarks import all_remarks, unlike_training
 from metarl.fewshot.explain import explain
+from metarl.fewshot.learner import Learner
 from metarl.fewshot.run import FewShotRun
 
 SHOWN = 3
@@ -30,9 +32,10 @@ def predict_files(
 
     `predictions` has for each query its `label` and `probabilities`; with `calibrated`, these are by the run's
     temperature and `set` is its prediction set; with `explained`, `explanation` names the support rows and the features
-    that decided. Rows are counted from 1; pictures have a `name` too. The classes are those of the support file; they
-    need not be those of the training, unless these mean the same in every episode, as those of sites do. `seed` is that
-    of the explanation's draws.
+    that decided. `remarks`, if there are any, say in what the files differ from those of the training. Rows are counted
+    from 1; pictures have a `name` too. The classes are those of the support file; they need not be those of the
+    training, unless these mean the same in every episode, as those of sites do. `seed` is that of the explanation's
+    draws.
 
     Raises `UsageError` if the run's data are no files, if a file differs in its columns, if the learner was trained for
     another number of classes, or if the run is not calibrated.
@@ -47,18 +50,17 @@ def predict_files(
         learner.temperature = calibration.temperature  # the run may have been calibrated after it was opened
     support_x, query_x = encoder.inputs(support), encoder.inputs(query)
     groups = encoder.groups(support)
+    remarks = [line for path in (support, query) for line in encoder.remarks(path)]
+    remarks += all_remarks(learner.spec.preprocessing, {"support": support_x, "query": query_x}, encoder.features())
+    result: dict[str, Any] = {"support": str(support), "query": str(query), **({"remarks": remarks} if remarks else {})}
     if learner.spec.kind == "regression":
-        values = learner.predict(support_x, encoder.targets(support), query_x, groups)
-        return {"support": str(support), "query": str(query), "predictions": _values(values)}
+        return result | _regression(learner, support_x, encoder.targets(support), query_x, groups, remarks)
     names, codes = label_codes(encoder.labels(support), encoder.favourable, encoder.fixed_classes)
     if len(names) < 2:
         raise UsageError(f"{support}: all rows are of class {names[0]!r}; want examples of each class")
     y = torch.tensor(codes)
     probabilities = learner.predict(support_x, y, query_x, groups, calibrated=calibrated)
-    rows: list[dict[str, Any]] = [
-        {"row": number, "label": names[int(p.argmax())], "probabilities": dict(zip(names, p.tolist(), strict=True))}
-        for number, p in enumerate(probabilities, 1)
-    ]
+    rows = _rows(names, probabilities)
     for row, name in zip(rows, encoder.names(query) or (), strict=False):
         row["name"] = name
     if calibration is not None:
@@ -68,7 +70,7 @@ def predict_files(
         found = explain(learner, support_x, y, query_x, groups, features=encoder.features(), seed=seed)
         for row, said in zip(rows, found.of_queries(SHOWN), strict=True):
             row["explanation"] = said
-    result: dict[str, Any] = {"support": str(support), "query": str(query), "classes": names, "predictions": rows}
+    result |= {"classes": names, "predictions": rows}
     if calibration is not None:
         result["stated_coverage"] = calibration.coverage
         shots = learner.spec.shape.shots
@@ -88,6 +90,23 @@ def checked_calibration(run: FewShotRun) -> Calibration:
             f"{run.learner.updates}: metarl evaluate {run.path} --figures calibrates it anew"
         )
     return found
+
+
+def _regression(
+    learner: Learner, support_x: Tensor, targets: Tensor, query_x: Tensor, groups: Tensor | None, remarks: list[str]
+) -> dict[str, Any]:
+    """The predicted values, and `remarks` with those on the support's values."""
+    scaling = learner.spec.targets
+    remarks = remarks + ([] if scaling is None else unlike_training(scaling, targets, {"the target": [0]}))
+    values = learner.predict(support_x, targets, query_x, groups)
+    return {"predictions": _values(values), **({"remarks": remarks} if remarks else {})}
+
+
+def _rows(names: list[str], probabilities: Float[Tensor, "Q N"]) -> list[dict[str, Any]]:
+    return [
+        {"row": number, "label": names[int(p.argmax())], "probabilities": dict(zip(names, p.tolist(), strict=True))}
+        for number, p in enumerate(probabilities, 1)
+    ]
 
 
 def _values(values: Float[Tensor, "Q O"]) -> list[dict[str, Any]]:

@@ -181,6 +181,9 @@ class FewShotExperiment(Experiment):
             row_every=config.row_every or usual_row_every(self.options.iterations, config.validate_every),
             device=str(self.device),
         )
+        if data is not None:
+            options = cast(ObjectiveConfig, self.config.objective_options)
+            self.objective_class.check_data(options, data.facts(), data.group_names())
 
     @functools.cached_property
     def data(self) -> DataSet:

@@ -378,6 +378,8 @@ class TestRuns:
         assert "cannot go on with something else than it began with: other examples of csv" in capsys.readouterr().err
         assert main(["evaluate", str(path), "--tasks", "5"]) == 0
         assert "is tested on other examples of csv than it was trained with" in capsys.readouterr().err
+        result = json.loads((path / "evaluation.json").read_text())
+        assert result["remarks"] == ["tested on other examples of csv than it was trained with"]
 
 
 class TestReadingWithoutQuotationMarks:

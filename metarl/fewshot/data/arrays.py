@@ -18,7 +18,10 @@ from torch import Tensor
 from metarl.errors import UsageError
 from metarl.experiment.options import build
 from metarl.fewshot.data import DataConfig
+from metarl.fewshot.data.columns import MISSING
+from metarl.fewshot.data.labels import check_case, plain_names
 from metarl.fewshot.data.npz_file import read_npz
+from metarl.fewshot.data.number_checks import MOST_ROUNDED, check_precision
 from metarl.fewshot.data.tables import Table, held_out_classes, held_out_rows, split_pools, standardisation
 from metarl.fewshot.preprocessing import Preprocessing, as_tensor
 
@@ -70,6 +73,7 @@ class NpzData(Table):
         self.path = Path(config.file) if config.root is None else config.root / config.file
         arrays = _named_arrays(self.path)
         inputs, found = _inputs(arrays["x"], f"{self.path}, x", config.signal), arrays["y"]
+        _check_precision(arrays["x"], f"{self.path}, x", config.signal)
         labels, self.classes = class_codes(found, f"{self.path}, y")
         """What the values 0, 1, … of the label stand for."""
         for name in ("y", "groups", "split"):
@@ -91,7 +95,7 @@ class NpzData(Table):
         self._summary.append(f"split by {'the array split' if 'split' in arrays else by}: {sizes} rows")
 
     def summary(self) -> list[str]:
-        return self._summary
+        return [*self._summary, *self.copies]
 
     def facts(self) -> dict[str, Any]:
         favourable = self.config.favourable
@@ -179,6 +183,9 @@ class ArrayEncoder:
     def names(self, path: Path | str) -> None:
         return None
 
+    def remarks(self, path: Path | str) -> list[str]:
+        return []
+
     def entries(self) -> dict[str, Any]:
         """As plain values, of which `open_encoder` makes it again."""
         return {"kind": "arrays"} | dataclasses.asdict(self)
@@ -211,6 +218,9 @@ class DatasetPair(Table):
             inputs, labels, held_out, "the data set", None, None, labels if by == "classes" else None, by
         )
 
+    def summary(self) -> list[str]:
+        return self.copies
+
 
 def from_dataset(train: Any, test: Any, *, signal: bool = False) -> DatasetPair:
     """A data set of `train` and `test`: each a `torch.utils.data.Dataset`, or any sequence, of pairs (x, y).
@@ -240,8 +250,25 @@ def class_codes(values: np.ndarray, what: str) -> tuple[Int[Tensor, "n"], list[s
         values = values.astype(np.int64)
     if values.dtype.kind not in "iuUb":
         raise UsageError(f"{what}: labels must be whole numbers or words, got {values.dtype}")
+    if values.dtype.kind == "U":
+        values = _checked_words(values, what)
     names, codes = np.unique(values, return_inverse=True)
     return torch.from_numpy(codes.astype(np.int64)), [str(name) for name in names.tolist()]
+
+
+def _checked_words(values: np.ndarray, what: str) -> np.ndarray:
+    """The words of labels as those of a table: without spaces around them, numbers in one notation.
+
+    Raises `UsageError` for words that mean a missing label, and for two that differ in case alone.
+    """
+    different, place = np.unique(values, return_inverse=True)
+    words = [word.strip() for word in different.tolist()]
+    missing = [number for number, word in enumerate(words) if word in MISSING]
+    if missing:
+        row = int((place == missing[0]).argmax()) + 1
+        raise UsageError(f"{what}: the label of row {row} is missing ({words[missing[0]]!r}): drop the row or name it")
+    check_case(words, what)
+    return np.array(plain_names(words))[place]
 
 
 def split_units(train: Int[Tensor, "n"], test: Int[Tensor, "m"], name: str) -> Literal["rows", "classes"]:
@@ -288,6 +315,23 @@ def _inputs(values: np.ndarray, what: str, signal: bool) -> Tensor:
     return inputs
 
 
+def _check_precision(values: np.ndarray, what: str, signal: bool) -> None:
+    """Raises `UsageError` for a feature, or a channel of signals, whose numbers float32 mixes up."""
+    if values.dtype.kind in "f" and values.dtype.itemsize <= 4:
+        return
+    if signal and values.ndim == 2:
+        values = values[:, None]
+    columns = values if values.ndim == 2 else values.swapaxes(1, 2).reshape(-1, values.shape[1])
+    columns = columns.astype(np.float64)
+    if not len(columns) or not np.abs(columns).max() <= np.finfo(np.float32).max:
+        return  # `_inputs` says so
+    wide = columns.std(0)
+    lost = np.abs(columns - columns.astype(np.float32)).max(0) > MOST_ROUNDED * wide
+    lost |= wide < float(np.finfo(np.float32).tiny)
+    for place in lost.nonzero()[0].tolist():
+        check_precision(columns[:, place], f"{what}, {'column' if values.ndim == 2 else 'channel'} {place + 1}")
+
+
 def _preprocessing(inputs: Tensor, held_out: Bool[Tensor, "n"]) -> Preprocessing:
     """Scales each feature, or each channel of signals, to mean 0 and variance 1 over the training rows."""
     training = inputs[~held_out]
@@ -311,6 +355,7 @@ def _pairs(side: Any, name: str, signal: bool) -> tuple[Tensor, list[Any]]:
     if not all(isinstance(label, (int, str)) for label in labels) or len({type(label) for label in labels}) > 1:
         raise UsageError(f"{name}: labels must be whole numbers or words, all of one kind")
     if x.ndim == 2 or (signal and x.ndim == 3):
+        _check_precision(x.numpy(), f"{name}, inputs", signal)
         return _inputs(x.numpy(), f"{name}, inputs", False), labels
     if signal or x.ndim not in (3, 4):
         raise UsageError(f"{name}: want inputs [D], images or, with signal=True, [C, L], got {list(x.shape[1:])}")

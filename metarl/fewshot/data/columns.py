@@ -5,6 +5,7 @@ are left out: `Column.description` says how each column was read. Everything tha
 median that stands in for a missing number, is learned from the training rows.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
@@ -12,19 +13,22 @@ from typing import ClassVar, Literal
 import numpy as np
 import polars as pl
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from metarl.errors import UsageError
+from metarl.fewshot.data.number_checks import check_precision, odd_values
 from metarl.fewshot.data.numerals import (
     CODE,
     ISO_DATE,
     NOTATIONS,
     OTHER_DATE,
+    UNSPACED,
     Decimal,
     Notation,
     all_match,
     fitting_notations,
+    measure,
     named_like_an_identifier,
     to_numbers,
 )
@@ -34,9 +38,13 @@ MAX_WORDS = 100
 """Most different words in a column: more are names or texts, of which each stands for its row alone."""
 MANY_CODES = 20
 """This many different codes in a column, or more, identify something."""
+FEW_WORDS = 5
+"""With fewer different cells, numbers with units may as well be words."""
 MISSING = ("", "NA", "N/A", "n/a", "NaN", "nan", "null", "NULL", "#N/A", "?")
 """Cells that mean a missing value."""
 Role = Literal["number", "date", "word"]
+_WHOLE = re.compile(r"^([+-]?\d+)\.0*$")
+"""A whole number as programs write it that have no missing whole numbers."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +65,8 @@ class Reading:
     """Columns of numbers, although they look like identifiers."""
 
     def present(self, cells: pl.Series) -> pl.Series:
-        """A mask of the cells that are not missing."""
-        return ~cells.is_in(list(self.missing))
+        """A mask of the cells that are not missing. Empty ones are, whatever else is."""
+        return ~cells.is_in(["", *self.missing])
 
 
 @dataclass(frozen=True)
@@ -138,10 +146,21 @@ class WordColumn:
 
     def encode(self, table: TextTable, reading: Reading) -> Float[Tensor, "n W"]:
         """The column of `table` as inputs."""
+        return torch.eye(self.width)[self.places(table, reading)]
+
+    def places(self, table: TextTable, reading: Reading) -> Int[Tensor, "n"]:
+        """The place in `words` of each cell; their number for a word that is not there.
+
+        A word that is not there as it is written may be there in another notation: 1.0 for 1, TRUE for True.
+        """
         place = {word: index for index, word in enumerate(self.words)}
+        same: dict[str, int] = {}
+        for word, number in place.items():
+            same.setdefault(_plain_word(word), number)
         words = _words(table.cells(self.name), reading)
-        index = words.replace_strict(place, default=len(self.words), return_dtype=pl.Int64)
-        return torch.eye(self.width)[torch.from_numpy(index.to_numpy(writable=True))]
+        found = {word: place.get(word, same.get(_plain_word(word), len(self.words))) for word in words.unique()}
+        index = words.replace_strict(found, return_dtype=pl.Int64)
+        return torch.from_numpy(index.to_numpy(writable=True))
 
 
 @dataclass(frozen=True)
@@ -181,9 +200,17 @@ def read_column(table: TextTable, name: str, training: Bool[Tensor, "n"], readin
             f"{table.path}: column {name!r} holds free text, such as {given[0][:40]!r}: read it with --text {name}, or "
             f"leave it out with --ignore {name}"
         )
+    if not found and name not in reading.numeric:
+        _check_measure(table, name, different)
     identifier = None if name in reading.numeric else _identifier(table, name, given, different)
     if identifier is not None:
         return identifier
+    if found and name not in reading.numeric and different.str.contains(r"^0\d+$").any():
+        example = different.filter(different.str.contains(r"^0\d+$"))[0]
+        raise UsageError(
+            f"{table.path}: column {name!r} has whole numbers that begin with 0, such as {example}, as codes do: say "
+            f"--numeric {name} for numbers, --categorical {name} for codes, or --ignore {name}"
+        )
     if all_match(different, ISO_DATE):
         return _number_column(table, name, training, reading, None)
     if not found and all_match(different, OTHER_DATE):
@@ -242,6 +269,16 @@ def _check_numbers(
         )
 
 
+def _check_measure(table: TextTable, name: str, different: pl.Series) -> None:
+    """Raises `UsageError` for numbers with units, times of day and the like, which are no words."""
+    what = measure(different) if len(different) >= FEW_WORDS and not named_like_an_identifier(name) else None
+    if what is not None:
+        raise UsageError(
+            f"{table.path}: column {name!r} has {what}, such as {different[0]!r}: write plain numbers, or name the "
+            f"column under --categorical or --ignore"
+        )
+
+
 def _identifier(table: TextTable, name: str, given: pl.Series, distinct: pl.Series) -> LeftOut | None:
     """The column, left out, if it numbers the rows or looks like an identifier; `distinct` are its different cells."""
     different = len(distinct)
@@ -260,8 +297,9 @@ def _identifier(table: TextTable, name: str, given: pl.Series, distinct: pl.Seri
 
 
 def is_free_text(given: pl.Series) -> bool:
-    """Whether most cells have three words or more."""
-    return 2 * int((given.str.count_matches(r"\pL+") >= 3).sum()) > len(given)
+    """Whether most cells have three words or more, or six letters of a script that has no spaces between words."""
+    is_text = (given.str.count_matches(r"\pL+") >= 3) | (given.str.count_matches(UNSPACED) >= 6)
+    return 2 * int(is_text.sum()) > len(given)
 
 
 def _has_numbers(given: pl.Series) -> bool:
@@ -285,15 +323,22 @@ def _number_column(
     has_missing = bool((~present & pl.Series(training.numpy())).any())
     given = cells.filter(present)
     order = values.filter(present)
+    of = f"{table.path}: column {name!r}" + (" of dates, in days since 1970," if notation is None else "")
+    check_precision(learned.to_numpy(), of)
     low, high = given[int(order.arg_min() or 0)], given[int(order.arg_max() or 0)]
+    odd = odd_values(learned.to_numpy(), order.to_numpy())
     written = "" if notation is None or notation is NOTATIONS[0] else f", written as {notation.example}"
     absent = f", {missing} missing (the median stands in)" if missing else ""
-    description = f"{role}s from {low} to {high}{written}{absent}"
+    description = f"{role}s from {low} to {high}{written}{absent}{odd}"
     return NumberColumn(name, role, notation, float(learned.median()), has_missing, description)  # type: ignore[arg-type]
 
 
 def _word_column(table: TextTable, name: str, training: Bool[Tensor, "n"], reading: Reading) -> WordColumn:
     words = _words(table.cells(name), reading)
+    written: dict[str, str] = {}  # the first notation of each word
+    for word in words.unique().sort():
+        written.setdefault(_plain_word(word), word)
+    words = words.replace_strict({word: written[_plain_word(word)] for word in words.unique()}, return_dtype=pl.String)
     learned: Sequence[str] = words.filter(pl.Series(training.numpy())).unique().sort().to_list()
     if len(learned) > MAX_WORDS:
         raise UsageError(
@@ -304,6 +349,12 @@ def _word_column(table: TextTable, name: str, training: Bool[Tensor, "n"], readi
     unseen = words.n_unique() - len(learned)
     other = f"; {unseen} more in the test rows alone, read as (other)" if unseen else ""
     return WordColumn(name, tuple(learned), f"{len(learned)} words: {shown}{other}")
+
+
+def _plain_word(word: str) -> str:
+    """A word without what programs change when they write it: 1.0 is 1, and TRUE is true."""
+    lower = word.lower()
+    return lower if lower in ("true", "false") else _WHOLE.sub(r"\1", word)
 
 
 def _words(cells: pl.Series, reading: Reading) -> pl.Series:

@@ -190,7 +190,8 @@ class CsvTable(Table):
         if config.group is not None:
             lines.append(f"{config.group}: the group, {listed(self.groups)}; favourable is {config.favourable}")
         sizes = ", ".join(f"{len(pool)} {split}" for split, pool in self.pools.items())
-        return [*lines, *self._about_sites(), f"split by {config.task_column or config.split_by}: {sizes} rows"]
+        lines += [*self._about_sites(), f"split by {config.task_column or config.split_by}: {sizes} rows"]
+        return [*lines, *self.copies]
 
     def facts(self) -> dict[str, Any]:
         config = self.config

@@ -13,8 +13,8 @@ from torch import Tensor
 from metarl.errors import UsageError
 from metarl.experiment.options import build
 from metarl.fewshot.data.columns import NumberColumn, Reading, WordColumn
-from metarl.fewshot.data.labels import check_present
-from metarl.fewshot.data.numerals import NOTATIONS, to_numbers
+from metarl.fewshot.data.labels import check_present, plain_names
+from metarl.fewshot.data.remarks import table_remarks
 from metarl.fewshot.data.table_file import TextTable, read_table
 from metarl.fewshot.data.text_columns import TextColumn
 from metarl.importing import import_named
@@ -61,6 +61,9 @@ class FileEncoder(Protocol):
 
     def names(self, path: Path | str) -> list[str] | None:
         """What the examples of a file are called; None if they are numbered only."""
+
+    def remarks(self, path: Path | str) -> list[str]:
+        """What differs from the files of the training, in lines for people: new words, missing numbers."""
 
 
 @dataclass(frozen=True)
@@ -139,6 +142,9 @@ class TableEncoder:
     def names(self, path: Path | str) -> None:
         return None
 
+    def remarks(self, path: Path | str) -> list[str]:
+        return table_remarks(self._read(path), self.columns, self.reading)
+
     def entries(self) -> dict[str, Any]:
         """As plain values, of which `open_encoder` makes it again."""
         columns = [{"role": column.role} | dataclasses.asdict(column) for column in self.columns]
@@ -163,9 +169,7 @@ class TableEncoder:
     def _names(self, table: TextTable, name: str) -> list[str]:
         table.check_column(name)
         check_present(table, name, self.reading)
-        cells = table.cells(name)
-        numbers = to_numbers(cells, NOTATIONS[0])
-        return cells.to_list() if numbers.has_nulls() else [f"{number:.15g}" for number in numbers]
+        return plain_names(table.cells(name).to_list())
 
 
 def open_encoder(entries: Mapping[str, Any] | None, owner: str = "the encoder") -> FileEncoder | None:

@@ -310,6 +310,10 @@ class PictureEncoder:
     def features(self) -> None:
         return None
 
+    def remarks(self, path: Path | str) -> list[str]:
+        skipped = list_pictures(Path(path)).skipped_line()
+        return [] if skipped is None else [f"{shown(path)}: {skipped}"]
+
     def entries(self) -> dict[str, Any]:
         """As plain values, of which `open_encoder` makes it again."""
         return {"kind": "pictures", "reader": dataclasses.asdict(self.reader), "classes": list(self.classes)}

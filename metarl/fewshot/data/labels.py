@@ -60,17 +60,34 @@ def read_codes(table: TextTable, name: str, reading: Reading) -> Labels:
     cells = table.cells(name)
     check_present(table, name, reading)
     different = cells.unique().sort().to_list()
-    _check_case(table, name, different)
-    numbers = to_numbers(pl.Series(different), NOTATIONS[0]).to_list()
-    if None in numbers:
-        names, ordered = different, different
-    else:
-        names = [f"{value:.15g}" for value in numbers]
-        ordered = sorted(set(names), key=float)
+    check_case(different, f"{table.path}: column {name!r}")
+    names = plain_names(different)
+    ordered = sorted(set(names), key=float) if _are_numbers(different) else names
     index = {value: number for number, value in enumerate(ordered)}
     place = {cell: index[value] for cell, value in zip(different, names, strict=True)}
     codes = cells.replace_strict(place, return_dtype=pl.Int64).to_numpy(writable=True)
     return Labels(torch.from_numpy(codes), ordered)
+
+
+def plain_names(cells: list[str]) -> list[str]:
+    """The names of labels: numbers in one notation, 1 for 1.0, if all are numbers, else as they are written.
+
+    Numbers of more than 15 digits are names too: as numbers, two of them could be one.
+
+    >>> from metarl.fewshot.data.labels import plain_names
+    >>> plain_names(["1", "1.0"]), plain_names(["310101199001011234"])
+    (['1', '1'], ['310101199001011234'])
+    """
+    if not _are_numbers(cells):
+        return cells
+    return [f"{value:.15g}" for value in to_numbers(pl.Series(cells), NOTATIONS[0])]
+
+
+def _are_numbers(cells: list[str]) -> bool:
+    """Whether all cells are numbers that can be told apart as such."""
+    series = pl.Series(cells, dtype=pl.String)
+    long = series.str.replace_all(r"\D|[eE].*", "").str.len_chars() > 15
+    return not to_numbers(series, NOTATIONS[0]).has_nulls() and not (long & ~series.str.contains(r"[.eE]")).any()
 
 
 def check_present(table: TextTable, name: str, reading: Reading) -> None:
@@ -83,13 +100,13 @@ def check_present(table: TextTable, name: str, reading: Reading) -> None:
         raise UsageError(f"{table.place(row)}: column {name!r} is {what}; fill it in or drop the row")
 
 
-def _check_case(table: TextTable, name: str, different: list[str]) -> None:
+def check_case(different: list[str], what: str) -> None:
     """Raises `UsageError` if two values differ in case alone."""
     lower: dict[str, str] = {}
     for value in different:
         other = lower.setdefault(value.casefold(), value)
         if other != value:
-            raise UsageError(f"{table.path}: column {name!r} has {other!r} and {value!r}: write them alike")
+            raise UsageError(f"{what} has {other!r} and {value!r}: write them alike")
 
 
 def listed(names: Sequence[str]) -> str:

@@ -50,6 +50,16 @@ OTHER_DATE = r"(?:\d{1,2}[./-]\d{1,2}[./-]\d{2,4}|\d{4}[./]\d{1,2}[./]\d{1,2})(?
 """Dates whose day and month may be swapped, or that no other row settles."""
 CODE = r"[A-Za-z]{0,6}[-_ /]?\d+[A-Za-z]?"
 """What identifiers look like: P017, 2024-0815, A12b."""
+UNSPACED = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]"
+"""A letter of a script that has no spaces between words."""
+_NUMBER = r"[+-]?\d[\d.,' \x{a0}\x{202f}]*"
+_CURRENCY = r"[$€£¥₹₩₽₺]"
+_MEASURES = {
+    "numbers with a currency": rf"{_CURRENCY} ?{_NUMBER}",
+    "times of day": r"\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?(?: ?[AaPp]\.?[Mm]\.?)?",
+    "pairs of numbers": r"\d+(?:[.,]\d+)? ?/ ?\d+(?:[.,]\d+)?",
+    "months": r"\d{4}-(?:0[1-9]|1[0-2])",
+}
 _FIRST = 50
 """Cells that are tried first: most patterns do not fit one of them."""
 _ID_NAME = re.compile(r"(?i:(?:^|[\W_])(?:id|uuid|guid|mrn|index|rownames))$|[a-z]I[dD]$")
@@ -73,6 +83,24 @@ def fitting_notations(cells: pl.Series, decimal: Decimal | None = None) -> list[
     return found
 
 
+def measure(cells: pl.Series) -> str | None:
+    """What different `cells` measure that are neither plain numbers nor words, such as "45 %"; None if nothing.
+
+    >>> import polars as pl
+    >>> from metarl.fewshot.data.numerals import measure
+    >>> measure(pl.Series(["45 %", "7 %"])), measure(pl.Series(["8:30", "12:05"])), measure(pl.Series(["A1", "B2"]))
+    ("numbers with the unit '%'", 'times of day', None)
+    """
+    for what, pattern in _MEASURES.items():
+        if all_match(cells, pattern):
+            return what
+    unit = rf"^{_NUMBER}([^\d\s.,:/+-][^\d\s]*(?: [^\d\s]+)?)$"
+    units = cells.head(_FIRST).str.extract(unit).unique()
+    if len(units) != 1 or units[0] is None or units[0][0] in "eE" or cells.str.extract(unit).n_unique() != 1:
+        return None
+    return f"numbers with the unit {units[0]!r}"
+
+
 def to_numbers(cells: pl.Series, notation: Notation) -> pl.Series:
     """The cells as numbers (float64); null for one that is not written in `notation`."""
     fits = cells.str.contains(f"^(?:{notation.pattern})$")
@@ -88,8 +116,13 @@ def to_days(cells: pl.Series) -> pl.Series:
     hours = cells.str.extract(r"[T ](\d{2}):").cast(pl.Float64, strict=False).fill_null(0)
     minutes = cells.str.extract(r"[T ]\d{2}:(\d{2})").cast(pl.Float64, strict=False).fill_null(0)
     seconds = cells.str.extract(r"[T ]\d{2}:\d{2}:(\d{2}(?:\.\d+)?)").cast(pl.Float64, strict=False).fill_null(0)
-    zone = cells.str.extract(r":\d{2}(?:\.\d+)?([+-]\d{2}):?\d{2}$").cast(pl.Float64, strict=False).fill_null(0)
-    return pl.select(pl.when(fits).then(day + (hours - zone) / 24 + minutes / 1440 + seconds / 86400)).to_series()
+    zone = [
+        cells.str.extract(rf":\d{{2}}(?:\.\d+)?([+-]){part}$", 2) for part in (r"(\d{2}):?\d{2}", r"\d{2}:?(\d{2})")
+    ]
+    east = cells.str.extract(r":\d{2}(?:\.\d+)?([+-])\d{2}:?\d{2}$") != "-"
+    ahead, more = (part.cast(pl.Float64, strict=False).fill_null(0) for part in zone)
+    ahead = (ahead + more / 60) * (2.0 * east.fill_null(True).cast(pl.Float64) - 1)
+    return pl.select(pl.when(fits).then(day + (hours - ahead) / 24 + minutes / 1440 + seconds / 86400)).to_series()
 
 
 def named_like_an_identifier(name: str) -> bool:

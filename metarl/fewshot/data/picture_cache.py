@@ -228,6 +228,13 @@ class PictureCache:
             lines.append(f"{count} of {survey.count} pictures have {trait}{shown_over}")
         if survey.constant:
             lines.append(f"{survey.constant} of {survey.count} pictures are constant and kept")
+        sums = self._sums[self.looked_at]
+        counts = np.unique(sums[sums != 0], return_counts=True)[1]
+        if (counts > 1).any():
+            lines.append(
+                f"{int(counts[counts > 1].sum())} of {survey.count} pictures look like another at this size: if they "
+                "are copies, remove them, for they make the test too easy"
+            )
         if survey.count < len(self):
             lines.append(f"{survey.count} of them were looked at to decide so; the others are checked when drawn")
         return lines

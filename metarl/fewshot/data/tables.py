@@ -5,6 +5,8 @@ and train and test are split by rows. `digits` (8 × 8 images as 64 numbers) is 
 9 for the test.
 """
 
+import functools
+from collections import Counter
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -22,6 +24,8 @@ TEST_SHARE = 0.3
 """Share of test rows in each class, or of test classes."""
 ORDERS = 200
 """Random orders of the owners of rows to try."""
+CONSTANT = 1e-6
+"""The deviation of a constant column at most, in units of its mean: float32 rounds so."""
 SHOTS, QUERIES = 5, 15
 """Default shots and queries of an episode, if there are enough rows."""
 
@@ -36,8 +40,39 @@ class Table(LabelledData):
 
     has_baselines = True
 
+    @functools.cached_property
+    def copies(self) -> list[str]:
+        """A line on rows that may be copies of others, if there are any."""
+        return alike(self.pools)
+
     def default_shape(self) -> EpisodeShape:
         return fitting_shape(self.pools.values())
+
+
+def alike(pools: Mapping[str, Pool]) -> list[str]:
+    """A line that counts the rows with the same inputs as another, if there are any: they may be copies.
+
+    >>> from metarl.fewshot.data.tables import alike
+    >>> rows, labels = torch.arange(8.0)[:, None] % 4, torch.arange(8) % 2
+    >>> pools = {name: metarl.fewshot.Pool(rows, labels) for name in ("train", "test")}
+    >>> alike(pools)[0][:70]
+    '16 of 16 rows have the same inputs as another row, and 8 of 8 test row'
+    """
+    keys = {}
+    for split, pool in pools.items():
+        parts = ((part.flatten(1) + 0).numpy() for part in pool.inputs.split(4096))  # + 0: -0 is 0
+        keys[split] = [hash(row.tobytes()) for part in parts for row in part]
+    counts = Counter(key for split in keys.values() for key in split)
+    copied = sum(count for count in counts.values() if count > 1)
+    if not copied:
+        return []
+    seen = set(keys["train"])
+    leaked = sum(key in seen for key in keys["test"])
+    return [
+        f"{copied} of {sum(counts.values())} rows have the same inputs as another row, and {leaked} of "
+        f"{len(keys['test'])} test rows as a training row: if these are copies of one observation, drop them, for they "
+        f"make the test too easy"
+    ]
 
 
 class FavourablePool(Pool):
@@ -114,10 +149,13 @@ def held_out_classes(labels: Int[Tensor, "n"], name: str) -> Bool[Tensor, "n"]:
 
 
 def standardisation(rows: Float[Tensor, "n D"], numeric: Bool[Tensor, "D"] | None = None) -> Preprocessing:
-    """Scales columns to mean 0 and variance 1 over `rows`, only the `numeric` ones if given; constant ones become 0."""
-    deviation = rows.double().std(0, correction=0)
-    scale = torch.where(deviation > 0, 1 / deviation, 1.0)
-    shift = -rows.double().mean(0) * scale
+    """Scales columns to mean 0 and variance 1 over `rows`, only the `numeric` ones if given.
+
+    A column that is constant there becomes 0 everywhere: nobody has learned what another value of it would mean.
+    """
+    deviation, mean = rows.double().std(0, correction=0), rows.double().mean(0)
+    scale = torch.where(deviation > CONSTANT * mean.abs(), 1 / deviation, 0.0)
+    shift = -mean * scale
     if numeric is not None:
         scale, shift = torch.where(numeric, scale, 1.0), torch.where(numeric, shift, 0.0)
     mask = () if numeric is None else tuple(numeric.tolist())

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from metarl.errors import UsageError
 from metarl.fewshot.data.columns import Reading
+from metarl.fewshot.data.numerals import UNSPACED
 from metarl.fewshot.data.table_file import TextTable
 
 NGRAMS: dict[str, tuple[str, tuple[int, int]]] = {"words": ("word", (1, 1)), "characters": ("char_wb", (2, 4))}
@@ -65,8 +66,18 @@ class TextColumn:
 
 
 def read_text(table: TextTable, name: str, width: int, by: Literal["words", "characters"]) -> TextColumn:
-    """The column `name` as free text."""
-    lengths = table.cells(name).str.count_matches(r"\w+").to_numpy()
+    """The column `name` as free text; raises `UsageError` for words of a script that does not separate them."""
+    cells = table.cells(name)
+    unspaced, letters = (int(cells.str.count_matches(pattern).sum() or 0) for pattern in (UNSPACED, r"\pL"))
+    if by == "words" and 2 * unspaced > letters:
+        raise UsageError(
+            f"{table.path}: column {name!r} is in a script without spaces between words, such as {cells[0][:20]!r}: "
+            f"read it with --text-by characters"
+        )
+    lengths = cells.str.count_matches(r"\w+").to_numpy()
     hashed = "words" if by == "words" else "n-grams of characters"
     what = f"free text of {lengths.min()} to {lengths.max()} words: {width} inputs of hashed {hashed}"
+    silent = int((cells.str.count_matches(r"\w\w") == 0).sum())  # what scikit-learn takes for words
+    if by == "words" and silent:
+        what += f"; {silent} of {len(cells)} have no word of two letters, and read as nothing"
     return TextColumn(name, width, by, what)

@@ -21,9 +21,9 @@ minimum at parity. If a group has no examples, penalties omit its pairs, metrics
 and `empty_groups` reports the number of such groups.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -92,6 +92,23 @@ class Fairness(Objective):
         if not 0 <= config.favourable_label < spec.shape.ways:
             raise UsageError(
                 f"favourable_label must be a label from 0 to {spec.shape.ways - 1}, got {config.favourable_label}"
+            )
+
+    @classmethod
+    def check_data(cls, config: ObjectiveConfig, facts: Mapping[str, Any], group_names: Sequence[str]) -> None:
+        assert isinstance(config, FairnessConfig)
+        favourable = facts.get("favourable")
+        if "group" in facts and config.favourable_label != 1:  # the class has a name
+            raise UsageError(
+                f"the favourable class of the data is {favourable!r}, which is label 1: leave favourable_label out, or "
+                f"name another class under --favourable"
+            )
+        if group_names and len(group_names) != config.num_groups:
+            names = ", ".join(group_names[:8])
+            fewest = "" if len(group_names) > 1 else ", and fairness is between two or more"
+            raise UsageError(
+                f"the data have {len(group_names)} groups, {names}: num_groups must be {len(group_names)}, got "
+                f"{config.num_groups}{fewest}"
             )
 
     def check(self, episodes: Episodes) -> dict[str, float]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -45,6 +45,10 @@ class Objective:
     def __init__(self, config: ObjectiveConfig, spec: TaskSpec):
         self.config = config
         self.spec = spec
+
+    @classmethod
+    def check_data(cls, config: ObjectiveConfig, facts: Mapping[str, Any], group_names: Sequence[str]) -> None:
+        """Raises `UsageError` if data of these `facts` and groups (`DataSet`) do not go with the options."""
 
     def check(self, episodes: Episodes) -> dict[str, float]:
         """Raises `UsageError` if episodes lack what the objective needs; returns metrics of the episodes."""

@@ -144,7 +144,9 @@ class Ball:
         Only the numbers of a vector can move. Of a table, each is in units of its column's own standard deviation.
         """
         if not preprocessing.is_image:
-            radius = torch.tensor(preprocessing.numeric).float() if preprocessing.numeric else torch.tensor(1.0)
+            can_move = torch.tensor(preprocessing.scale) != 0  # a column that is constant in training has no effect
+            radius = (torch.tensor(preprocessing.numeric) & can_move if preprocessing.numeric else can_move).float()
+            radius = radius.reshape(-1, *[1] * (len(preprocessing.shape) - 1)) if len(radius) > 1 else radius[0]
             return cls(eps * radius, torch.tensor(-torch.inf), torch.tensor(torch.inf))
         ends = preprocessing(torch.tensor([0.0, 1.0]).reshape(2, 1, 1, 1).expand(2, *preprocessing.shape))
         return cls(eps * (ends[1] - ends[0]).abs(), ends.amin(0), ends.amax(0))
