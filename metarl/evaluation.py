@@ -148,7 +148,8 @@ class Evaluation:
         drawn_from = data.get("drawn_from")
         known = isinstance(family, str | None) and isinstance(options, dict) and isinstance(drawn_from, str | None)
         if not known or any(not (count is None or is_count(count)) for count in counts.values()):
-            raise UsageError("the evaluation is damaged: its family or another origin is nothing of that kind")
+            names = "family, options, horizon, drawn_from or iteration"
+            raise UsageError(f"the evaluation is damaged: {names} is nothing of that kind")
         of = {"family": family, "family_options": options, "drawn_from": drawn_from, **counts}
         return cls(_table(data, "returns", shape), success, used, tasks, protocol, faults, **of)
 
@@ -245,12 +246,11 @@ def evaluate(
     agent.spec.check(distribution)
     measure = _find_protocol(distribution, protocol)
     trained_on = None if tasks is None and distribution is agent.trained_on else agent.trained_on
-    drawn_from = split if tasks is None else None
-    tasks = distribution.sample(num_tasks, split=split, seed=seed) if tasks is None else tasks
+    chosen = distribution.sample(num_tasks, split=split, seed=seed) if tasks is None else tasks
     if trained_on is not None and split == "test" and not allow_training_tasks:
-        check_unseen(trained_on, tasks, distribution)
+        check_unseen(trained_on, chosen, distribution)
     env = distribution.make_env(
-        len(tasks),
+        len(chosen),
         agent.config.envs_per_task if envs_per_task is None else envs_per_task,
         backend=backend,
         device=agent.device if device is None else device,
@@ -259,12 +259,13 @@ def evaluate(
     stages = agent.stages(episodes)
     try:
         with torch_threads():
-            env.set_tasks(tasks)
+            env.set_tasks(chosen)
             scores = _measure_stages(agent, env, measure, stages, seed)
             faults = env.fault_count
     finally:
         env.close()
-    return replace(_stacked(scores, stages, tasks, distribution, protocol, faults), drawn_from=drawn_from)
+    made = _stacked(scores, stages, chosen, distribution, protocol, faults)
+    return made if tasks is not None else replace(made, drawn_from=split)
 
 
 def _find_protocol(family: TaskDistribution, name: str) -> Protocol:
