@@ -3,7 +3,7 @@
 import functools
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -264,8 +264,7 @@ def evaluate(
             faults = env.fault_count
     finally:
         env.close()
-    made = _stacked(scores, stages, chosen, distribution, protocol, faults)
-    return made if tasks is not None else replace(made, drawn_from=split)
+    return _stacked(scores, stages, chosen, distribution, protocol, faults, split if tasks is None else None)
 
 
 def _find_protocol(family: TaskDistribution, name: str) -> Protocol:
@@ -275,7 +274,13 @@ def _find_protocol(family: TaskDistribution, name: str) -> Protocol:
 
 
 def _stacked(
-    scores: list[Scores], stages: list[int], tasks: Tasks, family: TaskDistribution, protocol: str, faults: int
+    scores: list[Scores],
+    stages: list[int],
+    tasks: Tasks,
+    family: TaskDistribution,
+    protocol: str,
+    faults: int,
+    drawn_from: str | None,
 ) -> Evaluation:
     """The scores of all stages as an evaluation."""
     options = {} if family.origin is None else family.origin.options
@@ -291,6 +296,7 @@ def _stacked(
         family=family.id,
         family_options={name: value for name, value in options.items() if name != "horizon"},
         horizon=family.horizon,
+        drawn_from=drawn_from,
     )
 
 
