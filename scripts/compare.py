@@ -13,6 +13,7 @@ from metarl.experiment.comparison import Comparison, Contender, Source
 from metarl.experiment.files import check_writable, write_atomically
 from metarl.experiment.report import RunRecord, kinds_by_place
 from metarl.experiment.report_tables import Table, escape_markdown
+from metarl.parsing import printable
 from metarl.scripts.arguments import parse
 from metarl.scripts.evaluate import print_table
 from metarl.scripts.report import shown
@@ -77,9 +78,16 @@ def main(arguments: Sequence[str]) -> None:
     if parsed.format == "text":
         print_table(comparison.title, shown(table), "\n".join(lines))
     elif parsed.format == "markdown":
-        print(table.markdown() + "\n".join(map(escape_markdown, lines)))
+        said = [escape_markdown(line) for line in lines]
+        print(f"{escape_markdown(comparison.title)}
+
+{table.markdown()}" + "
+".join(said))
     else:
-        print(table.tabular() + "\n".join(f"% {note}" for note in lines))
+        title, *said = (f"% {printable(text)}" for text in (comparison.title, *lines))
+        print(f"{title}
+{table.tabular()}" + "
+".join(said))
 
 
 def find_contenders(named: Sequence[str]) -> list[Contender]:

@@ -18,6 +18,7 @@ from metarl.experiment.report import RunRecord, draw_curves, kinds_by_place
 from metarl.experiment.report_page import page
 from metarl.experiment.report_sections import Section, section
 from metarl.experiment.report_tables import Table, escape_markdown
+from metarl.parsing import printable
 from metarl.scripts.arguments import parse
 from metarl.scripts.evaluate import print_table
 
@@ -93,7 +94,7 @@ def _markdown(part: Section, picture: str) -> str:
 
 
 def _latex(part: Section) -> str:
-    tables = [part.results.latex(part.place)]
+    tables = ["".join(f"% {printable(remark, 1000)}\n" for remark in part.remarks) + part.results.latex(part.place)]
     if part.settings is not None:
         tables.append(part.settings.latex(f"{part.place}: settings that differ"))
     return "\n".join(tables)

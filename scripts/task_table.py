@@ -44,8 +44,8 @@ def task_table(rows: Sequence[dict[str, Any]], episodes_used: Sequence[int]) -> 
     scored = ["returns"] if rows[0]["success"] is None else ["returns", "success"]
     for name in scored:
         for stage in stages:
-            shown = {"returns": "return"}.get(name, name)
-            table.add_column(f"{shown}, {episodes_used[stage]} episodes", justify="right")
+            shown, used = {"returns": "return"}.get(name, name), episodes_used[stage]
+            table.add_column(f"{shown}, {used} episode{'s' * (used != 1)}", justify="right")
     table.add_column("")
     for row in rows:
         cells = [f"{row[name][stage]:.3g}" for name in scored for stage in stages]

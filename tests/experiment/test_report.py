@@ -201,6 +201,9 @@ def test_figures_of_other_conditions_than_the_training_say_so(runs: dict[str, Pa
     assert main(["evaluate", str(run), "--tasks", "4", *arguments]) == 0
     assert f"{run} was evaluated unlike its training: " in remarks_on(run)
     assert told in remarks_on(run)
+    assert main(["report", str(run), "--output", str(tmp_path / "report")]) == 0
+    for name in ("report.html", "report.md", "report.tex"):
+        assert told in (tmp_path / "report" / name).read_text().replace("\\", ""), name
 
 
 def test_figures_of_an_earlier_state_say_so(runs: dict[str, Path], tmp_path: Path):

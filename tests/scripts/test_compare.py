@@ -8,6 +8,7 @@ import torch
 
 import metarl
 from metarl.scripts.cli import main
+from metarl.scripts.task_table import task_table
 
 FAMILY = ("--env", "HalfCheetahVel-v0", "--env-options", "horizon=5")
 
@@ -61,12 +62,13 @@ def test_a_name_is_text_in_every_format(write, capsys):
 def test_tables_for_markdown_and_latex(write, capsys):
     files = [write("a_1.json", evaluation(0.0)), write("b.json", evaluation(1.0))]
     assert main(["compare", *files, "--format", "markdown"]) == 0
-    lines = capsys.readouterr().out.splitlines()
+    what, _, *lines = capsys.readouterr().out.splitlines()
+    assert what == "return on PointNavigation-v0, 8 tasks, horizon 100"
     assert lines[0].startswith("|  | runs | episodes used | mean | IQM |")
     assert len({line.count("|") for line in lines[:4]}) == 1
     assert main(["compare", *files, "--format", "latex"]) == 0
     text = capsys.readouterr().out
-    assert r"\begin{tabular}{lrrrrrrrr}" in text
+    assert text.startswith("% return on PointNavigation-v0, 8 tasks, horizon 100\n\\begin{tabular}{lrrrrrrrr}")
     assert r"a\_1 & 1 & 2 &" in text
     assert "% b: 95 % interval over 8 tasks, for this run: 1 is too few for an interval over runs (want 3)" in text
 
@@ -147,3 +149,9 @@ def test_intervals_of_shares_of_success_stay_between_0_and_1(write, capsys):
         for name in ("mean", "iqm", "median"):
             assert 0 <= row[name]["low"] <= row[name]["value"] <= row[name]["high"] <= 1
     assert -1 <= rows[1]["difference"]["low"] <= rows[1]["difference"]["high"] <= 1
+
+
+def test_one_episode_is_singular_in_the_table_of_tasks():
+    row = {"task": {"goal": 0.5}, "returns": [1.0, 2.0], "success": None, "fails": None}
+    columns = [str(column.header) for column in task_table([row], [0, 1]).columns]
+    assert columns == ["task", "return, 0 episodes", "return, 1 episode", ""]
