@@ -79,15 +79,10 @@ def main(arguments: Sequence[str]) -> None:
         print_table(comparison.title, shown(table), "\n".join(lines))
     elif parsed.format == "markdown":
         said = [escape_markdown(line) for line in lines]
-        print(f"{escape_markdown(comparison.title)}
-
-{table.markdown()}" + "
-".join(said))
+        print(f"{escape_markdown(comparison.title)}\n\n{table.markdown()}" + "\n".join(said))
     else:
         title, *said = (f"% {printable(text)}" for text in (comparison.title, *lines))
-        print(f"{title}
-{table.tabular()}" + "
-".join(said))
+        print(f"{title}\n{table.tabular()}" + "\n".join(said))
 
 
 def find_contenders(named: Sequence[str]) -> list[Contender]:
