@@ -186,8 +186,8 @@ def stratified_bootstrap_interval(
     """Bootstrap interval (low, high) of the mean over the tasks of one run, for each column separately.
 
     Tasks are resampled with replacement within their stratum. If the strata are classes of tasks, each class keeps its
-    weight. The interval is Hesterberg's expanded percentile interval (2015, "What Teachers Should Know About the Bootstrap"):
-    percentiles further out, by as much as Student's quantile and the unbiased variance are wider than the normal ones,
+    weight. The interval is the expanded percentile interval of Hesterberg (The American Statistician 2015): percentiles
+    further out, by as much as Student's quantile and the unbiased variance are wider than the normal ones,
     because plain percentiles of few tasks cover too little. It stays within the range of the scores.
     """
     rng = np.random.default_rng(seed)

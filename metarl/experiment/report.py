@@ -21,7 +21,7 @@ from metarl.experiment.evaluation_file import check_agent_evaluation, check_lear
 from metarl.experiment.metrics import Row, metric_values, read_any_metrics
 from metarl.experiment.plots import new_figure
 from metarl.experiment.report_evaluations import out_of_date, repeated_seeds, unlike_training
-from metarl.parsing import is_number, parse_json, printable
+from metarl.parsing import is_count, is_number, parse_json, printable
 
 POINTS = 200
 """Points at which the curves of a kind are averaged."""
@@ -55,9 +55,9 @@ class RunRecord:
         if not rows:
             raise UsageError(f"{path} has nothing to report yet: its metrics.jsonl is empty")
         found = cls(path, entries, rows, _read_evaluation(path / "evaluation.json", entries["kind"] == "agent"))
-        needed = ("wall_seconds", found.axes[0])
-        if any(not is_number(row.get(name)) or row[name] < 0 for row in rows for name in needed):
-            raise UsageError(f"{path / 'metrics.jsonl'} is damaged: not every row has {' and '.join(needed)}")
+        counted = found.axes[0]
+        if any(not _is_time(row.get("wall_seconds")) or not is_count(row.get(counted)) for row in rows):
+            raise UsageError(f"{path / 'metrics.jsonl'} is damaged: not every row has wall_seconds and {counted}")
         return found
 
     @property
@@ -234,6 +234,10 @@ def _read_evaluation(file: Path, of_agent: bool) -> Mapping[str, Any] | None:
         if [row["episodes_used"] for row in evaluation["summary"]] != stages:
             raise UsageError(f"{file} is damaged: its summary is not that of its episodes_used")
     return evaluation
+
+
+def _is_time(value: Any) -> bool:
+    return is_number(value) and value >= 0
 
 
 def _flatten(entries: Mapping[str, Any], within: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], str]]:

@@ -215,6 +215,14 @@ def test_figures_of_an_earlier_state_say_so(runs: dict[str, Path], tmp_path: Pat
     assert "after iteration" not in remarks_on(run)
 
 
+def test_half_a_step_in_the_metrics_is_damage(runs: dict[str, Path], tmp_path: Path):
+    run = shutil.copytree(runs["seed1"], tmp_path / "run")
+    *rows, last = (run / "metrics.jsonl").read_text().splitlines()
+    (run / "metrics.jsonl").write_text("\n".join([*rows, json.dumps(json.loads(last) | {"env_steps": 0.5}), ""]))
+    with pytest.raises(metarl.UsageError, match="damaged: not every row has wall_seconds and env_steps"):
+        RunRecord.open(run)
+
+
 LATEX = r'\textless{}/script\textgreater{}\textless{}b onmouseover="x"\textgreater{}\&\$\_\textbar{}* & n \\'
 EVIL = '</script><b onmouseover="x">&$_|*'
 
