@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from metarl.errors import UsageError
+from metarl.parsing import printable
 
 FORMAT = 2
 """The format that this version writes and reads."""
@@ -32,7 +33,7 @@ def check_format(what: str, found: Any) -> None:
     way_out = f"metarl {reader} reads it, this is {metarl_version()}"
     if reader is None:
         way_out = f"this is metarl {metarl_version()}, which reads format {FORMAT}"
-    raise UsageError(f"{what} of format {found!r}: {way_out}")
+    raise UsageError(f"{what} of format {printable(repr(found), 60)}: {way_out}")
 
 
 def _version(package: str) -> str | None:
