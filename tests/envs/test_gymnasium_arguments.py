@@ -1,5 +1,7 @@
 """What cannot make a family of Gymnasium environments: instances, shared environments, other spaces, wrong options."""
 
+import operator
+
 import gymnasium as gym
 import jaxtyping
 import numpy as np
@@ -193,7 +195,17 @@ def test_an_attribute_that_only_a_wrapper_of_gymnasium_has_is_refused(options):
     )
 
 
+@pytest.mark.parametrize("options", WAYS, ids=IDS)
+def test_a_misspelt_attribute_of_the_environment_is_refused(options):
+    unwrapped = operator.attrgetter("unwrapped")
+    assert line(assigned, "Pendulum-v1", "max_sped", unwrapped, **options) == (
+        "Wrong-v0: apply= sets 'max_sped' on PendulumEnv, which has had no such attribute: did you mean 'max_speed'? "
+        "If not, give it 'max_sped' when it is made"
+    )
+
+
 def test_attributes_that_are_read_are_not_refused():
+    assigned("Pendulum-v1", "wind", lambda env: env.unwrapped)  # new, and like no other
     assigned("Pendulum-v1", "g", lambda env: env.unwrapped)
     assigned("Pendulum-v1", "strength", wrappers=[Windy])
     assigned("Pendulum-v1", "strength", lambda env: env.env, wrappers=[Windy, rewarded])
