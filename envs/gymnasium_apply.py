@@ -20,8 +20,8 @@ def apply_task(apply: Apply, env: gym.Env, values: Mapping[str, Any], id: str) -
     """Calls `apply(env, values)`; raises `UsageError`, which starts with `id`, if that set an attribute that is lost.
 
     `env.g = 5` on an environment from `gymnasium.make` makes a new attribute of Gymnasium's outermost wrapper, and the
-    environment goes on with its own `g`: all tasks are the same one, and training on them looks like any other. So it is
-    with a misspelt name, of which the environment has nearly the same.
+    environment goes on with its own `g`: all tasks are the same one, and training on them looks like any other. A
+    misspelt name, of which the environment has nearly the same, does so too.
 
     >>> from metarl.envs.gymnasium_apply import apply_task
     >>> env = gym.make("Pendulum-v1")
