@@ -241,7 +241,7 @@ def heads() -> str:
 
 def bandits() -> str:
     """Total reward on Bernoulli bandits, and of ten episodes of a tabular MDP, of classic policies and of RL²."""
-    (classic,) = load("results/bandits/classic.json")
+    measured = [row for file in ("classic", "tabular") for found in load(f"results/bandits/{file}.json") for row in found]
     settings = {
         "5 arms × 10 pulls": ("Bandit-v0", 5),
         "10 arms × 100 pulls": ("Bandit-v0", 10),
@@ -249,7 +249,7 @@ def bandits() -> str:
     }
     body = []
     for title, (env, arms) in settings.items():
-        for row in classic:
+        for row in measured:
             if row["env"] == env and row["env_options"].get("arms", 0) == arms:
                 options = "".join(f" {name.replace('_', ' ')} {value}" for name, value in row["options"].items())
                 reward = f"{row['total_reward']:.2f} ± {row['standard_error']:.2f}"

@@ -2,6 +2,11 @@
 
     python docs/results/bandits/measure.py docs/results/bandits/classic.json
 
+measures these. A run of RL² on tabular MDPs is measured in the same way by
+
+    metarl train rl2 --env TabularMDP-v0 --preset paper --output RUN
+    python docs/results/bandits/measure.py docs/results/bandits/tabular.json RUN
+
 Each row names the options of the family and of the agent, the mean total reward over test tasks with its standard
 error, and the figure of the paper: table 1 for bandits, table 2 for MDPs.
 """
@@ -32,21 +37,35 @@ SETTINGS = [
 ]
 
 
-def measured(agent: str, env: str, env_options: dict, options: dict) -> tuple[float, float]:
+def measured(agent: metarl.Agent, family: metarl.TaskDistribution) -> tuple[float, float]:
     """Mean and standard error of the total reward of a trial: one episode of a bandit, ten of an MDP."""
-    family, cls = metarl.make(env, **env_options), agent_class(agent)
-    learner = cls(cls.config_class(envs_per_task=1, **options), metarl.EnvSpec.of(family))
-    episodes, tasks = (10, 1000) if env == "TabularMDP-v0" else (1, 2000 if family.horizon > 10 else 10_000)
-    evaluation = metarl.evaluate(learner, family, num_tasks=tasks, episodes=max(episodes - 1, 1), seed=1)
+    episodes, tasks = (10, 1000) if family.id == "TabularMDP-v0" else (1, 2000 if family.horizon > 10 else 10_000)
+    evaluation = metarl.evaluate(agent, family, num_tasks=tasks, episodes=max(episodes - 1, 1), seed=1, envs_per_task=1)
     stages = episodes if evaluation.returns.shape[1] >= episodes else 1
     totals = evaluation.returns[:, :stages].sum(1) * (episodes / stages)
     return float(totals.mean()), float(totals.std() / tasks**0.5)
 
 
-rows = []
-for agent, env, env_options, options, paper in SETTINGS:
-    mean, error = measured(agent, env, env_options, options)
-    row = {"agent": agent, "env": env, "env_options": env_options, "options": options}
-    rows.append(row | {"total_reward": round(mean, 3), "standard_error": round(error, 3), "paper": paper})
-    print(json.dumps(rows[-1]))
-Path(sys.argv[1]).write_text(json.dumps(rows, indent=2) + "\n")
+def measured_row(agent: metarl.Agent, name: str, env: str, env_options: dict, options: dict, paper: float) -> dict:
+    mean, error = measured(agent, metarl.make(env, **env_options))
+    row = {"agent": name, "env": env, "env_options": env_options, "options": options}
+    return row | {"total_reward": round(mean, 3), "standard_error": round(error, 3), "paper": paper}
+
+
+def classic(agent: str, env: str, env_options: dict, options: dict, paper: float) -> dict:
+    cls = agent_class(agent)
+    learner = cls(cls.config_class(envs_per_task=1, **options), metarl.EnvSpec.of(metarl.make(env, **env_options)))
+    return measured_row(learner, agent, env, env_options, options, paper)
+
+
+def trained(run: str) -> dict:
+    """The row of a run of RL² on tabular MDPs."""
+    opened = metarl.load_run(run)
+    row = measured_row(opened.agent, "rl2", "TabularMDP-v0", {}, {"head": opened.agent.config.head}, 156.2)
+    return row | {"env_steps": opened.checkpoint.env_steps}
+
+
+file, *runs = sys.argv[1:]
+rows = [trained(run) for run in runs] if runs else [classic(*setting) for setting in SETTINGS]
+Path(file).write_text(json.dumps(rows, indent=2) + "\n")
+print(json.dumps(rows, indent=2))
