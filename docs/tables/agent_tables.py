@@ -241,7 +241,9 @@ def heads() -> str:
 
 def bandits() -> str:
     """Total reward on Bernoulli bandits, and of ten episodes of a tabular MDP, of classic policies and of RL²."""
-    measured = [row for file in ("classic", "tabular") for found in load(f"results/bandits/{file}.json") for row in found]
+    measured = [
+        row for file in ("classic", "tabular") for found in load(f"results/bandits/{file}.json") for row in found
+    ]
     settings = {
         "5 arms × 10 pulls": ("Bandit-v0", 5),
         "10 arms × 100 pulls": ("Bandit-v0", 10),
