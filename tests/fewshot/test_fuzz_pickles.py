@@ -20,6 +20,7 @@ HOSTILE = {
     "as many zeros as a number says": b"cbuiltins\nbytearray\n(J\x00\x00\x00\x7ftR.",
     "copies of copies": b"(" + b"](" + b"N" * 200 + b"eq\x000" + b"(cbuiltins\nlist\n(h\x00tR" * 40 + b"t.",
     "a function": b"cos\nsystem\n(S'touch executed'\ntR.",
+    "a name of two lines": b"\x80\x04\x8c\x05mul\nt\x8c\x04name\x93.",
     "a function of numpy": b"cnumpy\nfromfile\n(S'/etc/passwd'\ntR.",
 }
 MORE_MEMORY = 2**28
@@ -38,8 +39,9 @@ def test_hostile_pickles_take_no_memory(name: str, tmp_path: Path, monkeypatch: 
     if name == "a place far beyond the memo":  # it is legal, and says nothing
         assert read_plain_pickle(file) is None
     else:
-        with pytest.raises(UsageError, match=r"cache.pkl is (damaged|refused)"):
+        with pytest.raises(UsageError, match=r"cache.pkl is (damaged|refused)") as caught:
             read_plain_pickle(file)
+        assert str(caught.value).isprintable()
     assert list(tmp_path.iterdir()) == [file]
     assert peak() - before < MORE_MEMORY
 

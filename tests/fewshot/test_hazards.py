@@ -339,6 +339,13 @@ class TestGroups:
         assert many["selection_rate"]["ci95"] > 0
 
 
+@pytest.mark.parametrize("far", [np.inf, 1e300])
+def test_numbers_that_float32_does_not_have_are_left_to_the_line_that_refuses_them(far: float) -> None:
+    values = np.array([1.0, 2.0, 3.0, far])
+    assert odd_values(values, values) == ""
+    check_precision(values, "column 'x'")
+
+
 def test_remarks_are_few_and_need_inputs_that_fit() -> None:
     scaled, far = Preprocessing((40,), shift=(0.0,) * 40), torch.full((3, 40), 99.0)
     lines = all_remarks(scaled, {"support": far, "query": far}, None)

@@ -206,6 +206,7 @@ def test_damaged_pickles_are_one_line(tmp_path):
         ({"image_data": np.zeros((1, 84, 84), np.uint8), "class_dict": {}}, "is not as published"),
         ({"image_data": np.zeros((1, 84, 84, 3), np.uint8), "class_dict": {}}, "image 0 is of no class"),
         ({"image_data": np.zeros((1, 84, 84, 3), np.uint8), "class_dict": {"n01": [4]}}, "has an image 4 of 1"),
+        ({"image_data": np.zeros((1, 84, 84, 3), np.uint8), "class_dict": {"n01": [None]}}, "has an image None of 1"),
         ([1, 2], "is not as published"),
     ):
         file.write_bytes(pickle.dumps(content))

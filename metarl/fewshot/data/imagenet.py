@@ -42,6 +42,7 @@ from metarl.fewshot.data.picture_listing import PictureListing, list_pictures
 from metarl.fewshot.data.plain_pickle import PlainArray, read_plain_pickle
 from metarl.fewshot.episodes import Pool
 from metarl.fewshot.preprocessing import Preprocessing
+from metarl.parsing import is_count, printable
 
 SIZE = 84
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -142,8 +143,9 @@ class MiniImageNet(LabelledData):
         classes = [""] * len(images)
         for name, rows in members.items():
             for row in _array(rows, paths[0]).ravel().tolist():
-                if not 0 <= row < len(images):
-                    raise UsageError(f"{paths[0]} is damaged: class {_text(name)} has an image {row} of {len(images)}")
+                if not is_count(row) or row >= len(images):
+                    what = printable(f"class {_text(name)} has an image {row!r}")
+                    raise UsageError(f"{paths[0]} is damaged: {what} of {len(images)}")
                 classes[row] = _text(name)
         if "" in classes:
             raise UsageError(f"{paths[0]} is damaged: image {classes.index('')} is of no class")

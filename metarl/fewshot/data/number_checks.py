@@ -7,6 +7,8 @@ from metarl.errors import UsageError
 
 MOST_ROUNDED = 0.01
 """Most that float32 may change a number, in units of the deviation of its column."""
+LARGEST = float(np.finfo(np.float32).max)
+"""The largest number that is encoded."""
 CODES = (99.0, 999.0, 9999.0, 99999.0, 999999.0)
 """Numbers that stand for a missing value in many files, with either sign."""
 _FAR = 5.0
@@ -26,8 +28,8 @@ def check_precision(values: Float[np.ndarray, "n"], what: str) -> None:
     ...     print(str(error)[:53])
     column 'time' has numbers near 1700000030 that differ
     """
-    if float(np.abs(values).max()) > float(np.finfo(np.float32).max):
-        return  # `encode` says so
+    if not np.abs(values).max() <= LARGEST:
+        return  # `encode` refuses it
     wide = float(values.std())
     if 0 < wide < float(np.finfo(np.float32).tiny):
         raise UsageError(f"{what} has numbers that differ by about {wide:.3g}, too small for float32: multiply them")
@@ -50,6 +52,8 @@ def odd_values(learned: Float[np.ndarray, "n"], values: Float[np.ndarray, "m"]) 
     >>> odd_values(ages, ages)[:52]
     '; -999 looks like a code for a missing value: if so,'
     """
+    if not np.abs(values).max() <= LARGEST:
+        return ""  # `encode` refuses it
     if learned.min() == learned.max():
         return "; all training rows have the same, so that it has no effect"
     for code in (sign * code for code in CODES for sign in (-1, 1)):

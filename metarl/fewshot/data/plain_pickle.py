@@ -19,6 +19,7 @@ from typing import Any, BinaryIO, ClassVar
 import numpy as np
 
 from metarl.errors import UsageError
+from metarl.parsing import printable
 
 _NUMBERS = "biuf"
 """Kinds of NumPy types whose bytes are their value: booleans, integers, floats."""
@@ -162,7 +163,8 @@ class _PlainUnpickler(pickle._Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         known = _KNOWN.get((module, name))
         if known is None:
-            raise UsageError(f"{self.path} is refused: it asks for {module}.{name}, which is no plain data")
+            asked_for = printable(f"{module}.{name}")
+            raise UsageError(f"{self.path} is refused: it asks for {asked_for}, which is no plain data")
         return functools.partial(self._container, known) if known in _CONTAINERS else known
 
     def load_bytearray8(self) -> None:
