@@ -7,8 +7,8 @@ import polars as pl
 import pytest
 import torch
 from PIL import Image
+from small_runs import train_small
 
-import metarl.fewshot
 from metarl import UsageError
 from metarl.fewshot import FewShotClassifier, FewShotConfig, FewShotRun, explain, from_dataset, predict_files
 from metarl.fewshot.data import open_data
@@ -25,6 +25,8 @@ from metarl.fewshot.objectives.robust import Ball
 from metarl.fewshot.predictions import Predictions
 from metarl.fewshot.preprocessing import Preprocessing
 from metarl.scripts.cli import main
+
+FEW = {"shots": 3, "queries": 3}
 
 
 def table(folder: Path, rows: int = 60, **columns: object) -> dict[str, str]:
@@ -46,20 +48,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> FewShotRun:
         height=(170 + 9 * generator.normal(size=60)).round(1),
         smokes=[["True", "False"][value % 3 == 0] for value in range(60)],
     )
-    config = FewShotConfig(
-        "protonet",
-        "csv",
-        shots=3,
-        queries=3,
-        data_options={**options, "ignore": ("noise",)},
-        learner_options={"iterations": 10},
-        episodes=10,
-        baselines=False,
-        output=folder / "run",
-    )
-    opened = metarl.load_run(metarl.train(config, progress=False))
-    assert isinstance(opened, FewShotRun)
-    return opened
+    options = {**options, "ignore": ("noise",)}
+    return train_small("protonet", "csv", options, folder / "run", learner_options={"iterations": 10}, **FEW)
 
 
 def files(run: FewShotRun, folder: Path, **change: pl.Expr) -> tuple[Path, Path]:
@@ -366,19 +356,8 @@ def test_values_of_a_support_in_other_units_are_said(tmp_path: Path) -> None:
     x = generator.normal(size=60)
     rows = pl.DataFrame({"x": x, "cost": (100 + 10 * x).round(3)})
     rows.write_csv(tmp_path / "all.csv")
-    config = FewShotConfig(
-        "cnp",
-        "csv",
-        shots=3,
-        queries=3,
-        data_options={"csv": str(tmp_path / "all.csv"), "target": "cost"},
-        learner_options={"iterations": 2},
-        episodes=5,
-        baselines=False,
-        output=tmp_path / "run",
-    )
-    opened = metarl.load_run(metarl.train(config, progress=False))
-    assert isinstance(opened, FewShotRun)
+    options = {"csv": str(tmp_path / "all.csv"), "target": "cost"}
+    opened = train_small("cnp", "csv", options, tmp_path / "run", learner_options={"iterations": 2}, **FEW)
     rows.with_columns(pl.col("cost") * 100).write_csv(tmp_path / "cents.csv")
     assert "remarks" not in predict_files(opened, tmp_path / "all.csv", tmp_path / "all.csv")
     remarks = predict_files(opened, tmp_path / "cents.csv", tmp_path / "all.csv")["remarks"]

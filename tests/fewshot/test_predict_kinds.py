@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 import torch
 from PIL import Image
+from small_runs import train_small
 
 import metarl.fewshot
 from metarl import UsageError
@@ -37,19 +38,9 @@ def clinics(path: Path, labels: tuple[str, str] = ("10", "9"), rows: int = 240) 
 
 
 def trained(folder: Path, data: str, options: dict[str, object], iterations: int = 60, **others: object) -> FewShotRun:
-    config = FewShotConfig(
-        "protonet" if options.get("target") is None else "maml",
-        data,
-        data_options=options,
-        learner_options={"iterations": iterations, **({"train_ways": 2} if data == "folder" else {})},
-        episodes=10,
-        baselines=False,
-        output=folder / "run",
-        **others,  # type: ignore[arg-type]
-    )
-    run = metarl.load_run(metarl.train(config, progress=False))
-    assert isinstance(run, FewShotRun)
-    return run
+    learner = "protonet" if options.get("target") is None else "maml"
+    learner_options = {"iterations": iterations, **({"train_ways": 2} if data == "folder" else {})}
+    return train_small(learner, data, options, folder / "run", learner_options=learner_options, **others)
 
 
 def site_options(path: Path) -> dict[str, object]:

@@ -37,31 +37,28 @@ SETTINGS = [
 ]
 
 
-def measured(agent: metarl.Agent, family: metarl.TaskDistribution) -> tuple[float, float]:
-    """Mean and standard error of the total reward of a trial: one episode of a bandit, ten of an MDP."""
+def measured(agent: metarl.Agent, name: str, env: str, env_options: dict, options: dict, paper: float) -> dict:
+    """The row of an agent: mean and standard error of the total reward of one episode of a bandit, ten of an MDP."""
+    family = metarl.make(env, **env_options)
     episodes, tasks = (10, 1000) if family.id == "TabularMDP-v0" else (1, 2000 if family.horizon > 10 else 10_000)
     evaluation = metarl.evaluate(agent, family, num_tasks=tasks, episodes=max(episodes - 1, 1), seed=1, envs_per_task=1)
     stages = episodes if evaluation.returns.shape[1] >= episodes else 1
     totals = evaluation.returns[:, :stages].sum(1) * (episodes / stages)
-    return float(totals.mean()), float(totals.std() / tasks**0.5)
-
-
-def measured_row(agent: metarl.Agent, name: str, env: str, env_options: dict, options: dict, paper: float) -> dict:
-    mean, error = measured(agent, metarl.make(env, **env_options))
     row = {"agent": name, "env": env, "env_options": env_options, "options": options}
+    mean, error = float(totals.mean()), float(totals.std() / tasks**0.5)
     return row | {"total_reward": round(mean, 3), "standard_error": round(error, 3), "paper": paper}
 
 
 def classic(agent: str, env: str, env_options: dict, options: dict, paper: float) -> dict:
     cls = agent_class(agent)
     learner = cls(cls.config_class(envs_per_task=1, **options), metarl.EnvSpec.of(metarl.make(env, **env_options)))
-    return measured_row(learner, agent, env, env_options, options, paper)
+    return measured(learner, agent, env, env_options, options, paper)
 
 
 def trained(run: str) -> dict:
     """The row of a run of RL² on tabular MDPs."""
     opened = metarl.load_run(run)
-    row = measured_row(opened.agent, "rl2", "TabularMDP-v0", {}, {"head": opened.agent.config.head}, 156.2)
+    row = measured(opened.agent, "rl2", "TabularMDP-v0", {}, {"head": opened.agent.config.head}, 156.2)
     return row | {"env_steps": opened.checkpoint.env_steps}
 
 

@@ -21,7 +21,7 @@ from metarl.fewshot.data import DataConfig
 from metarl.fewshot.data.columns import MISSING
 from metarl.fewshot.data.labels import check_case, plain_names
 from metarl.fewshot.data.npz_file import read_npz
-from metarl.fewshot.data.number_checks import MOST_ROUNDED, check_precision
+from metarl.fewshot.data.number_checks import LARGEST, MOST_ROUNDED, check_precision
 from metarl.fewshot.data.tables import Table, held_out_classes, held_out_rows, split_pools, standardisation
 from metarl.fewshot.preprocessing import Preprocessing, as_tensor
 
@@ -323,7 +323,7 @@ def _check_precision(values: np.ndarray, what: str, signal: bool) -> None:
         values = values[:, None]
     columns = values if values.ndim == 2 else values.swapaxes(1, 2).reshape(-1, values.shape[1])
     columns = columns.astype(np.float64)
-    if not len(columns) or not np.abs(columns).max() <= np.finfo(np.float32).max:
+    if not len(columns) or not np.abs(columns).max() <= LARGEST:
         return  # `_inputs` says so
     wide = columns.std(0)
     lost = np.abs(columns - columns.astype(np.float32)).max(0) > MOST_ROUNDED * wide
