@@ -25,7 +25,7 @@ PPO: tuple[Preset, ...] = (
         config=SHORT,
         iterations=ONE,
         source=SOURCE,
-        expected="mean return -1.8 after 20 episodes of a test task (MAML: -2.2)",
+        expected="mean return -4.0 after 20 episodes of a test task (MAML: -2.2)",
     ),
     Preset(
         name="defaults-from-scratch",
