@@ -23,6 +23,8 @@ Inputs = Tensor | dict[str, Tensor]
 """What a network reads at each step `[T, b, ...]`: a tensor of numbers, or a dictionary that it makes them from."""
 Network = Callable[[Inputs, Tensor | None], tuple[Phi, Float[Tensor, "T b"]]]
 """Inputs `[T, b, ...]`, mask of the steps with blank memory `[T, b]` (None: only the first) → φ, normalised values."""
+ANNEALED = 0.1
+"""Share of the step size and of the entropy's weight that is left when they have been annealed."""
 STEPS_PER_ITERATION = 20_000
 BYTES_PER_ITERATION = 2**28
 """Memory for the observations of an iteration of default size: 20,000 steps of large pictures would take gigabytes."""
@@ -55,10 +57,14 @@ class PPOConfig(AgentConfig):
     """Weight of the value error in the loss."""
     max_gradient_norm: float = 0.5
     """Norm to which longer gradients are scaled down."""
+    anneal_iterations: int | None = None
+    """Iterations over which lr and entropy_bonus fall, linearly, to a tenth; they stay as they are if None."""
 
     def __post_init__(self) -> None:
         for name in ("epochs", "minibatches"):
             check_count(name, getattr(self, name))
+        if self.anneal_iterations is not None:
+            check_count("anneal_iterations", self.anneal_iterations)
         if not (self.lr > 0 and self.clip > 0):
             raise UsageError(f"lr and clip must be above 0, got {self.lr} and {self.clip}")
 
@@ -126,6 +132,7 @@ class PPO:
         self.parameters = list(module.parameters())
         self.after_step = after_step
         self.optimizer = torch.optim.Adam(self.parameters, lr=config.lr, eps=1e-5)
+        self._share = 1.0
 
     def update(
         self,
@@ -144,6 +151,9 @@ class PPO:
         Raises `NumericalFault` if a loss or gradient is not finite. No step is taken with it.
         """
         count = columns.valid.shape[1]
+        self._share = self._annealed()
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.config.lr * self._share
         history = []
         for _ in range(self.config.epochs):
             every = count * self.ranks.world_size
@@ -169,7 +179,7 @@ class PPO:
         policy_loss = -mean(torch.minimum(ratio * part.advantages, clipped * part.advantages))
         value_loss = 0.5 * mean((values - part.targets).square())
         entropy = mean(head.entropy(phi).expand_as(ratio))
-        loss = policy_loss + config.value_weight * value_loss - config.entropy_bonus * entropy
+        loss = policy_loss + config.value_weight * value_loss - config.entropy_bonus * self._share * entropy
         self.optimizer.zero_grad()
         loss.backward()
         with torch.no_grad():
@@ -182,6 +192,14 @@ class PPO:
         if sound.device.type != "cpu" or bool(sound):
             self._step(sound)
         return losses[1:].masked_fill(~sound, torch.nan)
+
+    def _annealed(self) -> float:
+        """What is left of the step size and of the entropy's weight, by the optimizer's own count of its steps."""
+        config, moments = self.config, next(iter(self.optimizer.state.values()), None)
+        if config.anneal_iterations is None or moments is None:
+            return 1.0
+        steps = config.anneal_iterations * config.epochs * config.minibatches
+        return 1.0 - (1.0 - ANNEALED) * min(float(moments["step"]) / steps, 1.0)
 
     def _step(self, sound: Bool[Tensor, ""]) -> None:
         """Takes a step; where nothing may wait to see whether the gradient is `sound`, one that is not counts as 0."""

@@ -8,10 +8,10 @@ PRESETS: tuple[Preset, ...] = (
     Preset(
         name="paper",
         env="SparsePointNavigation-v0",
-        config=VariBADConfig(num_tasks=500, initial_std=2.0),
+        config=VariBADConfig(num_tasks=1000, initial_std=2.0, minibatches=8, entropy_bonus=0.02),
         steps=12_000_000,
         source="task: Rakelly et al. 2019, section 6.3; VariBAD as for HalfCheetahDir; PPO measured here",
-        expected="0.75 of 500 test goals reached in the second episode; 0.80 after 6 million steps of another run",
+        expected="0.80 of 1,000 test goals reached in the second episode: all from 40° on, hardly any before",
     ),
     # The authors take 16 trials of 200 steps, and two passes over them, for each of 30,000 updates.
     Preset(

@@ -23,6 +23,7 @@ MEASURED = (
             "`rl2`": "rl2-SparsePointNavigation-v0",
             "`varibad`": "varibad-SparsePointNavigation-v0-seed0",
             "`pearl`": "pearl-SparsePointNavigation-v0-seed0",
+            "`maml`": "maml-SparsePointNavigation-v0-seed0",
         },
     ),
     (

@@ -40,7 +40,7 @@ SETTINGS = [
 def measured(agent: metarl.Agent, name: str, env: str, env_options: dict, options: dict, paper: float) -> dict:
     """The row of an agent: mean and standard error of the total reward of one episode of a bandit, ten of an MDP."""
     family = metarl.make(env, **env_options)
-    episodes, tasks = (10, 1000) if family.id == "TabularMDP-v0" else (1, 2000 if family.horizon > 10 else 10_000)
+    episodes, tasks = (10, 10_000) if family.id == "TabularMDP-v0" else (1, 2000 if family.horizon > 10 else 10_000)
     evaluation = metarl.evaluate(agent, family, num_tasks=tasks, episodes=max(episodes - 1, 1), seed=1, envs_per_task=1)
     stages = episodes if evaluation.returns.shape[1] >= episodes else 1
     totals = evaluation.returns[:, :stages].sum(1) * (episodes / stages)
