@@ -26,8 +26,8 @@ from torch import Tensor
 from metarl.agent import EnvSpec
 from metarl.agents.gittins_index import gittins_indices
 from metarl.agents.trial_learner import LearningPolicy, TrialLearner, TrialLearnerConfig, is_counted
-from metarl.errors import UsageError
 from metarl.randomness import dirichlet
+from metarl.ranges import check_range
 from metarl.rollout import Trajectories, Transition
 from metarl.vector_env import TaskFamily, TaskVectorEnv
 
@@ -66,6 +66,12 @@ class CountsPolicy(LearningPolicy):
         reward = transition.rewards.flatten()
         outcome = torch.stack([reward, 1 - reward], -1)
         return {"counts": self.statistics["counts"] + arm[..., None] * outcome[:, None]}
+
+    def complaint(self, seen: Transition | Trajectories) -> str | None:
+        rewards = seen.rewards
+        if not bool(((rewards != 0) & (rewards != 1)).any()):
+            return None
+        return f"rewards of 0 and 1, got {float(rewards.min())} to {float(rewards.max())}"
 
     def uniform(self, shape: tuple[int, ...]) -> Tensor:
         return torch.rand(shape, generator=self.generator, device=self.generator.device)
@@ -165,13 +171,6 @@ class BanditAgent(TrialLearner[CountsPolicy]):
         arms, shapes = family.action_space, {name: space.shape for name, space in family.task_space.items()}
         return is_counted(arms) and shapes == {"probabilities": (int(arms.n),)}
 
-    def check(self, trajectories: Trajectories) -> None:
-        rewards = trajectories.rewards
-        if bool(((rewards != 0) & (rewards != 1)).any()):
-            raise UsageError(
-                f"{self.name} is for rewards of 0 and 1, got {float(rewards.min())} to {float(rewards.max())}"
-            )
-
     @property
     def arms(self) -> int:
         assert isinstance(self.spec.action_space, gym.spaces.Discrete)
@@ -192,8 +191,8 @@ class GittinsConfig(TrialLearnerConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.discount is not None and not 0 < self.discount < 1:
-            raise UsageError(f"discount must lie between 0 and 1, got {self.discount}")
+        if self.discount is not None:
+            check_range("discount", self.discount, above=0, below=1)
 
 
 class Gittins(BanditAgent):
@@ -230,8 +229,7 @@ class UCB1Config(TrialLearnerConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.exploration < 0:
-            raise UsageError(f"exploration must be at least 0, got {self.exploration}")
+        check_range("exploration", self.exploration, least=0)
 
 
 class UCB1(BanditAgent):
@@ -295,8 +293,7 @@ class GreedyConfig(TrialLearnerConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.epsilon <= 1:
-            raise UsageError(f"epsilon must lie in [0, 1], got {self.epsilon}")
+        check_range("epsilon", self.epsilon, least=0, most=1)
 
 
 class Greedy(BanditAgent):

@@ -13,6 +13,7 @@ from metarl.agents.belief import Belief, BeliefModel
 from metarl.nn.heads import Phi
 from metarl.nn.sequence import State, choose_state
 from metarl.rollout import Policy, PolicyStep, Trajectories, Transition
+from metarl.rollout.policy import check_batch
 from metarl.spaces import Observations, batch_shape
 
 READ = "read"
@@ -108,6 +109,7 @@ class BeliefPolicy(Policy):
         shape = batch_shape(observations)
         flat = observations.flatten(0, 1)
         self.memory = self.memory or self._blank(self.network.log_std.new_zeros(len(flat)))
+        check_batch("environments", self.belief.mean.shape[:1], (len(flat),))
         inputs = torch.cat([self.model.observation_norm(flat), self.belief.mean, self.belief.std], -1)
         phi = self.network.act(inputs[None])
         actions = self.network.head.sample(phi, self.generator)

@@ -1,5 +1,6 @@
 """MAML for reinforcement learning (Finn et al. 2017, section 4.2, algorithm 3), with later variants as options."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -17,6 +18,8 @@ from metarl.faults import check_finite
 from metarl.nn.policy import PolicyBatch, PolicyGradient, PolicyNetwork
 from metarl.parallel import Ranks
 from metarl.randomness import derive_seed
+from metarl.ranges import check_range
+from metarl.tasks import check_count
 from metarl.vector_env import TaskVectorEnv
 
 
@@ -52,8 +55,30 @@ class MAMLConfig(PolicyGradientConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 < self.curvature_fraction <= 1:
-            raise UsageError(f"curvature_fraction must lie in (0, 1], got {self.curvature_fraction}")
+        check_count("outer_epochs", self.outer_epochs)
+        check_range("curvature_fraction", self.curvature_fraction, above=0, most=1)
+        check_range("outer_lr", self.outer_lr, above=0)
+        check_range("clip", self.clip, above=0, most=math.inf)
+        check_range("inner_kl_penalty", self.inner_kl_penalty, least=0)
+
+    def check_beginning(self, spec: EnvSpec, *, steps: int | None = None) -> None:
+        super().check_beginning(spec, steps=steps)
+        if self.outer == "trpo":
+            self._refuse_unless_usual("is for outer ppo and promp, not trpo", "outer_lr", "outer_epochs", "clip")
+            if self.curvature_fraction * self.envs_per_task < 1:
+                raise UsageError(
+                    f"curvature_fraction of {self.curvature_fraction} is less than one of {self.envs_per_task} "
+                    f"episodes: take {1 / self.envs_per_task:.2g} or more"
+                )
+        else:
+            self._refuse_unless_usual(f"is for outer trpo, not {self.outer}", "trust_region", "curvature_fraction")
+        if self.outer != "promp":
+            self._refuse_unless_usual(f"is for outer promp, not {self.outer}", "inner_kl_penalty")
+        if self.exploration and self.num_tasks == 1:
+            raise UsageError(
+                "exploration credits episodes with how a task's returns differ from those of others: it "
+                "needs num_tasks of 2 or more"
+            )
 
 
 class MAML(PolicyGradientAgent):

@@ -13,11 +13,8 @@ Deviation: observations, returns and parameters of tasks are normalised by runni
 """
 
 import copy
-from collections.abc import Mapping
 from dataclasses import dataclass
 
-import gymnasium as gym
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -25,14 +22,15 @@ from torch import Tensor
 from metarl.agent import EnvSpec
 from metarl.agents.actor_critic import VALUES, MemorylessActorCritic
 from metarl.agents.ppo import PPO, Columns, PPOAgent, PPOConfig, default_num_tasks
+from metarl.agents.task_features import check_parameters, check_readable, feature_width, task_features
 from metarl.errors import UsageError
 from metarl.parallel import Ranks
 from metarl.randomness import make_generator
 from metarl.rollout import Policy, PolicyStep, Trajectories, collect, gae, standardize, success_metrics, used_fraction
+from metarl.rollout.policy import check_batch
 from metarl.spaces import Observations, batch_shape, map_tensors
-from metarl.task_spaces import Choice, bounds
-from metarl.tasks import Tasks
-from metarl.vector_env import TaskFamily, TaskVectorEnv
+from metarl.tasks import check_count
+from metarl.vector_env import TaskVectorEnv
 
 
 @dataclass(frozen=True)
@@ -57,6 +55,11 @@ class MultitaskConfig(PPOConfig):
     initial_std: float = 1.0
     """Standard deviation of the untrained Gaussian policy."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for size in self.hidden:
+            check_count("a size in hidden", size)
+
 
 class MemorylessPolicy(Policy):
     """Acts with a `MemorylessActorCritic` that is told `extra` `[M, E]` about each task.
@@ -79,6 +82,7 @@ class MemorylessPolicy(Policy):
     @torch.no_grad()
     def act(self, observations: Observations) -> PolicyStep:
         network = self.network
+        check_batch("tasks", self.extra.shape[:1], batch_shape(observations)[:1])
         phi, values = network(network.inputs(observations, _for_each(self.extra, observations)))
         actions = network.head.sample(phi, self.generator)
         return PolicyStep(actions, network.head.log_prob(phi, actions), {VALUES: values})
@@ -149,7 +153,7 @@ class Multitask(PPOAgent):
         self, env: TaskVectorEnv, episodes: int, *, seed: int = 0, policy: Policy | None = None
     ) -> MemorylessPolicy:
         """The policy for the tasks that `env` runs. It runs no episodes: there is nothing to learn from them."""
-        self.spec.check(env.distribution)
+        self.check_adaptation(env, episodes, policy, MemorylessPolicy)
         generator = make_generator("multitask", "adapt", seed, device=self.device)
         if policy is None:  # a copy: training changes the agent's own
             return MemorylessPolicy(copy.deepcopy(self.network), generator, self._extra(env))
@@ -212,7 +216,8 @@ class Oracle(Multitask):
 
     It reads them from the environments, in training as in the test. Parameters that name one of several things (those
     of `Discrete` and named `Choice` spaces, and the `task_index` of mixed sets) are one-hot, all others plain numbers.
-    Raises `UsageError` for a family whose tasks have other parameters than those that it was trained with.
+    Raises `UsageError` for a family whose tasks have other parameters than those that it was trained with, and for
+    parameters that it cannot read (`metarl.agents.task_features.check_readable`).
 
     >>> from metarl.agents.multitask import MultitaskConfig, Oracle
     >>> family = metarl.make("PointNavigation-v0", horizon=5)
@@ -224,63 +229,12 @@ class Oracle(Multitask):
     def _extra_size(self) -> int:
         if not self.spec.task_space:
             raise UsageError("the oracle needs EnvSpec.task_space, the parameters of tasks: make it by EnvSpec.of")
-        return sum(_width(name, space) for name, space in self.spec.task_space.items())
+        check_readable(self.spec.task_space)
+        return sum(feature_width(name, space) for name, space in self.spec.task_space.items())
 
     def _extra(self, env: TaskVectorEnv) -> Float[Tensor, "M E"]:
-        _check_parameters(self.spec.task_space, env.distribution)
+        check_parameters(self.spec.task_space, env.distribution)
         return task_features(self.spec.task_space, env.tasks).to(self.device)
-
-
-def task_features(task_space: Mapping[str, gym.Space], tasks: Tasks) -> Float[Tensor, "M E"]:
-    """The parameters of each task side by side: numbers as they are, and one-hot if they name one of several things.
-
-    >>> from metarl.agents.multitask import task_features
-    >>> family = metarl.make("ML10-v3")
-    >>> task_features(family.task_space, family.sample(2, seed=0)).shape  # 15 tasks, and a random vector of 6
-    torch.Size([2, 21])
-    """
-    features = []
-    for name, space in task_space.items():
-        value = tasks.parameters[name].reshape(len(tasks), -1)
-        if _names_things(name, space):
-            value = torch.nn.functional.one_hot(value[:, 0].long() - _first(space), _width(name, space))
-        features.append(value.float())
-    return torch.cat(features, dim=1)
-
-
-def _check_parameters(trained: Mapping[str, gym.Space], family: TaskFamily) -> None:
-    """Raises `UsageError` unless tasks of `family` have the parameters of `trained`, whatever their bounds."""
-
-    def traits(task_space: Mapping[str, gym.Space]) -> dict[str, tuple]:
-        return {n: (s.shape, _width(n, s), s.values if _is_named(s) else ()) for n, s in task_space.items()}
-
-    def text(task_space: Mapping[str, gym.Space]) -> str:
-        return ", ".join(f"{name} [{_width(name, space)}]" for name, space in task_space.items())
-
-    if traits(family.task_space) != traits(trained):
-        raise UsageError(
-            f"{family.id} has tasks with {text(family.task_space)}, the oracle was trained on tasks with "
-            f"{text(trained)}: test it on tasks with the same parameters"
-        )
-
-
-def _is_named(space: gym.Space) -> bool:
-    return isinstance(space, Choice) and space.named
-
-
-def _names_things(name: str, space: gym.Space) -> bool:
-    return not space.shape and (_is_named(space) or isinstance(space, gym.spaces.Discrete) or name == "task_index")
-
-
-def _first(space: gym.Space) -> int:
-    return 0 if isinstance(space, Choice) else int(bounds(space)[0])
-
-
-def _width(name: str, space: gym.Space) -> int:
-    """The numbers that stand for a parameter."""
-    if not _names_things(name, space):
-        return int(np.prod(space.shape, dtype=np.int64))
-    return len(space.values) if isinstance(space, Choice) else int(bounds(space)[1]) - _first(space) + 1
 
 
 def _for_each(extra: Float[Tensor, "M E"], observations: Observations) -> Float[Tensor, "M N E"]:

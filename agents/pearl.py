@@ -33,12 +33,13 @@ from metarl.agent import Agent, EnvSpec
 from metarl.agents.posterior_sampling import PEARLNetwork, PEARLPolicy, RandomSteps
 from metarl.agents.sac import METRICS, SAC, SACConfig
 from metarl.distribution import TaskDistribution
-from metarl.errors import UsageError
+from metarl.errors import EnvironmentFault, UsageError
 from metarl.faults import check_finite
 from metarl.nn.gaussian_product import kl_to_standard
 from metarl.optimizer_state import load_optimizer_tensors, optimizer_tensors
 from metarl.parallel import Ranks, normal_like
 from metarl.randomness import derive_seed, make_generator
+from metarl.ranges import check_range
 from metarl.replay import ReplayBuffer
 from metarl.rollout import Policy, Trajectories, collect, success_metrics
 from metarl.task_replay import TaskReplay
@@ -104,8 +105,7 @@ class PEARLConfig(SACConfig):
                 check_count(option.name, value)
         for size in self.encoder_hidden:
             check_count("a hidden layer's size", size)
-        if not self.kl_weight >= 0:
-            raise UsageError(f"kl_weight must be at least 0, got {self.kl_weight}")
+        check_range("kl_weight", self.kl_weight, least=0)
 
 
 class PEARL(Agent):
@@ -187,7 +187,7 @@ class PEARL(Agent):
 
         Actions are drawn from the policy, as in training; those of the policy that is returned are its mean.
         """
-        self.spec.check(env.distribution)
+        self.check_adaptation(env, episodes, policy, PEARLPolicy)
         generator = make_generator("pearl", "adapt", seed, device=self.device)
         assert policy is None or isinstance(policy, PEARLPolicy)
         # A copy, because training changes the agent's own.
@@ -229,6 +229,17 @@ class PEARL(Agent):
             self.network.update_scales(trajectories, self.ranks)
             steps += trajectories.num_transitions
         env.set_tasks(drawn)
+        if self.replay.buffer.count > self.config.replay_capacity and not bool(
+            self.replay.counts()[: len(listed)].all()
+        ):
+            raise UsageError(
+                f"replay_capacity of {self.config.replay_capacity} does not hold the random episodes of {len(listed)} "
+                f"tasks, which are {self.replay.buffer.count} steps: make it larger"
+            )
+        if not len(self.replay.buffer):
+            raise EnvironmentFault(
+                f"pearl has nothing to learn from: every random step was a fault, the first {env.fault_report}"
+            )
         return steps
 
     def _store(self, trajectories: Trajectories, env: TaskVectorEnv) -> None:

@@ -19,6 +19,7 @@ from metarl.nn.wide import WideVectors, map_values, without_constant_columns
 from metarl.optimizer_state import load_optimizer_tensors, optimizer_tensors
 from metarl.parallel import Ranks
 from metarl.randomness import derive_seed, make_generator
+from metarl.ranges import check_range
 from metarl.rollout import (
     Policy,
     Trajectories,
@@ -61,7 +62,14 @@ class PolicyGradientConfig(AgentConfig):
     """λ of generalised advantage estimation."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_count("inner_steps", self.inner_steps)
+        for size in self.hidden:
+            check_count("a size in hidden", size)
+        for name in ("initial_std", "inner_lr", "later_inner_lr"):
+            check_range(name, getattr(self, name), above=0)
+        for name in ("discount", "gae_lambda"):
+            check_range(name, getattr(self, name), least=0, most=1)
 
 
 class AdaptedPolicy(StackedPolicy):
@@ -126,7 +134,7 @@ class PolicyGradientAgent(Agent):
 
     def adapt(self, env: TaskVectorEnv, episodes: int, *, seed: int = 0, policy: Policy | None = None) -> AdaptedPolicy:
         """Takes one gradient step per `envs_per_task` episodes, as in training, and one for the remaining episodes."""
-        self.spec.check(env.distribution)
+        self.check_adaptation(env, episodes, policy, AdaptedPolicy)
         generator = make_generator(self.stream, "adapt", seed, device=self.device)
         if policy is None:  # copies: training changes the agent's own in place
             initial, scales = split({name: value.clone() for name, value in self._initial().items()})

@@ -18,6 +18,7 @@ from metarl.nn.squashed_gaussian import SquashedGaussian
 from metarl.nn.stacked_mlp import StackedMLP
 from metarl.parallel import Ranks, any_rank, normal_like
 from metarl.rollout import Policy, PolicyStep, Trajectories, Transition
+from metarl.rollout.policy import check_batch
 from metarl.spaces import Observations, batch_shape, is_vector
 
 
@@ -215,6 +216,7 @@ class PEARLPolicy(Policy):
     def _current_z(self, observations: Float[Tensor, "M N D"]) -> Float[Tensor, "M N L"]:
         blank = observations.new_zeros(*observations.shape[:2], self.network.latent)
         self.belief = self.belief or (blank, blank)
+        check_batch("tasks x environments", self.belief[0].shape[:2], observations.shape[:2])
         due = torch.ones_like(blank[..., 0], dtype=torch.bool) if self._due is None else self._due
         if self.z is None or due.device.type != "cpu" or any_rank(bool(due.any()), self.generator):
             mean, variance = gaussian_product(*self.belief)

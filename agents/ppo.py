@@ -10,12 +10,12 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
 from metarl.agent import POLICY_ALARMS, Agent, AgentConfig, EnvSpec
-from metarl.errors import UsageError
 from metarl.faults import check_finite
 from metarl.nn.heads import Head, Phi
 from metarl.nn.module_state import load_module_tensors, module_tensors
 from metarl.optimizer_state import load_optimizer_tensors, optimizer_tensors
 from metarl.parallel import Ranks
+from metarl.ranges import check_range
 from metarl.spaces import entries, map_tensors
 from metarl.tasks import check_count
 
@@ -61,12 +61,18 @@ class PPOConfig(AgentConfig):
     """Iterations over which lr and entropy_bonus fall, linearly, to a tenth; they stay as they are if None."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("epochs", "minibatches"):
             check_count(name, getattr(self, name))
         if self.anneal_iterations is not None:
             check_count("anneal_iterations", self.anneal_iterations)
-        if not (self.lr > 0 and self.clip > 0):
-            raise UsageError(f"lr and clip must be above 0, got {self.lr} and {self.clip}")
+        for name in ("discount", "gae_lambda"):
+            check_range(name, getattr(self, name), least=0, most=1)
+        for name in ("entropy_bonus", "value_weight"):  # negative ones would turn the loss round
+            check_range(name, getattr(self, name), least=0)
+        check_range("lr", self.lr, above=0)
+        for name in ("clip", "max_gradient_norm"):
+            check_range(name, getattr(self, name), above=0, most=math.inf)
 
 
 @dataclass(frozen=True)

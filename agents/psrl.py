@@ -25,9 +25,9 @@ from torch import Tensor
 
 from metarl.agent import EnvSpec
 from metarl.agents.trial_learner import LearningPolicy, TrialLearner, TrialLearnerConfig, is_counted
-from metarl.errors import UsageError
 from metarl.randomness import dirichlet
-from metarl.rollout import Transition
+from metarl.ranges import check_range
+from metarl.rollout import Trajectories, Transition
 from metarl.spaces import Observations
 from metarl.vector_env import TaskFamily, TaskVectorEnv
 
@@ -53,8 +53,8 @@ class PSRLConfig(TrialLearnerConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("transition_count", "reward_count"):
-            if getattr(self, name) <= 0:
-                raise UsageError(f"{name} must be above 0, got {getattr(self, name)}")
+            check_range(name, getattr(self, name), above=0)
+        check_range("reward_mean", self.reward_mean)
 
 
 class PSRLPolicy(LearningPolicy):
@@ -103,6 +103,15 @@ class PSRLPolicy(LearningPolicy):
             "plan": known["plan"],
             "time": (known["time"] + 1).masked_fill(transition.ended.flatten(), 0),
         }
+
+    def complaint(self, seen: Transition | Trajectories) -> str | None:
+        states = seen.observations
+        assert isinstance(states, Tensor)
+        if not bool((((states == 0) | (states == 1)).all(-1) & (states.sum(-1) == 1)).all()):
+            return "states that are observed one-hot, and got other observations"
+        if bool(seen.terminated.any()):
+            return "episodes of the whole horizon, which it plans for, and got one that terminated"
+        return None
 
     def _new_plan(self) -> Int[Tensor, "B H S"]:
         """The optimal actions at each time and state of MDPs drawn from the posterior."""

@@ -72,6 +72,7 @@ class RandomAgent(Agent):
         }
 
     def adapt(self, env: TaskVectorEnv, episodes: int, *, seed: int = 0, policy: Policy | None = None) -> RandomPolicy:
+        self.check_adaptation(env, episodes, policy, RandomPolicy)
         return RandomPolicy(self.spec.action_space, make_generator("random", seed, device=self.device))
 
     def state(self) -> tuple[Mapping[str, Tensor], Mapping[str, Any]]:

@@ -21,6 +21,7 @@ from metarl.nn.sequence import BoundedCore, SequenceCore, State, choose_state, o
 from metarl.nn.snail import SNAILCore
 from metarl.nn.transformer import Transformer
 from metarl.rollout import Policy, PolicyStep, Trajectories, Transition
+from metarl.rollout.policy import check_batch
 from metarl.spaces import Observations, batch_shape, map_tensors, named
 
 CoreName = Literal["gru", "lstm", "snail", "transformer"]
@@ -203,6 +204,7 @@ class RecurrentPolicy(Policy):
         network, shape = self.network, batch_shape(observations)
         observations = map_tensors(lambda values: values.flatten(0, 1), observations)
         memory = self.memory = self.memory or self._blank(network.log_std.new_zeros(math.prod(shape)))
+        check_batch("environments", memory.reward.shape, (math.prod(shape),))
         if isinstance(network.core, BoundedCore) and memory.steps >= network.core.length:
             # Rarely so: trials may have begun anew or ended early since. Only their own lengths tell.
             memory = self.memory = replace(memory, steps=network.core.check(memory.hidden))

@@ -28,6 +28,7 @@ from metarl.errors import UsageError
 from metarl.faults import check_finite
 from metarl.parallel import Ranks
 from metarl.randomness import derive_seed
+from metarl.ranges import check_range
 from metarl.vector_env import TaskVectorEnv
 
 
@@ -52,8 +53,17 @@ class ReptileConfig(PolicyGradientConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.outer_lr <= 0 or (self.outer == "sgd" and self.outer_lr > 1):
-            raise UsageError(f"outer_lr must lie above 0, and not above 1 for outer sgd, got {self.outer_lr}")
+        check_range("outer_lr", self.outer_lr, above=0)
+        if self.outer == "sgd" and self.outer_lr > 1:
+            raise UsageError(f"outer_lr must not lie above 1 for outer sgd, got {self.outer_lr}")
+
+    def check_beginning(self, spec: EnvSpec, *, steps: int | None = None) -> None:
+        super().check_beginning(spec, steps=steps)
+        if self.inner_steps == 1:
+            raise UsageError(
+                "reptile with inner_steps of 1 follows the mean gradient of all tasks and does not learn to adapt: "
+                "take 2 or more, or train maml"
+            )
 
 
 class Reptile(PolicyGradientAgent):

@@ -27,10 +27,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from metarl.agent import AgentConfig
-from metarl.errors import UsageError
 from metarl.nn.squashed_gaussian import SquashedGaussian
 from metarl.nn.stacked_mlp import StackedMLP
 from metarl.parallel import Ranks
+from metarl.ranges import check_range
 from metarl.tasks import check_count
 
 LAST_GAIN = 0.01
@@ -61,14 +61,15 @@ class SACConfig(AgentConfig):
     """Weight of the policy's entropy (α); None learns it, so that the entropy becomes minus the size of an action."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for size in self.hidden:
             check_count("a hidden layer's size", size)
-        if not (0 <= self.discount < 1 and 0 < self.polyak <= 1):
-            raise UsageError(f"discount must lie in [0, 1), polyak in (0, 1], got {self.discount} and {self.polyak}")
-        for name in ("lr", "reward_scale", "temperature"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise UsageError(f"{name} must be above 0, got {value}")
+        check_range("discount", self.discount, least=0, below=1)
+        check_range("polyak", self.polyak, above=0, most=1)
+        for name in ("lr", "reward_scale"):
+            check_range(name, getattr(self, name), above=0)
+        if self.temperature is not None:
+            check_range("temperature", self.temperature, above=0)
 
 
 @dataclass(frozen=True)

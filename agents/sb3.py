@@ -38,6 +38,7 @@ from metarl.parallel import Ranks
 from metarl.randomness import derive_seed
 from metarl.replay import ReplayBuffer
 from metarl.rollout import Policy, collect, success_metrics
+from metarl.rollout.policy import check_batch
 from metarl.sb3 import SB3Actions, sb3_observations
 from metarl.spaces import entries, is_picture
 from metarl.vector_env import TaskVectorEnv
@@ -103,13 +104,14 @@ class SB3Agent(Agent):
 
     def adapt(self, env: TaskVectorEnv, episodes: int, *, seed: int = 0, policy: Policy | None = None) -> SB3Policy:
         """From scratch, trains the model of each task; otherwise, returns the trained policy."""
-        self.spec.check(env.distribution)
+        self.check_adaptation(env, episodes, policy, SB3Policy)
         assert policy is None or isinstance(policy, SB3Policy)
         if not self.config.from_scratch:
             networks = [self._copy(self.model).policy] if policy is None else policy.networks
             return SB3Policy(networks, self.actions)
         seeds = [derive_seed("sb3", seed, task) for task in range(env.num_tasks)]
         models = [self._make_model(1, one) for one in seeds] if policy is None else policy.models
+        check_batch("tasks", (len(models),), (env.num_tasks,))
         if episodes > 0:
             models = [self._copy(model) for model in models]
             self._train_each(models, env, episodes, seeds)

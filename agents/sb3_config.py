@@ -1,9 +1,12 @@
 """Options of the agents from Stable-Baselines3 (SB3), with its names and its defaults."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, fields
 
-from metarl.agent import AgentConfig
+from metarl.agent import AgentConfig, EnvSpec
 from metarl.errors import UsageError
+from metarl.ranges import check_range
+from metarl.spaces import is_picture
 from metarl.tasks import check_count
 
 
@@ -31,11 +34,26 @@ class SB3Config(AgentConfig):
     """Transitions per minibatch."""
 
     def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if isinstance(value, int) and not isinstance(value, bool) and name != "learning_starts":
-                check_count(name, value)
+        super().__post_init__()
+        for option in fields(self):
+            if option.type is int and option.name != "learning_starts":
+                check_count(option.name, getattr(self, option.name))
         for size in getattr(self, "hidden", ()):
             check_count("a size in hidden", size)
+        check_range("learning_rate", self.learning_rate, above=0)
+        check_range("gamma", self.gamma, least=0, most=1)
+
+    def check_beginning(self, spec: EnvSpec, *, steps: int | None = None) -> None:
+        super().check_beginning(spec, steps=steps)
+        if not self.from_scratch:
+            self._refuse_unless_usual("is for from_scratch", "scratch_episodes")
+        elif steps is not None:
+            raise UsageError(
+                "from_scratch trains on test tasks alone, for as many episodes as metarl evaluate RUN --episodes gives "
+                "them: say --iterations 1 instead of --steps"
+            )
+        if is_picture(spec.observation_space):
+            self._refuse_unless_usual("is not for pictures alone: SB3 has no layers after its convolutions", "hidden")
 
 
 @dataclass(frozen=True)
@@ -66,8 +84,16 @@ class SB3PPOConfig(SB3Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_range("gae_lambda", self.gae_lambda, least=0, most=1)
+        for name in ("ent_coef", "vf_coef"):
+            check_range(name, getattr(self, name), least=0)
+        for name in ("clip_range", "max_grad_norm"):
+            check_range(name, getattr(self, name), above=0, most=math.inf)
         if self.batch_size < 2:
             raise UsageError("batch_size must be at least 2: advantages are standardised within it")
+        envs = 1 if self.from_scratch else self.num_tasks * self.envs_per_task
+        if self.n_steps * envs < 2:
+            raise UsageError("n_steps must be at least 2 for one environment: advantages are standardised within them")
 
 
 @dataclass(frozen=True)
@@ -112,3 +138,18 @@ class SB3SACConfig(SB3Config):
     """Weight of the entropy; None learns it."""
     hidden: tuple[int, ...] = (256, 256)
     """Units of the hidden layers. For pictures alone SB3 has none after its convolutions."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_range("tau", self.tau, above=0, most=1)
+        check_range("learning_starts", self.learning_starts, least=0)
+        if self.ent_coef is not None:
+            check_range("ent_coef", self.ent_coef, least=0)
+
+    def check_beginning(self, spec: EnvSpec, *, steps: int | None = None) -> None:
+        super().check_beginning(spec, steps=steps)
+        if steps is not None and steps <= self.learning_starts:
+            raise UsageError(
+                f"nothing is learned in {steps} steps: learning_starts says that learning begins after "
+                f"{self.learning_starts}"
+            )

@@ -23,6 +23,7 @@ from metarl.faults import check_finite
 from metarl.optimizer_state import load_optimizer_tensors, optimizer_tensors
 from metarl.replay import ReplayBuffer
 from metarl.rollout import Policy, PolicyStep, Transition
+from metarl.rollout.policy import check_batch
 from metarl.sb3 import SB3Actions, sb3_arrays, to_sb3
 from metarl.spaces import Observations, batch_shape, map_tensors
 from metarl.vector_env import TaskVectorEnv
@@ -222,7 +223,11 @@ class SB3Policy(Policy):
     @torch.no_grad()
     def act(self, observations: Observations) -> PolicyStep:
         num_tasks, num_envs = batch_shape(observations)
-        if self.starts is None:
+        if len(self.networks) > 1:
+            check_batch("tasks", (len(self.networks),), (num_tasks,))
+        if self.starts is not None and any(state is not None for state in self.states):
+            check_batch("tasks x environments", self.starts.shape, (num_tasks, num_envs))
+        if self.starts is None or self.starts.shape != (num_tasks, num_envs):
             self.starts = np.ones((num_tasks, num_envs), dtype=bool)
         share = num_tasks // len(self.networks)
         taken = []
@@ -236,7 +241,9 @@ class SB3Policy(Policy):
         return PolicyStep(self.actions.decode(np.concatenate(taken), device).unflatten(0, (num_tasks, num_envs)))
 
     def observe(self, transition: Transition) -> None:
-        self.starts = transition.ended.cpu().numpy()
+        ended, active = transition.ended, transition.active
+        # Who has ended all episodes goes on for the others alone: its next episode starts afresh.
+        self.starts = (ended if active is None else ended | ~active).cpu().numpy()
 
     def begin_trial(self, mask: Bool[Tensor, "M N"]) -> None:
         if self.starts is not None:

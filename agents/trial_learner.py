@@ -16,6 +16,7 @@ from metarl.nn.sequence import choose_state
 from metarl.parallel import Ranks
 from metarl.randomness import make_generator
 from metarl.rollout import Policy, PolicyStep, Trajectories, Transition, collect, success_metrics
+from metarl.rollout.policy import check_batch
 from metarl.spaces import Observations
 from metarl.tasks import check_count
 from metarl.vector_env import TaskFamily, TaskVectorEnv
@@ -34,6 +35,7 @@ class TrialLearnerConfig(AgentConfig):
     """Episodes of a trial, which is what the agent sees of one task."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check_count("episodes_per_trial", self.episodes_per_trial)
 
 
@@ -47,6 +49,9 @@ class LearningPolicy(Policy):
     >>> issubclass(CountsPolicy, LearningPolicy)
     True
     """
+
+    name: str = "this policy"
+    """The id of the agent, for messages."""
 
     def __init__(self, generator: torch.Generator):
         self.generator = generator
@@ -64,13 +69,26 @@ class LearningPolicy(Policy):
     def learn(self, transition: Transition) -> dict[str, Tensor]:
         """The statistics after a step, as new tensors."""
 
+    def complaint(self, seen: Transition | Trajectories) -> str | None:
+        """What the rule is for instead, if it is not for what happened here."""
+        return None
+
+    def check(self, seen: Transition | Trajectories) -> None:
+        """Raises `UsageError` for outcomes that the rule is not for. Waits for a GPU."""
+        complaint = self.complaint(seen)
+        if complaint is not None:
+            raise UsageError(f"{self.name} is for {complaint}: choose another agent for this family")
+
     def act(self, observations: Observations) -> PolicyStep:
         assert isinstance(observations, Tensor)
         flat = observations.flatten(0, 1)
         self.statistics = self.statistics or self.blank(len(flat))
+        check_batch("environments", next(iter(self.statistics.values())).shape[:1], (len(flat),))
         return PolicyStep(self.choose(flat).unflatten(0, observations.shape[:2]))
 
     def observe(self, transition: Transition) -> None:
+        if transition.rewards.device.type == "cpu":  # a GPU is waited for after whole rollouts alone
+            self.check(transition)
         new = self.learn(transition)
         if transition.active is not None:
             new = chosen(transition.active.flatten(), new, self.statistics)
@@ -123,15 +141,12 @@ class TrialLearner(Agent, Generic[AnyPolicy]):
     def start(self, env: TaskVectorEnv, generator: torch.Generator) -> AnyPolicy:
         """The policy before the first step of a trial."""
 
-    def check(self, trajectories: Trajectories) -> None:
-        """Raises `UsageError` for outcomes that the rule is not for."""
-        return None
-
     def improve(self, env: TaskVectorEnv, *, seed: int) -> dict[str, int | float]:
         count = self.config.episodes_per_trial
         policy = self.start(env, make_generator(self.name, "improve", seed, device=self.device))
+        policy.name = self.name
         trajectories = collect(env, policy, episodes=count, seed=seed)
-        self.check(trajectories)
+        policy.check(trajectories)
         return {
             "env_steps": trajectories.num_transitions,
             "return_mean": float(trajectories.episode_returns(count - 1).mean()),
@@ -142,7 +157,7 @@ class TrialLearner(Agent, Generic[AnyPolicy]):
 
     def adapt(self, env: TaskVectorEnv, episodes: int, *, seed: int = 0, policy: Policy | None = None) -> AnyPolicy:
         """Learns from `episodes` episodes. Every environment of `env` is a separate trial."""
-        self.spec.check(env.distribution)
+        self.check_adaptation(env, episodes, policy, LearningPolicy)
         generator = make_generator(self.name, "adapt", seed, device=self.device)
         if policy is None:
             if not self.knows(env.distribution):
@@ -150,11 +165,12 @@ class TrialLearner(Agent, Generic[AnyPolicy]):
                     f"{self.name} knows the tasks of {self.family} only, not those of {env.distribution.id}"
                 )
             learner = self.start(env, generator)
+            learner.name = self.name
         else:
             learner = cast(AnyPolicy, policy.fork())
             learner.generator = generator
         if episodes > 0:
-            self.check(collect(env, learner, episodes=episodes, seed=seed))
+            learner.check(collect(env, learner, episodes=episodes, seed=seed))
         return learner
 
     def stages(self, episodes: int | None = None) -> list[int]:

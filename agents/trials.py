@@ -79,8 +79,8 @@ class TrialAgent(Agent):
 
     def adapt(self, env: TaskVectorEnv, episodes: int, *, seed: int = 0, policy: Policy | None = None) -> Policy:
         """Runs `episodes` episodes, which fill the memory. Every environment of `env` is a separate trial."""
-        self.spec.check(env.distribution)
         generator = make_generator(self.stream, "adapt", seed, device=self.device)
+        self.check_adaptation(env, episodes, policy, type(self._actor(generator)))
         # Training changes the agent's own networks.
         learner = self._actor(generator, policy or copy.deepcopy(self._actor(generator)))
         if episodes > 0:

@@ -8,6 +8,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from metarl.faults import check_finite
+from metarl.ranges import check_range
+from metarl.tasks import check_count
 
 Vector = Float[Tensor, "P"]
 
@@ -32,6 +34,13 @@ class TrustRegion:
     """Step lengths to try."""
     backtrack_ratio: float = 0.8
     """Ratio of each step length to the one before."""
+
+    def __post_init__(self) -> None:
+        for name in ("cg_iterations", "backtracks"):
+            check_count(name, getattr(self, name))
+        check_range("max_kl", self.max_kl, above=0)
+        check_range("cg_damping", self.cg_damping, least=0)
+        check_range("backtrack_ratio", self.backtrack_ratio, above=0, below=1)
 
 
 def conjugate_gradient(

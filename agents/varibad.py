@@ -38,6 +38,7 @@ from metarl.nn.module_state import load_module_tensors, module_tensors
 from metarl.optimizer_state import load_optimizer_tensors, optimizer_tensors
 from metarl.parallel import Ranks
 from metarl.randomness import make_generator
+from metarl.ranges import check_range
 from metarl.replay import ReplayBuffer
 from metarl.rollout import Policy, Trajectories, standardize
 from metarl.spaces import is_vector
@@ -87,10 +88,8 @@ class VariBADConfig(TrialConfig):
             check_count(name, getattr(self, name))
         for size in self.policy_hidden:
             check_count("policy_hidden", size)
-        if not (self.belief_lr > 0 and self.kl_weight >= 0):
-            raise UsageError(
-                f"belief_lr must be above 0 and kl_weight at least 0, got {self.belief_lr} and {self.kl_weight}"
-            )
+        check_range("belief_lr", self.belief_lr, above=0)
+        check_range("kl_weight", self.kl_weight, least=0)
 
 
 class VariBAD(TrialAgent):

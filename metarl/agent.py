@@ -3,7 +3,7 @@
 import abc
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import MISSING, Field, dataclass, field, fields
 from types import MappingProxyType
 from typing import Any, ClassVar
 
@@ -17,7 +17,7 @@ from metarl.parallel import Ranks
 from metarl.replay import ReplayBuffer
 from metarl.rollout import Policy
 from metarl.spaces import same_spaces
-from metarl.tasks import FreshTasks, TaskSource
+from metarl.tasks import FreshTasks, TaskSource, check_count
 from metarl.vector_env import TaskFamily, TaskVectorEnv
 
 LOSS_ALARMS = MappingProxyType(dict.fromkeys(("loss", "policy_loss", "value_loss"), math.inf))
@@ -40,6 +40,26 @@ class AgentConfig:
     """Tasks per iteration (M)."""
     envs_per_task: int = 20
     """Environments per task (N). Each runs one episode at a time."""
+
+    def __post_init__(self) -> None:
+        """Raises `UsageError` for options out of their range. A subclass checks its own and calls this."""
+        for name in ("num_tasks", "envs_per_task"):
+            check_count(name, getattr(self, name))
+
+    def check_beginning(self, spec: "EnvSpec", *, steps: int | None = None) -> None:
+        """Raises `UsageError` for options that a training on `spec` up to `steps` would ignore.
+
+        Called when a run begins, and not when one is read: what has been ignored has done no harm.
+        """
+        if not _has_box(spec.action_space):
+            self._refuse_unless_usual(f"is for actions in a Box, not in {spec.action_space}", "initial_std")
+
+    def _refuse_unless_usual(self, why: str, *names: str) -> None:
+        """Raises `UsageError` if one of the options, if there are such, has not its usual value: `name` `why`."""
+        for option in fields(self):
+            value, usual = getattr(self, option.name), _usual(option)
+            if option.name in names and value != usual:
+                raise UsageError(f"{option.name} {why}: leave it at {usual!r} instead of {value!r}")
 
 
 @dataclass(frozen=True)
@@ -69,6 +89,15 @@ class EnvSpec:
             mine, theirs = (getattr(owner, f"{kind}_space") for owner in (self, family))
             if not same_spaces(mine, theirs):
                 raise UsageError(f"{family.id} has the {kind} space {theirs}, the agent was trained for {mine}")
+
+
+def _usual(option: Field) -> Any:
+    """The value of an option that nobody gives."""
+    return option.default if option.default_factory is MISSING else option.default_factory()
+
+
+def _has_box(space: gym.Space) -> bool:
+    return any(isinstance(part, gym.spaces.Box) for part in getattr(space, "spaces", (space,)))
 
 
 class Agent(abc.ABC):
@@ -137,6 +166,18 @@ class Agent(abc.ABC):
         policy. Later training does not change the result. To measure the result without changing it, run
         `policy.fork()` with `collect`.
         """
+
+    def check_adaptation(self, env: TaskVectorEnv, episodes: int, policy: Policy | None, kind: type = Policy) -> None:
+        """What `adapt` begins with. Raises `UsageError` for a family that is not of the agent's form, a wrong number of
+        episodes, and a `policy` that is not of the `kind` that `adapt` returns."""
+        self.spec.check(env.distribution)
+        if episodes != 0:
+            check_count("number of episodes", episodes)
+        if policy is not None and not isinstance(policy, kind):
+            raise UsageError(
+                f"adapt goes on with a policy that this agent's adapt returned, a {kind.__name__}, got a "
+                f"{type(policy).__name__}: leave policy out to begin anew"
+            )
 
     def stages(self, episodes: int | None = None) -> list[int]:
         """The numbers of test episodes, from 0 to `episodes`, after which to measure the adapted policy.

@@ -144,6 +144,8 @@ class AgentExperiment(Experiment):
             device=str(self.device),
             backend=self.distribution.resolve_backend(config.backend, self.device),
         )
+        if recorded is None:
+            self.options.check_beginning(self.spec, steps=config.steps)
         self.recorded = recorded or Recorded(str(self.config.env), self.config.env_options, {})
 
     def _with_names(self, config: TrainConfig) -> TrainConfig:

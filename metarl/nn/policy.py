@@ -18,7 +18,8 @@ from metarl.nn.normalization import EntryScales, RunningScale
 from metarl.nn.wide import Basis, WideVectors, map_values, without_constant_columns
 from metarl.parallel import Ranks
 from metarl.rollout import Policy, PolicyStep
-from metarl.spaces import Observations, check_observation_space, entries, is_vector
+from metarl.rollout.policy import check_batch
+from metarl.spaces import Observations, batch_shape, check_observation_space, entries, is_vector
 
 
 class _Body(Protocol):
@@ -123,6 +124,7 @@ class StackedPolicy(Policy):
         self.generator = generator
 
     def act(self, observations: Observations) -> PolicyStep:
+        check_batch("tasks", next(iter(self.parameters.values())).shape[:1], batch_shape(observations)[:1])
         phi = self.network(self.parameters, observations)
         actions = self.network.head.sample(phi, self.generator)
         return PolicyStep(actions, self.network.head.log_prob(phi, actions))

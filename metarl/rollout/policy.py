@@ -1,7 +1,7 @@
 """The policy interface that `collect` runs."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
+from metarl.errors import UsageError
 from metarl.spaces import Observations, batch_shape, map_tensors
 
 
@@ -86,6 +87,19 @@ class Policy(Protocol):
     def fork(self) -> "Policy":
         """An independent copy: running one of the two does not change the other."""
         return copy.deepcopy(self)
+
+
+def check_batch(what: str, known: Sequence[int], batch: Sequence[int]) -> None:
+    """Raises `UsageError` if a policy that keeps something for a batch of `known` size is asked to act for another.
+
+    >>> from metarl.rollout.policy import check_batch
+    >>> check_batch("tasks", (3,), (4,))
+    Traceback (most recent call last):
+    metarl.errors.UsageError: the policy is adapted to 3 tasks and is to act for 4: adapt the agent to these
+    """
+    if tuple(known) != tuple(batch):
+        old, new = (" x ".join(map(str, sizes)) for sizes in (known, batch))
+        raise UsageError(f"the policy is adapted to {old} {what} and is to act for {new}: adapt the agent to these")
 
 
 class FunctionPolicy(Policy):

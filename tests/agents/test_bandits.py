@@ -145,3 +145,15 @@ def test_a_family_of_the_same_spaces_with_other_rewards_is_refused():
 def test_options_out_of_range_are_refused(id, options):
     with pytest.raises(metarl.UsageError, match=next(iter(options))):
         agent_class(id).config_class(**options)
+
+
+@pytest.mark.parametrize("id", IDS)
+def test_other_rewards_are_refused_where_nothing_is_adapted_to_first(id):
+    class Halves(type(metarl.make("Bandit-v0"))):
+        def transition(self, state, action, streams, task):
+            state, reward, terminated = super().transition(state, action, streams, task)
+            return state, reward / 2, terminated
+
+    family = Halves()
+    with pytest.raises(metarl.UsageError, match=f"{id} is for rewards of 0 and 1, got 0.0 to 0.5"):
+        metarl.evaluate(make_agent(id, family), family, num_tasks=5)

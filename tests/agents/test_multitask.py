@@ -1,6 +1,9 @@
 """The multi-task policy and the oracle: what they are told, what they learn, and whose tasks the oracle refuses."""
 
+import dataclasses
+
 import gymnasium as gym
+import numpy as np
 import pytest
 import torch
 from practice import assert_goes_on_exactly, train
@@ -8,6 +11,7 @@ from practice import assert_goes_on_exactly, train
 import metarl
 from metarl.agents.actor_critic import VALUES
 from metarl.agents.multitask import MemorylessPolicy, Multitask, MultitaskConfig, Oracle, task_features
+from metarl.agents.task_features import check_parameters
 from metarl.task_spaces import Choice
 
 AGENTS = {"multitask": Multitask, "oracle": Oracle}
@@ -102,6 +106,56 @@ def test_the_oracle_refuses_tasks_with_other_parameters():
     message = r"has tasks with goal \[2\], wall \[3\], the oracle was trained on tasks with goal \[2\]"
     with pytest.raises(metarl.UsageError, match=message):
         metarl.evaluate(agent, Walls(), num_tasks=2)
+
+
+def test_the_oracle_refuses_values_that_count_from_another_number():
+    class Kinds(type(metarl.make("PointNavigation-v0"))):
+        def __init__(self, start):
+            super().__init__(5)
+            self.task_space = {"kind": gym.spaces.Discrete(3, start=start)}
+
+    trained = metarl.EnvSpec.of(Kinds(0)).task_space
+    check_parameters(trained, Kinds(0))
+    with pytest.raises(metarl.UsageError, match=r"has tasks with kind \[3, from 5 on\].* tasks with kind \[3\]"):
+        check_parameters(trained, Kinds(5))
+
+
+UNREADABLE = {
+    "tiny": (metarl.LogUniform(1e-9, 1e-8), "values of task parameter 'x' from 1e-09 to 1e-08 apart"),
+    "huge": (gym.spaces.Box(0, 1e30, ()), r"from 0 to 1.00000002e\+30 apart, .* up to 1e\+18"),
+    "huge in float64": (gym.spaces.Box(0, 1e300, (), "float64"), r"from 0 to 1e\+300 apart"),
+    "days since long ago": (gym.spaces.Box(20_000_000, 20_000_010, (), "int64"), "from 20000000 to 20000010 apart"),
+    "listed": (Choice([1e8, 1e8 + 1]), "from 100000000 to 100000001 apart"),
+    "one of several": (
+        gym.spaces.Box(np.array([0, 1], "f"), np.array([1, 1 + 2e-6], "f")),
+        "from 1 to 1.00000203 apart",
+    ),
+    "seeds": (gym.spaces.Discrete(2**40), "a number for each value of task parameter 'x', which has 1099511627776"),
+}
+
+
+@pytest.mark.parametrize(("space", "message"), UNREADABLE.values(), ids=UNREADABLE.keys())
+def test_the_oracle_refuses_parameters_that_it_would_read_as_all_the_same(space, message):
+    point = metarl.EnvSpec.of(metarl.make("PointNavigation-v0"))
+    with pytest.raises(metarl.UsageError, match=message):
+        Oracle(MultitaskConfig(), dataclasses.replace(point, task_space={"x": space}))
+
+
+def test_the_oracle_reads_constant_parameters_and_wide_ranges():
+    point = metarl.EnvSpec.of(metarl.make("PointNavigation-v0"))
+    spaces = {
+        "same": gym.spaces.Box(3, 3, (2,)),
+        "wide": gym.spaces.Box(0, 2**40, (), "int64"),
+        "open": gym.spaces.Box(-np.inf, np.inf, ()),
+    }
+    Oracle(MultitaskConfig(), dataclasses.replace(point, task_space=spaces))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -1e30])
+def test_numbers_of_open_ranges_are_checked_as_they_come(value):
+    tasks = metarl.Tasks({"x": torch.tensor([1.0, value])})
+    with pytest.raises(metarl.UsageError, match=r"the oracle cannot read .* of task parameter 'x'"):
+        task_features({"x": gym.spaces.Box(-np.inf, np.inf, ())}, tasks)
 
 
 def test_the_oracle_needs_to_know_which_parameters_tasks_have():

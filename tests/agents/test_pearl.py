@@ -363,3 +363,20 @@ def test_seeds_make_networks():
     one, same, other = (make_agent(seed).network.state_dict() for seed in (0, 0, 1))
     assert all(torch.equal(one[name], same[name]) for name in one)
     assert not torch.equal(one["encoder.weights.0"], other["encoder.weights.0"])
+
+
+def test_a_buffer_that_cannot_hold_the_random_episodes_of_all_tasks_is_refused():
+    with pytest.raises(metarl.UsageError, match=r"replay_capacity of 9 does not hold the random episodes of 5 tasks"):
+        improve(make_agent(replay_capacity=9), family())
+    improve(make_agent(replay_capacity=90), family())
+
+
+def test_random_steps_that_are_all_faults_are_named():
+    class Broken(PointNavigation):
+        def transition(self, state, action, streams, task):
+            state, reward, terminated = super().transition(state, action, streams, task)
+            return state, reward * torch.nan, terminated
+
+    distribution = Broken(horizon=5)
+    with pytest.raises(metarl.errors.EnvironmentFault, match="pearl has nothing to learn from: every random step"):
+        improve(make_agent(distribution=distribution), distribution)

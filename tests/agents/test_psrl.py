@@ -89,3 +89,27 @@ def test_the_return_of_ten_episodes_is_that_of_the_paper():
 def test_priors_that_are_none_are_refused(option):
     with pytest.raises(metarl.UsageError, match=option):
         PSRLConfig(**{option: 0.0})
+
+
+def _evaluate(cls):
+    family = cls()
+    return metarl.evaluate(PSRL(PSRLConfig(), metarl.EnvSpec.of(family)), family, num_tasks=4)
+
+
+def test_states_that_are_not_observed_one_hot_are_refused():
+    class Blurred(type(metarl.make("TabularMDP-v0"))):
+        def observe(self, state):
+            return super().observe(state) * 0.5 + 0.05
+
+    with pytest.raises(metarl.UsageError, match="psrl is for states that are observed one-hot"):
+        _evaluate(Blurred)
+
+
+def test_episodes_that_end_before_their_horizon_are_refused():
+    class Ending(type(metarl.make("TabularMDP-v0"))):
+        def transition(self, state, action, streams, task):
+            state, reward, _ = super().transition(state, action, streams, task)
+            return state, reward, state["state"] == 3
+
+    with pytest.raises(metarl.UsageError, match="psrl is for episodes of the whole horizon"):
+        _evaluate(Ending)

@@ -246,7 +246,7 @@ def test_stages_are_every_so_many_episodes(tmp_path):
         env="PointNavigation-v0",
         env_options={"horizon": 5},
         agent_options={"from_scratch": True, "num_tasks": 2, "scratch_episodes": 2},
-        steps=15,
+        iterations=2,
         output=tmp_path / "run",
     )
     run = metarl.train(config, progress=False)
@@ -333,6 +333,8 @@ def test_pictures_and_dictionaries_reach_the_network_as_it_wants_them(family):
         (lambda: make_agent("sb3-sac", metarl.make("Bandit-v0")), "sb3-sac takes a Box of actions.*use sb3-ppo"),
         (lambda: make_agent("sb3-ppo", Quarters(size=12)), "needs pictures of 36 x 36 or more"),
         (lambda: SB3PPOConfig(batch_size=1), "batch_size must be at least 2"),
+        (lambda: SB3PPOConfig(n_steps=1, num_tasks=1), "n_steps must be at least 2 for one environment"),
+        (lambda: SB3PPOConfig(n_steps=1, from_scratch=True), "n_steps must be at least 2 for one environment"),
         (lambda: SB3PPOConfig(n_steps=0), "n_steps must be a whole number of at least 1"),
         (lambda: SB3SACConfig(hidden=(0,)), "a size in hidden must be"),
         (

@@ -263,7 +263,7 @@ def test_pictures_are_refused():
     [
         ({"latent": 0}, "latent must be a whole number"),
         ({"policy_hidden": (16, 0)}, "policy_hidden must be a whole number"),
-        ({"kl_weight": -1.0}, "kl_weight at least 0"),
+        ({"kl_weight": -1.0}, "kl_weight must be at least 0"),
         ({"belief_lr": 0.0}, "belief_lr must be above 0"),
     ],
 )
