@@ -34,6 +34,7 @@ from metarl.envs.gymnasium_seeding import seeding_faults
 from metarl.envs.gymnasium_signals import DONE, MESSAGE, STEP, get, put
 from metarl.envs.gymnasium_state import Arrays, StateAccess, read_rng, write_rng
 from metarl.errors import EnvironmentFault, RenderingUnavailable, UsageError
+from metarl.plain_warnings import Remarked, kept_warnings
 
 
 @dataclass(frozen=True)
@@ -290,6 +291,8 @@ class Parcel:
     recipe: bytes
     registry: Registry
     environment: Mapping[str, str]
+    keeps_warnings: bool = False
+    """Whether the worker sends its warnings along with its answers, instead of showing them."""
 
 
 def attempt(function: Callable[..., Any], *arguments: Any) -> Any:
@@ -308,6 +311,8 @@ def serve(pipe: Connection, parcel: Parcel, buffers: Callable[[], Buffers], layo
     """The life of a worker: makes its environments, then answers `(method, arguments)` until it is told to close."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's to answer
 
+    warned = kept_warnings() if parcel.keeps_warnings else []
+
     def open_chunk() -> Chunk:
         os.environ.update(parcel.environment)
         _register(parcel.registry)
@@ -315,21 +320,22 @@ def serve(pipe: Connection, parcel: Parcel, buffers: Callable[[], Buffers], layo
 
     with contextlib.suppress(EOFError, ConnectionError):  # the main process is gone
         chunk = attempt(open_chunk)
-        _answer(pipe, chunk if isinstance(chunk, Failure) else None)
+        _answer(pipe, chunk if isinstance(chunk, Failure) else None, warned)
         method = "open"
         while not isinstance(chunk, Failure) and method != "close":
             if get(pipe) == STEP:
                 failure = attempt(chunk.step)
-                put(pipe, DONE) if failure is None else _answer(pipe, failure)
+                put(pipe, DONE) if failure is None and not warned else _answer(pipe, failure, warned)
             else:
                 method, arguments = pipe.recv()
-                _answer(pipe, attempt(getattr(chunk, method), *arguments))
+                _answer(pipe, attempt(getattr(chunk, method), *arguments), warned)
 
 
-def _answer(pipe: Connection, answer: Any) -> None:
+def _answer(pipe: Connection, answer: Any, warned: list[str]) -> None:
     put(pipe, MESSAGE)
     try:
-        pipe.send(answer)
+        pipe.send(Remarked(answer, list(warned)) if warned else answer)
+        warned.clear()
     except ConnectionError:
         raise
     except Exception as error:  # a state or a picture that cannot be pickled

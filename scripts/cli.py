@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from metarl.errors import EnvironmentFault, NumericalFault, RankLost, StorageFault, UsageError
 from metarl.parsing import printable
+from metarl.plain_warnings import plain_warnings
 
 COMMANDS = {
     "envs": ("metarl.scripts.envs", "list the task distributions"),
@@ -54,9 +55,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if name not in SHARED and _rank() is not None:
             raise UsageError(f"{name} runs in one process: call metarl {name} without torchrun")
         module, _ = COMMANDS[name]
-        return importlib.import_module(module).main(rest[:-1]) or 0
+        with plain_warnings(_who()):
+            return importlib.import_module(module).main(rest[:-1]) or 0
     except (UsageError, EnvironmentFault, NumericalFault, RankLost, StorageFault) as error:
-        who = "" if isinstance(error, RankLost) or not _rank() else f"rank {_rank()}: "
+        who = "" if isinstance(error, RankLost) else _who()
         # A message may quote a file that anyone has written.
         print(f"metarl: error: {who}{printable(' '.join(str(error).split()), most=4000)}", file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
@@ -67,6 +69,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _rank() -> str | None:
     """The number of this process among several that torchrun has started; None if it is the only one."""
     return os.environ.get("RANK", "0") if os.environ.get("WORLD_SIZE", "1") != "1" else None
+
+
+def _who() -> str:
+    return f"rank {_rank()}: " if _rank() else ""
 
 
 def _help() -> str:
