@@ -44,12 +44,16 @@ def check_output(output: Path | str | None) -> None:
         raise UsageError(f"output folder {output} is not empty: choose another")
 
 
-def create_run_folder(experiment: Experiment) -> Path:
-    """Makes the run folder, `output` or the first free name under runs/, and writes its config.yaml."""
+def create_run_folder(experiment: Experiment, trained: Trained | None = None) -> Path:
+    """Makes the run folder, `output` or the first free name under runs/, and writes its config.yaml.
+
+    It has what `trained` says of itself, if that is given.
+    """
     output = experiment.config.output
     check_output(output)
     about = {"format": FORMAT, "kind": experiment.kind}
-    entries = {**about, **experiment.entries(), "versions": installed_versions(experiment.packages)}
+    made_from = experiment.entries() | ({} if trained is None else experiment.entries_of(trained))
+    entries = {**about, **made_from, "versions": installed_versions(experiment.packages)}
     try:
         if output is not None:
             path = Path(output)
