@@ -22,10 +22,10 @@ def plain_warnings(who: str = "") -> Iterator[None]:
     Nothing but its form changes: filters decide as always which warnings are shown, ignored or raised. `who` names this
     process if there are several.
 
-    >>> import warnings
-    >>> from metarl.plain_warnings import plain_warnings
+    >>> from metarl.plain_warnings import are_plain, plain_warnings
     >>> with plain_warnings():
-    ...     warnings.warn("the arm is near its limit")
+    ...     are_plain()
+    True
     """
     global _prefix
     before = _prefix, warnings.formatwarning
@@ -46,7 +46,12 @@ def are_plain() -> bool:
 
 @dataclass(frozen=True)
 class Remarked:
-    """The answer of a worker process, with the warnings that came up on the way to it."""
+    """The answer of a worker process, with the warnings that came up on the way to it.
+
+    >>> from metarl.plain_warnings import Remarked
+    >>> Remarked(3, []).read()
+    3
+    """
 
     answer: Any
     warned: list[str]
