@@ -87,6 +87,10 @@ class SB3Agent(Agent):
         self.actions = SB3Actions(spec.action_space, rescale=True)
         self.model: Any = self._make_model(1 if config.from_scratch else config.num_tasks * config.envs_per_task, seed)
 
+    @property
+    def from_scratch(self) -> bool:
+        return self.config.from_scratch
+
     def improve(self, env: TaskVectorEnv, *, seed: int) -> dict[str, int | float]:
         if self.config.from_scratch:
             trajectories = collect(env, self.adapt(env, 0, seed=seed), episodes=1, seed=seed)

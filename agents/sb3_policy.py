@@ -1,6 +1,5 @@
 """A model that Stable-Baselines3 (SB3) has trained as a policy of metarl, for `collect` and `evaluate`."""
 
-import warnings
 from typing import Any
 
 import gymnasium as gym
@@ -25,8 +24,8 @@ def from_sb3(model: Any, family: Family) -> SB3Policy:
     too, as its `env`. A recurrent model's memory lasts for an episode. Later training of the model changes the policy.
 
     Raises `UsageError` if spaces of the model are not those of the family as SB3 sees them, as with stacked frames, and
-    for a model that was loaded without its `VecNormalize`. Off-policy models do not show that: one that has no
-    environment is warned of.
+    for a model that was loaded without its `VecNormalize`. Off-policy models do not show that: one without an
+    environment, which would say, is refused.
 
     >>> from stable_baselines3 import PPO
     >>> family = metarl.make("PointNavigation-v0", horizon=5)
@@ -57,23 +56,24 @@ def from_sb3(model: Any, family: Family) -> SB3Policy:
 
 
 def _check_normalizer(model: BaseAlgorithm) -> None:
-    """Raises `UsageError` for a model that has learnt in `VecNormalize` and has no environment of its own by now.
+    """Raises `UsageError` for a model that has learnt in `VecNormalize`, or may have, and has no environment by now.
 
     An on-policy model keeps observations before they were normalised, and has none otherwise. An off-policy one keeps
-    some in either case, so that one from a file, without an environment, is warned of.
+    some in either case: whoever gives it an environment says which of the two it is.
     """
+    load = f"{type(model).__name__}.load(FILE, env="
     lost = (
         "the statistics of VecNormalize are not in the model's file: load it with "
-        f"{type(model).__name__}.load(FILE, env=VecNormalize.load(STATISTICS, metarl.to_sb3(env)))"
+        f"{load}VecNormalize.load(STATISTICS, metarl.to_sb3(env)))"
     )
     learns_on = model.env is not None and model._last_obs is not None
     if isinstance(model, OnPolicyAlgorithm):
         if model._last_original_obs is not None and not learns_on:
             raise UsageError(f"the model was trained in VecNormalize; {lost}")
     elif model.env is None:
-        warnings.warn(
-            f"if the model was trained in VecNormalize, {lost}; if not, load it with env=metarl.to_sb3(env)",
-            stacklevel=3,
+        raise UsageError(
+            "the model has no environment, and does not show by itself if it was trained in VecNormalize: if not, load "
+            f"it with {load}metarl.to_sb3(env)); if so, {lost}"
         )
 
 

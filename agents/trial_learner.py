@@ -10,7 +10,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from metarl.agent import Agent, AgentConfig, EnvSpec
+from metarl.agent import AgentConfig, EnvSpec
+from metarl.agents.in_trials import InTrials
 from metarl.errors import UsageError
 from metarl.nn.sequence import choose_state
 from metarl.parallel import Ranks
@@ -102,7 +103,7 @@ class LearningPolicy(Policy):
 AnyPolicy = TypeVar("AnyPolicy", bound=LearningPolicy)
 
 
-class TrialLearner(Agent, Generic[AnyPolicy]):
+class TrialLearner(InTrials, Generic[AnyPolicy]):
     """Learns about each task by a fixed rule from the episodes of a trial; nothing is trained.
 
     `improve` runs a trial of each task and reports it, so that a run folder can be made, evaluated and compared. Every
@@ -172,10 +173,6 @@ class TrialLearner(Agent, Generic[AnyPolicy]):
         if episodes > 0:
             learner.check(collect(env, learner, episodes=episodes, seed=seed))
         return learner
-
-    def stages(self, episodes: int | None = None) -> list[int]:
-        """After every episode; by default, every stage of a trial."""
-        return list(range(self.config.episodes_per_trial if episodes is None else episodes + 1))
 
     def state(self) -> tuple[Mapping[str, Tensor], Mapping[str, Any]]:
         return {}, {}

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from metarl.agent import Agent
+from metarl.agents.in_trials import InTrials
 from metarl.agents.ppo import PPOConfig
 from metarl.randomness import make_generator
 from metarl.rollout import Policy, Trajectories, collect, success_metrics, used_fraction
@@ -36,7 +36,7 @@ class TrialConfig(PPOConfig):
         check_count("episodes_per_trial", self.episodes_per_trial)
 
 
-class TrialAgent(Agent):
+class TrialAgent(InTrials):
     """An agent whose policy is blank at the start of a trial and remembers it across its episodes.
 
     A trial ends with the last of its `episodes_per_trial` episodes. An iteration takes `episodes_per_trial` times the
@@ -86,7 +86,3 @@ class TrialAgent(Agent):
         if episodes > 0:
             collect(env, learner, episodes=episodes, seed=seed)
         return learner
-
-    def stages(self, episodes: int | None = None) -> list[int]:
-        """After every episode; by default, every stage of a training trial."""
-        return list(range(self.config.episodes_per_trial if episodes is None else episodes + 1))

@@ -21,7 +21,7 @@ from metarl.envs.gymnasium_pool import PATIENCE, LocalPool, WorkerPool
 from metarl.envs.gymnasium_state import StateAccess, known_state
 from metarl.envs.gymnasium_traits import name_of, readable
 from metarl.envs.gymnasium_worker import Recipe
-from metarl.errors import UsageError
+from metarl.errors import UsageError, noted
 from metarl.spaces import Observations, map_tensors
 from metarl.task_parameters import Parameters, Sampler, TaskParameters
 from metarl.task_spaces import decode
@@ -140,7 +140,8 @@ class GymnasiumDistribution(TaskDistribution):
 
     def _probe(self, horizon: int | None) -> tuple[tuple[gym.Space, gym.Space], int]:
         """Spaces and horizon by building one environment, which also tells whether its state is known."""
-        env = self._maker()
+        with noted(f"raised as an environment of {self.id} was made"):
+            env = self._maker()
         try:
             for name in ("seed", *(("options",) if self._reset_options else ())):
                 require_keyword(env, name)
@@ -212,7 +213,8 @@ class GymnasiumEnv(TaskVectorEnv):
     """Environments in chunks: one for each process of a `WorkerPool`, or all in a `LocalPool`.
 
     When an environment raises, in a worker or here, all workers are shut down and its exception comes out of the call
-    that met it, with a note that names class, method, environment and task; the worker has printed the traceback.
+    that met it, with a note that names class, method, environment, task and step. The cause of one from a worker is a
+    `metarl.own_frames.RemoteTraceback`.
     """
 
     distribution: GymnasiumDistribution

@@ -20,6 +20,7 @@ from metarl.envs.gymnasium_observations import ObservationCodec
 from metarl.envs.gymnasium_signals import DONE, MESSAGE, STEP, get, is_ready, put
 from metarl.envs.gymnasium_worker import Chunk, Failure, Parcel, Recipe, serve
 from metarl.errors import EnvironmentFault, UsageError
+from metarl.plain_warnings import Remarked, are_plain
 
 PATIENCE = 600.0
 """Seconds that a worker may take for an answer."""
@@ -82,7 +83,7 @@ class WorkerPool:
     ):
         self._id, self._envs_per_task = recipe.id, envs_per_task
         self._patience: float | None = None  # making an environment may take any time
-        parcel = Parcel(_pickled(recipe), Registry.read(), dict(os.environ))
+        parcel = Parcel(_pickled(recipe), Registry.read(), dict(os.environ), keeps_warnings=are_plain())
         context = _context()
         codecs = recipe.observations, recipe.actions
         memory = context.RawArray("B", max(1, Buffers.size(*codecs, num_envs)))
@@ -173,7 +174,8 @@ class WorkerPool:
     def _answer(self, pipe: connection.Connection) -> Any:
         if self._patience is not None and not is_ready(pipe, self._patience):
             raise self._stall(pipe)
-        return None if get(pipe) == DONE else pipe.recv()
+        answer = None if get(pipe) == DONE else pipe.recv()
+        return answer.read() if isinstance(answer, Remarked) else answer
 
     def _stall(self, pipe: connection.Connection) -> WorkerStalled:
         first = self.pipes.index(pipe) * self._rows

@@ -4,7 +4,6 @@ import contextlib
 import os
 import signal
 import sys
-import traceback
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -33,7 +32,10 @@ from metarl.envs.gymnasium_observations import ObservationCodec
 from metarl.envs.gymnasium_seeding import seeding_faults
 from metarl.envs.gymnasium_signals import DONE, MESSAGE, STEP, get, put
 from metarl.envs.gymnasium_state import Arrays, StateAccess, read_rng, write_rng
-from metarl.errors import EnvironmentFault, RenderingUnavailable, UsageError
+from metarl.errors import EnvironmentFault, RenderingUnavailable, UsageError, noted
+from metarl.own_frames import RemoteTraceback
+from metarl.parsing import printable
+from metarl.plain_warnings import Remarked, kept_warnings
 
 
 @dataclass(frozen=True)
@@ -53,10 +55,14 @@ class Recipe:
 
 
 class Failure:
-    """An exception on its way to the process that asked: pickled as itself, or as a `RuntimeError` if it cannot be."""
+    """An exception on its way to the process that asked: pickled as itself, or as a `RuntimeError` if it cannot be.
 
-    def __init__(self, error: Exception):
+    Its traceback, which does not travel, goes along as its cause.
+    """
+
+    def __init__(self, error: Exception, remote: RemoteTraceback | None = None):
         self.error = error
+        self._remote = remote
 
     def __reduce__(self) -> tuple:
         notes = getattr(self.error, "__notes__", [])
@@ -68,12 +74,14 @@ class Failure:
             exact = cloudpickle.dumps(self.error)
             cloudpickle.loads(exact)
         except Exception:  # an exception holds whatever its author put in, and rebuilds itself as it likes
-            return Failure.load, (data,)
-        return Failure.load, (exact,)
+            return Failure.load, (data, self._remote)
+        return Failure.load, (exact, self._remote)
 
     @classmethod
-    def load(cls, data: bytes) -> "Failure":
-        return cls(cloudpickle.loads(data))
+    def load(cls, data: bytes, remote: RemoteTraceback | None) -> "Failure":
+        error = cloudpickle.loads(data)
+        error.__cause__ = remote
+        return cls(error)
 
 
 class Chunk:
@@ -89,12 +97,15 @@ class Chunk:
         self._members = range(first, first + buffers.num_envs)
         self._task_of = [i // envs_per_task for i in self._members]
         self._elapsed = [0] * buffers.num_envs
+        self._values = [""] * buffers.num_envs
         self._started = False
         self._envs: list[gym.Env] = []
         self._identities: set[int] = set()
         try:
-            for i in range(buffers.num_envs):
-                self._add(recipe.make())
+            for i, member in enumerate(self._members):
+                with noted(f"raised as environment {member} of {recipe.id} was made"):
+                    env = recipe.make()
+                self._add(env)
                 self._require(i, "seed")
                 if recipe.reset_options:
                     self._require(i, "options")
@@ -111,13 +122,9 @@ class Chunk:
         for i, (env, task) in enumerate(zip(self._envs, self._task_of, strict=True)):
             rows = {name: value[task] for name, value in parameters.items()}
             values = {name: row.item() if row.ndim == 0 else row.copy() for name, row in rows.items()}
-            try:
+            self._values[i] = printable(str(values))
+            with noted(f"raised by the function apply= of {self._recipe.id} ({self._place(i)}: {self._values[i]})"):
                 apply_task(self._recipe.apply, env, values, self._recipe.id)
-            except UsageError:
-                raise
-            except Exception as error:
-                error.add_note(f"raised by the function apply= of {self._recipe.id} ({self._place(i)}: {values})")
-                raise
 
     def reset(self, seeds: list[int | None], options: Mapping[str, Any]) -> None:
         """Starts episodes; `seeds` has a seed, or None, for each environment of the batch."""
@@ -135,8 +142,8 @@ class Chunk:
         try:
             actions = self._recipe.actions.decode(out.actions)
             for i, env in enumerate(self._envs):
-                observation, reward, terminated, truncated, info = check_step(env.step(actions[i]))
                 elapsed[i] += 1
+                observation, reward, terminated, truncated, info = check_step(env.step(actions[i]))
                 truncated = truncated or elapsed[i] >= horizon
                 if is_bad(reward):
                     bad.append(i)
@@ -261,7 +268,8 @@ class Chunk:
         if isinstance(error, WrongAnswer):
             words = str(error) if str(error).startswith(method) else f"{method} {error}"
             raise UsageError(f"{self._recipe.id}: {name}.{words} ({self._place(i)})") from None
-        error.add_note(f"raised by {name}.{method} ({self._place(i)} of {self._recipe.id})")
+        when = f", in step {self._elapsed[i]} of an episode" if method == "step" else ""
+        error.add_note(f"raised by {name}.{method} ({self._place(i)} of {self._recipe.id}: {self._values[i]}){when}")
         raise error
 
     def _require(self, i: int, keyword: str) -> None:
@@ -290,23 +298,25 @@ class Parcel:
     recipe: bytes
     registry: Registry
     environment: Mapping[str, str]
+    keeps_warnings: bool = False
+    """Whether the worker sends its warnings along with its answers, instead of showing them."""
 
 
 def attempt(function: Callable[..., Any], *arguments: Any) -> Any:
-    """What `function` returns, or a `Failure`; the traceback, which does not survive the journey, is printed."""
+    """What `function` returns, or a `Failure`."""
     try:
         return function(*arguments)
     except Exception as error:
-        if not isinstance(error, UsageError | EnvironmentFault):
-            traceback.print_exc()
-            sys.stderr.flush()
-            error.add_note("raised in a worker process, which printed its traceback")
-        return Failure(error)
+        ours = isinstance(error, UsageError | EnvironmentFault)  # in a line, perhaps for what others raised
+        raised = error.__cause__ if ours else error
+        return Failure(error, None if raised is None else RemoteTraceback.of(raised))
 
 
 def serve(pipe: Connection, parcel: Parcel, buffers: Callable[[], Buffers], layout: Mapping[str, int]) -> None:
     """The life of a worker: makes its environments, then answers `(method, arguments)` until it is told to close."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's to answer
+
+    warned = kept_warnings() if parcel.keeps_warnings else []
 
     def open_chunk() -> Chunk:
         os.environ.update(parcel.environment)
@@ -315,21 +325,22 @@ def serve(pipe: Connection, parcel: Parcel, buffers: Callable[[], Buffers], layo
 
     with contextlib.suppress(EOFError, ConnectionError):  # the main process is gone
         chunk = attempt(open_chunk)
-        _answer(pipe, chunk if isinstance(chunk, Failure) else None)
+        _answer(pipe, chunk if isinstance(chunk, Failure) else None, warned)
         method = "open"
         while not isinstance(chunk, Failure) and method != "close":
             if get(pipe) == STEP:
                 failure = attempt(chunk.step)
-                put(pipe, DONE) if failure is None else _answer(pipe, failure)
+                put(pipe, DONE) if failure is None and not warned else _answer(pipe, failure, warned)
             else:
                 method, arguments = pipe.recv()
-                _answer(pipe, attempt(getattr(chunk, method), *arguments))
+                _answer(pipe, attempt(getattr(chunk, method), *arguments), warned)
 
 
-def _answer(pipe: Connection, answer: Any) -> None:
+def _answer(pipe: Connection, answer: Any, warned: list[str]) -> None:
     put(pipe, MESSAGE)
     try:
-        pipe.send(answer)
+        pipe.send(Remarked(answer, list(warned)) if warned else answer)
+        warned.clear()
     except ConnectionError:
         raise
     except Exception as error:  # a state or a picture that cannot be pickled

@@ -141,6 +141,14 @@ class Agent(abc.ABC):
         """The options for environments like `spec` that apply unless the user gives others."""
         return cls.config_class()
 
+    @property
+    def from_scratch(self) -> bool:
+        """Whether it learns nothing across tasks and trains on each test task alone; a class may just say True.
+
+        Its training then measures an untrained policy: the run folder notes it, and a report shows no curve of it.
+        """
+        return False
+
     def task_source(self, distribution: TaskDistribution, *, seed: int) -> TaskSource:
         """The source of the training tasks: by default, fresh tasks of the train split in every iteration.
 

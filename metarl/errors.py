@@ -1,5 +1,8 @@
 """Exceptions: mistakes of the user, numbers that nobody can learn from, and disks that take nothing."""
 
+import contextlib
+from collections.abc import Iterator
+
 
 class UsageError(ValueError):
     """A wrong argument, file or id. The message is one line that names the culprit and the way out.
@@ -66,3 +69,25 @@ class StorageFault(RuntimeError):
     >>> issubclass(StorageFault, RuntimeError)
     True
     """
+
+
+@contextlib.contextmanager
+def noted(place: str) -> Iterator[None]:
+    """Adds to an exception of the block, which code of others may have raised, a note that says where it happened.
+
+    An exception that has a note knows its place, and those of metarl name theirs.
+
+    >>> from metarl.errors import noted
+    >>> try:
+    ...     with noted("raised in step 3 of Arms-v0"):
+    ...         {}["elbow"]
+    ... except KeyError as error:
+    ...     print(error.__notes__)
+    ['raised in step 3 of Arms-v0']
+    """
+    try:
+        yield
+    except Exception as error:
+        if not isinstance(error, UsageError | EnvironmentFault) and not getattr(error, "__notes__", None):
+            error.add_note(place)
+        raise

@@ -34,7 +34,10 @@ def import_named(target: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
             raise  # something that the module itself imports
-        raise UsageError(f"there is no module {module_name!r} here or among the installed ones") from None
+        file = Path(module_name)
+        is_file = file.suffix == ".py" and file.is_file()
+        hint = f"; {file} is a file, its module is {'.'.join(file.with_suffix('').parts)}" if is_file else ""
+        raise UsageError(f"there is no module {module_name!r} here or among the installed ones{hint}") from None
     if not hasattr(module, name):
         near = near_matches(name, vars(module))
         hint = f"; did you mean {' or '.join(near)}?" if near else _hidden_file(module_name, module)

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 from metarl.actions import ActionFormat
-from metarl.errors import EnvironmentFault, UsageError
+from metarl.errors import EnvironmentFault, UsageError, noted
 from metarl.faults import all_finite, bad_rows, find_faults
 from metarl.parallel import Ranks
 from metarl.spaces import Observations, check_action_space, map_tensors
@@ -107,6 +107,7 @@ class TaskVectorEnv(gym.vector.VectorEnv, abc.ABC):
         """The processes that step as many environments each: `reset` seeds all of them as those of one."""
         self._tasks: Tasks | None = None
         self._started = False
+        self._steps = 0
 
     @property
     def horizon(self) -> int:
@@ -156,7 +157,8 @@ class TaskVectorEnv(gym.vector.VectorEnv, abc.ABC):
             raise UsageError(f"this environment runs {self.num_tasks} tasks, got {len(tasks)}")
         self.distribution.validate(tasks)
         self._tasks = tasks.to(self.device)
-        self._set_tasks(self._tasks)
+        with noted(self._place("set_tasks")):
+            self._set_tasks(self._tasks)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -172,7 +174,9 @@ class TaskVectorEnv(gym.vector.VectorEnv, abc.ABC):
             )
         _ = self.tasks  # raises if there are none
         self._started = True
-        observations, info = self._reset(None if seed is None else seed + self.ranks.rank * self.num_envs)
+        with noted(self._place("reset")):
+            observations, info = self._reset(None if seed is None else seed + self.ranks.rank * self.num_envs)
+        self._steps = 0
         self._check_observations(observations)
         self._before = observations
         return observations, info
@@ -184,7 +188,13 @@ class TaskVectorEnv(gym.vector.VectorEnv, abc.ABC):
         """
         if not self._started:
             raise UsageError("call reset before step")
-        result = self._run(self._check_actions(actions))
+        actions = self._check_actions(actions)
+        self._steps += 1
+        try:
+            result = self._run(actions)
+        except Exception:
+            with noted(f"{self._place('step')}, {self._steps} steps after a reset"):
+                raise
         self._check_observations(result[0])
         return result
 
@@ -198,6 +208,11 @@ class TaskVectorEnv(gym.vector.VectorEnv, abc.ABC):
         if fault.device.type != "cpu" or fault.any():
             self._fault_count = self._fault_count + fault.sum()
         return result
+
+    def _place(self, method: str) -> str:
+        """Where an exception came from that names no environment."""
+        count = f"{self.num_envs} environments of {self.distribution.id}, {self.num_tasks} tasks"
+        return f"raised by {type(self).__name__}.{method} ({count}, together)"
 
     def describe_fault(self, index: int, when: str) -> str:
         """A line about a fault of environment `index`, which names its family and its task."""

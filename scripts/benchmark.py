@@ -55,8 +55,9 @@ def main(arguments: Sequence[str]) -> None:
         sys.exit(0 if arguments else 2)
     name, *rest = arguments
     if name not in BENCHMARKS:
-        near = near_matches(name, BENCHMARKS) or list(BENCHMARKS)
-        raise UsageError(f"unknown benchmark {name!r}; did you mean {' or '.join(near)}?")
+        near = near_matches(name, BENCHMARKS)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(BENCHMARKS)}"
+        raise UsageError(f"unknown benchmark {name!r}; {hint}")
     module = importlib.import_module(BENCHMARKS[name][0])
     parsed: Any = parse(module.Arguments, rest, f"metarl benchmark {name}")
     file = parsed.json if isinstance(parsed, Output) else None

@@ -8,6 +8,7 @@ from typing import Annotated
 import tyro
 
 from metarl.contract import ContractError, check_distribution
+from metarl.own_frames import own_traceback
 from metarl.registry import make
 from metarl.scripts.arguments import parse
 
@@ -29,6 +30,8 @@ def main(arguments: Sequence[str]) -> int:
     try:
         check_distribution(distribution, backend=backend)
     except ContractError as error:
+        if error.__cause__ is not None:
+            sys.stderr.write(own_traceback(error.__cause__))
         print(error, file=sys.stderr)
         return 1
     print(

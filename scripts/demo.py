@@ -14,6 +14,7 @@ from pathlib import Path
 
 from metarl.errors import RenderingUnavailable, UsageError
 from metarl.experiment import AgentRun, TrainConfig, load_run, train
+from metarl.plain_warnings import plain_warnings
 from metarl.scripts import evaluate, report
 from metarl.scripts.adapt import film, open_film_env
 
@@ -37,7 +38,8 @@ FILM_SEED = 0
 def main(arguments: Sequence[str]) -> int:
     """Trains, evaluates on held-out tasks and shows the result; returns the exit code."""
     try:
-        show(QUICK if "--quick" in arguments else REACH)
+        with plain_warnings():
+            show(QUICK if "--quick" in arguments else REACH)
     except UsageError as error:
         print("metarl: error:", error, file=sys.stderr)
         return 2

@@ -93,6 +93,7 @@ def main(arguments: Sequence[str]) -> None:
         raise UsageError(f"{twice[0]} is given by both --env-options and --shift: leave one out")
     options |= shift
     run, family = open_with_family(parsed.run, parsed.env, options, parsed.device, parsed.checkpoint)
+    _check_writable(run.path / RESULT)
     if isinstance(run, FewShotRun):
         _test_learner(run, parsed)
     elif parsed.split == "validation":
@@ -105,6 +106,13 @@ def main(arguments: Sequence[str]) -> None:
         _evaluate_agent(run, family, parsed)
 
 
+def _check_writable(path: Path) -> None:
+    try:
+        check_writable(path)
+    except UsageError as error:
+        raise UsageError(f"{error}; evaluations stay with their run: copy its folder to where you may write") from None
+
+
 def choose_backend(run: Run, distribution: TaskDistribution, backend: str | None, device: str | None) -> str:
     """`backend` if given, else that of the training if this family has it and the device is the same, else "auto"."""
     if backend is not None:
@@ -113,10 +121,14 @@ def choose_backend(run: Run, distribution: TaskDistribution, backend: str | None
 
 
 def print_table(title: str, table: Table, note: str | None = None) -> None:
-    """Prints a table to stdout, with `note` under it; 200 columns wide if stdout is not a terminal."""
+    """Prints a table to stdout, with `note` under it; 200 columns wide if stdout is not a terminal.
+
+    On a terminal that is too narrow for the words of the table, its lines are broken: cut numbers would be other ones.
+    """
     console = Console()
     if not console.is_terminal:
         console = Console(width=200)
+    console.width = max(console.width, console.measure(table, options=console.options.update(width=1000)).minimum)
     console.print(title, markup=False, highlight=False)
     console.print(table)
     if note is not None:

@@ -3,10 +3,11 @@
 import dataclasses
 import importlib
 import re
+import sys
 from typing import Any
 
 import pytest
-from pages import GUIDES, PAGES, ROOT, command_lines, name_of
+from pages import GUIDES, PAGES, ROOT, command_lines, name_of, python_blocks
 
 import metarl
 from metarl.agent import AgentConfig
@@ -107,6 +108,21 @@ def test_commands_are_taken(page):
             source = (ROOT / given[0]).read_text()
             for word in given[1:]:
                 assert not word.startswith("--") or f'"{word}"' in source, f"{name_of(page)}: {' '.join(words)}"
+
+
+def test_options_of_the_family_of_ones_own_are_arguments_of_its_function(tmp_path, monkeypatch):
+    page = ROOT / "docs" / "YOUR_OWN_ENVIRONMENT.md"
+    (tmp_path / "cars.py").write_text(python_blocks(page)[0])
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [*sys.path])
+    lines = [words for words in command_lines(page) if "--env-options" in words and "cars:mountain_car" in words]
+    assert lines
+    for words in lines:
+        named = peek(train.EnvArguments, words[2:])
+        family = metarl.make(str(named.env), **key_values(named.env_options, "--env-options"))
+        assert family.task_space["force"].low == 0.0012
+        with pytest.raises(metarl.UsageError, match=r"cars:mountain_car: .*'weakst'; it takes .weakest=0.0008."):
+            metarl.make(str(named.env), weakst=1)
 
 
 def test_a_wrong_option_is_found():

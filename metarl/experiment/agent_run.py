@@ -172,6 +172,9 @@ class AgentExperiment(Experiment):
         entries = plain(self.config) | {"fingerprint": fingerprint(self.distribution)}
         return entries | ({"unnamed": self.unnamed} if self.unnamed else {})
 
+    def entries_of(self, trained: Trained) -> dict[str, Any]:
+        return {"from_scratch": bool(cast(Agent, trained).from_scratch)}
+
     @classmethod
     def from_entries(
         cls,

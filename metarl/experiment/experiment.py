@@ -92,6 +92,10 @@ class Experiment(abc.ABC):
     def entries(self) -> dict[str, Any]:
         """The entries of config.yaml besides format, kind and versions, as plain values."""
 
+    def entries_of(self, trained: Trained) -> dict[str, Any]:
+        """Further entries of config.yaml: what `trained` says of itself."""
+        return {}
+
     @classmethod
     @abc.abstractmethod
     def from_entries(

@@ -1,9 +1,12 @@
 """Progress on stderr: a live display on a terminal, plain lines elsewhere."""
 
+import contextlib
 import math
+import os
 import sys
 import time
 from types import TracebackType
+from typing import Any, TextIO, cast
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -13,6 +16,7 @@ from rich.text import Text
 
 PLAIN_INTERVAL = 5.0
 """Seconds between plain lines."""
+_LONGEST = 10_000
 
 
 class Progress:
@@ -24,19 +28,28 @@ class Progress:
         self._began = time.perf_counter()
         self._last_line = -math.inf
         self._pending: str | None = None
-        console = Console(stderr=True)
+        console = Console(file=sys.stderr)
         self._plain = enabled and not console.is_terminal
-        # Redirecting would send the output of other code through rich.
+        # Rich's own redirecting would read markup in the output of other code.
         self._live = Live(console=console, redirect_stdout=False, redirect_stderr=False, refresh_per_second=4)
         self._live_enabled = enabled and console.is_terminal
+        self._redirected = contextlib.ExitStack()
 
     def __enter__(self) -> "Progress":
         if self._live_enabled:
+            console, out, errors = self._live.console, sys.stdout, sys.stderr
             self._live.start()
+            self._redirected.enter_context(contextlib.redirect_stderr(cast(TextIO, _Above(console, errors))))
+            if _is_one_file(out, errors):
+                self._redirected.enter_context(contextlib.redirect_stdout(cast(TextIO, _Above(console, out))))
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         if self._live_enabled:
+            for stream in (sys.stdout, sys.stderr):
+                if isinstance(stream, _Above):
+                    stream.close_line()
+            self._redirected.close()
             self._live.stop()
         if self._pending is not None:
             print(self._pending, file=sys.stderr, flush=True)
@@ -57,6 +70,35 @@ class Progress:
         bar = Table.grid(padding=(0, 1))
         bar.add_row(self._title, ProgressBar(total=1.0, completed=done, width=30), f"{done:4.0%}", f"[cyan]{left} left")
         return Group(bar, Text(text), Text(details, style="dim"))
+
+
+class _Above:
+    """A stream whose lines stay above the live display, which would write over what goes to `file` directly."""
+
+    def __init__(self, console: Console, file: TextIO):
+        self._console, self._file = console, file
+        self._rest = ""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def write(self, text: str) -> int:
+        lines, end, rest = (self._rest + text).rpartition("\n")
+        self._rest = rest[-_LONGEST:]  # a bar of another library never ends its line
+        if end:
+            self._console.print(lines, markup=False, emoji=False, highlight=False, soft_wrap=True)
+        return len(text)
+
+    def close_line(self) -> None:
+        """Shows a last line without an end."""
+        if self._rest:
+            self.write("\n")
+
+
+def _is_one_file(one: TextIO, other: TextIO) -> bool:
+    with contextlib.suppress(OSError, ValueError):  # a stream of memory has no file
+        return os.path.sameopenfile(one.fileno(), other.fileno())
+    return False
 
 
 def _duration(seconds: float) -> str:

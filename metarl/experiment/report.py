@@ -33,6 +33,7 @@ _NAMES = {"agent": ("agent", "env"), "few-shot": ("learner", "data")}
 """Kind of run → the entries that name who is trained on what."""
 _NO_SETTINGS = {"format", "kind", "seed", "versions", "device", "checkpoint_every", "threads", "spec", "fingerprint"}
 _NO_SETTINGS |= {"unnamed", "row_every", "max_faults", "max_divergent", "evaluate_every", "evaluate_tasks", "logger"}
+_NO_SETTINGS |= {"from_scratch"}  # which follows from the agent and its options
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,9 @@ class RunRecord:
     @property
     def from_scratch(self) -> bool:
         """Whether the agent trains on each test task alone: its metrics are those of an untrained policy."""
-        options = self.entries.get("agent_options")
+        if "from_scratch" in self.entries:
+            return self.entries["from_scratch"] is True
+        options = self.entries.get("agent_options")  # all that earlier versions noted, of SB3's agents
         return isinstance(options, Mapping) and options.get("from_scratch") is True
 
     @property

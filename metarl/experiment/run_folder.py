@@ -27,6 +27,7 @@ from metarl.experiment.config_file import CONFIG, KINDS, changed_entries, read_e
 from metarl.experiment.experiment import Experiment, Parts, Run, Trained
 from metarl.experiment.files import is_temporary
 from metarl.experiment.formats import FORMAT, installed_versions
+from metarl.experiment.lock import locked
 from metarl.faults import all_finite
 from metarl.importing import import_named
 from metarl.parallel import Ranks
@@ -38,18 +39,24 @@ def check_output(output: Path | str | None) -> None:
     if output is None:
         return
     output = Path(output)
+    if any("\udc80" <= character <= "\udcff" for character in str(output)):  # how Python has bytes that are no text
+        raise UsageError(f"output folder {output} is no name in UTF-8, which TensorBoard needs: choose another")
     if (output / "config.yaml").exists():
         raise UsageError(f"output folder {output} already holds a run: choose another, or metarl resume {output}")
     if output.exists() and (not output.is_dir() or not all(map(is_temporary, output.iterdir()))):
         raise UsageError(f"output folder {output} is not empty: choose another")
 
 
-def create_run_folder(experiment: Experiment) -> Path:
-    """Makes the run folder, `output` or the first free name under runs/, and writes its config.yaml."""
+def create_run_folder(experiment: Experiment, trained: Trained | None = None) -> Path:
+    """Makes the run folder, `output` or the first free name under runs/, and writes its config.yaml.
+
+    It has what `trained` says of itself, if that is given.
+    """
     output = experiment.config.output
     check_output(output)
     about = {"format": FORMAT, "kind": experiment.kind}
-    entries = {**about, **experiment.entries(), "versions": installed_versions(experiment.packages)}
+    made_from = experiment.entries() | ({} if trained is None else experiment.entries_of(trained))
+    entries = {**about, **made_from, "versions": installed_versions(experiment.packages)}
     try:
         if output is not None:
             path = Path(output)
@@ -57,7 +64,9 @@ def create_run_folder(experiment: Experiment) -> Path:
         else:
             name = experiment.folder_name.replace("/", "-").replace(":", "-")
             path = _make_free_folder(Path("runs") / name)
-        write_entries(path, entries)
+        with locked(path):  # another process may have found the folder free, too
+            check_output(path)
+            write_entries(path, entries)
     except OSError as error:
         raise UsageError(f"cannot create the run folder {error.filename}: {error.strerror}") from None
     return path

@@ -57,8 +57,9 @@ def train(config: RunConfig | Experiment, *, progress: bool = True, max_hours: f
         check_same_configuration(ranks, plain(experiment.config) | installed_versions(experiment.packages))
     if begun:
         return go_on(experiment, Path(output or ""), progress, max_hours)
-    with experiment.training(experiment.make()) as training:
-        path = Path(ranks.from_first(lambda: str(create_run_folder(experiment))))
+    trained = experiment.make()
+    with experiment.training(trained) as training:
+        path = Path(ranks.from_first(lambda: str(create_run_folder(experiment, trained))))
         with _locked_by_first(ranks, path):
             _run(ranks, path, training, None, progress, max_hours)
     return path

@@ -32,6 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     widest = metarl.make(FAMILY, log_scale_limit=4.0)  # allows whatever is to be tested
     hoppers = heavier_hoppers(widest, torch.tensor(options.factors))
+    widest.validate(hoppers)  # before hours of training
     figure, returns = Figure(figsize=(7, 4), layout="constrained"), dict[float, list[float]]()
     axes = figure.subplots()
     for width in options.widths:

@@ -11,12 +11,14 @@ from typing import Any
 from matplotlib.figure import Figure
 
 import metarl
+from metarl.plain_warnings import plain_warnings
 
 
 def run(main: Callable[[], None]) -> None:
     """Runs a script: a mistake of its user is one line on stderr and exit code 2, as on metarl's command line."""
     try:
-        main()
+        with plain_warnings():
+            main()
     except metarl.UsageError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

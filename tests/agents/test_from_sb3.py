@@ -90,7 +90,17 @@ def test_a_model_that_was_not_normalised_is_taken_from_its_file(family, algorith
     assert not [warning for warning in recwarn if "VecNormalize" in str(warning.message)]
 
 
-def test_an_off_policy_model_alone_does_not_show_if_it_was_normalised(family, tmp_path):
-    trained(family, algorithm=SAC).save(tmp_path / "model.zip")
-    with pytest.warns(UserWarning, match=r"if the model was trained in VecNormalize.*if not, load it with env="):
+@pytest.mark.parametrize("wrap", [VecNormalize, lambda env: env], ids=["normalised", "plain"])
+def test_an_off_policy_model_alone_does_not_show_if_it_was_normalised_and_is_refused(family, wrap, tmp_path):
+    """It was warned of, and acted on observations that it never learnt from."""
+    model = trained(family, algorithm=SAC, wrap=wrap)
+    model.save(tmp_path / "model.zip")
+    ways_out = r"if not, load it with SAC\.load\(FILE, env=metarl.*; if so, .* SAC\.load\(FILE, env=VecNormalize\.load"
+    with pytest.raises(metarl.UsageError, match=ways_out):
         metarl.from_sb3(SAC.load(tmp_path / "model.zip"), family)
+    env = metarl.to_sb3(make_env(family))
+    if (normalizer := model.get_vec_normalize_env()) is not None:
+        normalizer.save(tmp_path / "statistics.pkl")
+        env = VecNormalize.load(tmp_path / "statistics.pkl", env)
+    policies = [metarl.from_sb3(m, family) for m in (model, SAC.load(tmp_path / "model.zip", env=env))]
+    assert torch.equal(*[metarl.collect(make_env(family), policy, episodes=1).actions for policy in policies])

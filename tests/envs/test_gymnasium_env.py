@@ -282,7 +282,7 @@ def test_ctrl_c_leaves_workers_alone_and_stops_the_call():
 def test_a_script_needs_no_main_guard_and_sees_its_traceback(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(
-        "import gymnasium as gym, torch\n"
+        "import gymnasium as gym, torch, traceback\n"
         "from metarl.envs.gymnasium_env import GymnasiumDistribution\n"
         "print('started')\n"
         "class Trouble(Exception): pass\n"
@@ -293,7 +293,7 @@ def test_a_script_needs_no_main_guard_and_sees_its_traceback(tmp_path):
         "env.set_tasks(d.task(g=3).repeat_interleave(2))\n"
         "print(tuple(env.reset(seed=0)[0].shape))\n"
         "try: env.set_tasks(d.task(g=-1).repeat_interleave(2))\n"
-        "except Trouble as error: print('caught', error)\n"
+        "except Trouble as error: print('caught', error), traceback.print_exc()\n"
     )
     done = subprocess.run([sys.executable, "-W", "error", script], capture_output=True, text=True, timeout=900)
     assert done.stdout.split("\n") == ["started", "(2, 4)", "caught negative", ""]

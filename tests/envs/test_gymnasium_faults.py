@@ -220,7 +220,7 @@ def test_the_culprit_among_many_is_named(options):
     distribution = family(
         Third, apply=lambda env, task: setattr(env.unwrapped, "kind", round(task["number"])), **options
     )
-    note = "raised by Third.step (environment 2, task 1 of Faulty-v0)"
+    note = "raised by Third.step (environment 2, task 1 of Faulty-v0: {'number': 2.0}), in step 1 of an episode"
     for kind, error, message in (
         (2, KeyError, "no such joint"),
         (3, UsageError, r"Third.step .* \(environment 2, task 1"),

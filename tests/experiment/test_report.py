@@ -1,17 +1,22 @@
 """Reports over real runs: what belongs together is put together, and the figures are those of the runs."""
 
+import dataclasses
 import json
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 import imageio.v3 as imageio
 import numpy as np
 import pytest
 import yaml
+from hill_climber import HillClimber
 from run_helpers import config
 
 import metarl
 import metarl.fewshot
+from metarl.agent import AgentConfig
+from metarl.agents.random import RandomAgent
 from metarl.experiment.metrics import read_metrics
 from metarl.experiment.report import Kind, RunRecord, kinds_by_place
 from metarl.experiment.report_page import PATHS, page
@@ -159,6 +164,46 @@ def test_agents_from_scratch_have_no_figures_of_training(runs: dict[str, Path], 
         assert main(["report", *map(str, folder), "--output", str(tmp_path / "report")]) == 0
     assert section("PointNavigation-v0", kinds[:1]).charts[0].title.startswith("Adaptation")
     capsys.readouterr()
+
+
+class Untrained(HillClimber):
+    from_scratch = True
+
+
+@dataclass(frozen=True)
+class FromScratchConfig(AgentConfig):
+    num_tasks: int = 2
+    envs_per_task: int = 1
+    from_scratch: bool = True
+    """Something else, of this name: whether its networks start at random."""
+
+
+class Trained(RandomAgent):
+    config_class = FromScratchConfig
+
+
+def test_an_agent_of_ones_own_says_that_it_trains_on_each_test_task_alone(tmp_path: Path):
+    whole = config(tmp_path / "untrained")
+    runs = {"untrained": metarl.train(dataclasses.replace(whole, agent=Untrained), progress=False)}
+    named_so = dataclasses.replace(whole, agent=Trained, agent_options={}, output=tmp_path / "trained")
+    runs["trained"] = metarl.train(named_so, progress=False)
+    assert RunRecord.open(runs["untrained"]).who.endswith("Untrained from scratch")
+    assert not Kind("untrained", [RunRecord.open(runs["untrained"])]).has_curve
+    assert Kind("trained", [RunRecord.open(runs["trained"])]).has_curve, "an option of this name says nothing"
+
+
+def test_folders_of_earlier_versions_have_it_among_the_options(runs: dict[str, Path], tmp_path: Path):
+    for said in (True, False):
+        run = shutil.copytree(runs["seed1"], tmp_path / f"old-{said}")
+        entries = yaml.safe_load((run / "config.yaml").read_text())
+        assert entries.pop("from_scratch") is False
+        entries["agent_options"]["from_scratch"] = said
+        (run / "config.yaml").write_text(yaml.safe_dump(entries))
+        assert RunRecord.open(run).from_scratch is said
+    old = shutil.copytree(runs["seed1"], tmp_path / "old")
+    (old / "config.yaml").write_text((runs["seed1"] / "config.yaml").read_text().replace("from_scratch: false\n", ""))
+    ((kind,),) = kinds_by_place([RunRecord.open(old), RunRecord.open(runs["seed2"])]).values()
+    assert len(kind.runs) == 2, "no setting that would tell old runs from new ones"
 
 
 def test_adaptation_has_the_intervals_of_one_run_and_the_range_of_several(runs: dict[str, Path]):

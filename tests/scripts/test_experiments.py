@@ -64,12 +64,24 @@ def test_adapting_to_a_task_of_ones_own(run, tmp_path):
     assert (tmp_path / "out" / "result.png").stat().st_size > 0
 
 
-def test_a_task_out_of_range_is_refused_in_a_line_before_the_training(tmp_path):
-    script = FOLDER / "adapt_to_own_task.py"
-    command = [sys.executable, str(script), "--target", "3", "0.2", "--run", "arm", "--steps", "1000"]
+@pytest.mark.parametrize(
+    ("script", "arguments", "refusal"),
+    [
+        (
+            "adapt_to_own_task",
+            ["--target", "3", "0.2", "--run", "arm"],
+            "task parameter 'target': 3.0 is out of range, want shape (2,) in [-1, 1]",
+        ),
+        ("domain_randomisation", ["--factors", "1", "9", "--output", "out"], "'body_mass': 9.0 is out of range"),
+    ],
+)
+def test_a_task_out_of_range_is_refused_in_a_line_before_the_training(script, arguments, refusal, tmp_path):
+    command = [sys.executable, str(FOLDER / f"{script}.py"), *arguments, "--steps", "1000"]
     ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
     assert ended.returncode == 2
-    assert ended.stderr == "error: task parameter 'target': 3.0 is out of range, want shape (2,) in [-1, 1]\n"
+    assert ended.stderr.startswith("error: ")
+    assert ended.stderr.count("\n") == 1
+    assert refusal in ended.stderr
     assert list(tmp_path.iterdir()) == []
 
 

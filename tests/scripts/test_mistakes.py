@@ -1,5 +1,6 @@
 """Mistakes get exactly one line on stderr and exit code 2, and leave nothing behind."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,8 @@ MISTAKES = {
     "no argument": (("resume",), "missing: RUN"),
     "no module": (("check", "no_such_module:Thing"), "there is no module"),
     "no name": (("check", "json:JSONDecodr"), "JSONDecoder"),
+    "a benchmark": (("benchmark", "nothing"), "unknown benchmark 'nothing'; there are before, copy"),
+    "nearly a benchmark": (("benchmark", "rolout"), "unknown benchmark 'rolout'; did you mean rollout?"),
     "no distribution": (("check", "json:JSONDecoder"), "is no TaskDistribution"),
     "no colon": (("check", "json"), "MODULE:NAME"),
     "no module of an environment": (("train", "random", "--env", "no_such_module:A"), "there is no module"),
@@ -65,6 +68,14 @@ def test_a_mistake_gets_one_line(
     monkeypatch.chdir(tmp_path)
     assert_one_line(list(arguments), message, capsys)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_in_the_place_of_its_module_is_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys):
+    (tmp_path / "cars").mkdir()
+    (tmp_path / "cars" / "fast.py").write_text("")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [*sys.path])
+    assert_one_line(["check", "cars/fast.py:family"], "cars/fast.py is a file, its module is cars.fast", capsys)
 
 
 @pytest.fixture(scope="module")
