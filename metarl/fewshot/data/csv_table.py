@@ -279,6 +279,7 @@ class CsvTable(Table):
             table.path,
             table.frame.filter(pl.Series(kept.numpy())),
             [table.lines[row] for row in kept.nonzero()[:, 0].tolist()],
+            table.unreadable,
         )
         if len(sites.codes[kept].unique()) < 2:
             raise UsageError(
