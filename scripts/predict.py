@@ -34,9 +34,11 @@ class Arguments:
     query: Annotated[Path, tyro.conf.arg(metavar="FILE")]
     """File or folder with the examples to predict."""
     calibrated: bool = False
-    """Give calibrated probabilities and prediction sets; metarl evaluate RUN --figures calibrates a run."""
+    """Give calibrated probabilities and prediction sets; metarl evaluate RUN --figures calibrates a run, for the
+    classes and the shots of its test."""
     explain: bool = False
-    """Name the support rows and the features that decided, with the change of probability that each makes."""
+    """Name the support rows and the features that decided, with the change that each makes of the probability as it is
+    before calibration."""
     device: Annotated[str | None, tyro.conf.arg(metavar="DEVICE")] = None
     """Device to compute on; the device of the training if not given."""
     json: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None

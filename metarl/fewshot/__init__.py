@@ -17,7 +17,7 @@ from metarl.fewshot.evaluation import evaluate
 from metarl.fewshot.explain import Explanation, explain
 from metarl.fewshot.explanation_plot import draw_explanation
 from metarl.fewshot.export import export_embedding
-from metarl.fewshot.learner import Learner, LearnerConfig
+from metarl.fewshot.learner import CalibrationWarning, Learner, LearnerConfig
 from metarl.fewshot.loading import load
 from metarl.fewshot.predicting import predict_files
 from metarl.fewshot.report import figures
@@ -25,6 +25,7 @@ from metarl.fewshot.run import FewShotConfig, FewShotRun
 from metarl.fewshot.tradeoff import fairness_curve
 
 __all__ = [
+    "CalibrationWarning",
     "DataConfig",
     "DataSet",
     "EpisodeShape",

@@ -86,6 +86,16 @@ class Members:
     def are_examples(self) -> bool:
         return self.name in EXAMPLES
 
+    def different(self, queries: Bool[Tensor, "E Q"]) -> set[int] | None:
+        """Which different examples of the data `queries` are, or their owners, such as patients, if they have some.
+
+        None if the examples are not numbered.
+        """
+        if self.query_ids is None:
+            return None
+        by_examples = self.are_examples or self.are_classes or self.name == "sites"
+        return set((self.query_ids if by_examples else self.query)[queries].tolist())
+
     def __getitem__(self, tasks: slice) -> "Members":
         return Members(
             self.name,

@@ -21,8 +21,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
     `run` is the run folder of a learner of vectors. `X` `[n, D]` are raw numbers in the units and the order of the
     training data (`learner.file_encoder.inputs(FILE)` makes them of a file with words); a data frame names its columns
     as the training data do. `y` are labels of any kind, of as many classes as the learner was trained for, unless it
-    takes any number. With `calibrated`, probabilities are by the run's temperature. Raises `UsageError`, a
-    `ValueError`, for anything else.
+    takes any number. With `calibrated`, probabilities are by the run's temperature; a `CalibrationWarning` tells of
+    other numbers of rows of a class than it is fitted for. Raises `UsageError`, a `ValueError`, for anything else.
 
     Of scikit-learn's `check_estimator` it fails what asks for other numbers of columns or of classes than the run's,
     and `check_methods_subset_invariance`, which wants a row's probabilities to agree to 1e-7 however many rows are

@@ -12,7 +12,7 @@ from metarl.faults import check_finite
 from metarl.fewshot.baselines import MISSING, Baselines, is_available
 from metarl.fewshot.data import DataSet
 from metarl.fewshot.episodes import Episodes, EpisodeShape, Members
-from metarl.fewshot.intervals import Interval, mean_interval
+from metarl.fewshot.intervals import Interval, mean_interval, over_examples
 from metarl.fewshot.learner import Learner
 from metarl.fewshot.objectives.plain import query_score, task_score
 from metarl.randomness import derive_seed
@@ -99,6 +99,8 @@ class _Scores:
         self.curves: dict[int, list[Tensor]] = {}
         self.metrics: dict[str, list[Tensor]] = {}
         self._members: list[Members] = []
+        self._different: dict[str, list[set[int]]] = {}
+        """The different examples in each set of queries that a metric compares."""
 
     def add(self, learner: Learner, batch: Episodes, generator: torch.Generator) -> None:
         """Tests the learner on a batch of episodes."""
@@ -116,6 +118,10 @@ class _Scores:
             self.curves.setdefault(steps, []).append(values.cpu())
         if batch.members is not None:
             self._members.append(batch.members)
+            for name, sets in learner.objective.compared(batch.query).items():
+                found = [batch.members.different(queries.cpu()) for queries in sets]
+                known = self._different.setdefault(name, [set() for _ in sets])
+                self._different[name] = [old | (new or set()) for old, new in zip(known, found, strict=True)]
 
     def main(self) -> Interval:
         """The mean score, and its interval."""
@@ -129,11 +135,19 @@ class _Scores:
             rows = {steps: self.interval(values) for steps, values in self.curves.items()}
             found["curve"] = [{"steps": steps, metric: row.mean, "ci95": row.half} for steps, row in rows.items()]
         if self.metrics:
-            named = {name: self.interval(values) for name, values in self.metrics.items()}
+            named = {n: over_examples(self.interval(values), self._fewest(n)) for n, values in self.metrics.items()}
             found["metrics"] = {
-                name: {"mean": row.mean, "ci95": row.half, "empty": row.unknown} for name, row in named.items()
+                name: {"mean": row.mean, "ci95": row.half, "interval": row.over, "empty": row.unknown}
+                for name, row in named.items()
             }
         return found
+
+    def _fewest(self, metric: str) -> int | None:
+        """The different examples in the smallest set of queries that a metric compares; None if nobody knows."""
+        members = self.joined()[1]
+        if members is None or members.query_ids is None or metric not in self._different:
+            return None
+        return min(map(len, self._different[metric]))
 
     def interval(self, parts: list[Tensor]) -> Interval:
         """The mean and the interval of another figure of each episode."""

@@ -27,6 +27,7 @@ from torch import Tensor
 from metarl.errors import UsageError
 from metarl.fewshot.episodes import Samples
 from metarl.fewshot.learner import Learner, check_predictions
+from metarl.fewshot.support_order import content_order, reordered
 from metarl.randomness import make_generator
 
 GRID = 4
@@ -101,6 +102,11 @@ def explain(
     if learner.normalisation == "transductive":
         raise UsageError("a transductive prediction depends on the other queries: it has no explanation of its own")
     support, queries = learner.converted(support_x, support_y, query_x, support_groups)
+    order = torch.arange(support.x.shape[1], device=support.x.device)
+    if learner.order_matters:  # as `predict` does
+        order = content_order(support)[0]
+        support = reordered(support, order[None])
+    place = order.argsort()  # of the user's rows
     predictor = learner.adapt(support)
     outputs = predictor(queries)[0]
     check_predictions(outputs)
@@ -108,17 +114,17 @@ def explain(
     predicted = p.argmax(-1)
     names, masks = _features(learner, features)
     attention, distances = (
-        None if found is None else found[0].cpu()
+        None if found is None else found[0]
         for found in (learner.support_weights(support, queries), learner.class_distances(support, queries))
     )
     return Explanation(
         predicted.cpu(),
         p.cpu(),
-        _leaving_out(learner, support, queries, p, predicted).cpu(),
+        _leaving_out(learner, support, queries, p, predicted)[:, place].cpu(),
         _exchanging(predictor, support.x[0], queries[0], masks, p, predicted, seed).cpu(),
         names,
-        attention,
-        distances,
+        None if attention is None else attention[:, place].cpu(),
+        None if distances is None else distances.cpu(),
     )
 
 

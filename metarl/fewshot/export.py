@@ -20,7 +20,7 @@ class Embedding(nn.Module):
     """The embedding of a learner as a module: from raw inputs `[n, *shape]`, float32, to `[n, D]`.
 
     Pictures are floats from 0 to 1 of the size that the learner was trained with. Raises `UsageError` if the learner
-    has no embedding apart from the support set.
+    has no embedding apart from the support set, or one that depends on the other examples.
 
     >>> from metarl.fewshot.data import open_data
     >>> from metarl.fewshot.export import Embedding
@@ -34,6 +34,11 @@ class Embedding(nn.Module):
         super().__init__()
         if learner.embed(torch.zeros(2, *learner.spec.input_shape, device=learner.device)) is None:
             raise UsageError(f"{type(learner).__name__} has no embedding that does not depend on the support set")
+        if learner.normalisation != "none":
+            raise UsageError(
+                f"the embedding of {type(learner).__name__} is normalised by the examples that it is given together: "
+                f"train with --normalisation none"
+            )
         self._learner = learner
 
     def forward(self, raw: Float[Tensor, "n ..."]) -> Float[Tensor, "n D"]:

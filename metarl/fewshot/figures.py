@@ -22,15 +22,13 @@ from jaxtyping import Bool, Float, Int
 from scipy import stats
 from torch import Tensor
 
-from metarl.fewshot.intervals import Interval, mean_interval
+from metarl.fewshot.intervals import Interval, mean_interval, over_examples
 from metarl.fewshot.predictions import Predictions
 
 MOST_CLASSES = 100
 """Classes that a result lists one by one, at most."""
 FEW = 30
 """A group with fewer different examples than this is marked: its rates say little."""
-FEWEST = 10
-"""Different examples that a rate needs for an interval: with fewer, one is too narrow."""
 
 
 def classification_figures(found: Predictions) -> dict[str, Any]:
@@ -121,7 +119,7 @@ def group_figures(found: Predictions, favourable: int) -> dict[str, Any]:
     taken within episodes that define both, so that neither is biased by the size of a group. A group without queries is
     listed with 0. Episodes draw the same examples again and again, so `examples` counts the different ones among the
     queries (None if they are not numbered): with fewer than `FEW`, a group is marked as `rare`, and a rate over fewer
-    than `FEWEST` has no interval.
+    than `FEWEST_EXAMPLES` has no interval. Rows of one owner, such as a patient, count once.
 
         selection rate P(ŷ = f | a),   TPR P(ŷ = f | a, y = f),   FPR P(ŷ = f | a, y ≠ f)
     """
@@ -191,21 +189,22 @@ def _row(
     row = mean_interval(values, found.members, queries)
     if one_class and found.members is not None and found.members.are_classes:
         row = Interval(row.mean, None, "none over classes: this is one class", row.unknown)
+    return _entry(row)
+
+
+def _entry(row: Interval) -> dict[str, Any]:
     return {"mean": row.mean, "ci95": row.half, "interval": row.over, "episodes_without": row.unknown}
 
 
 def _different(found: Predictions, where: Bool[Tensor, "E Q"]) -> int | None:
     """How many different examples the queries `where` are; None if they are not numbered."""
-    ids = None if found.members is None else found.members.query_ids
-    return None if ids is None else len(ids[where].unique())
+    different = None if found.members is None else found.members.different(where)
+    return None if different is None else len(different)
 
 
 def _rate_row(values: Float[Tensor, "E"], found: Predictions, examples: int | None) -> dict[str, Any]:
     """A rate over so many different `examples`, without an interval if they are too few."""
-    row = _row(values, found)
-    if examples is not None and examples < FEWEST and row["mean"] is not None:
-        row |= {"ci95": None, "interval": f"none: {examples} different examples are too few (want {FEWEST})"}
-    return row
+    return _entry(over_examples(mean_interval(values, found.members), examples))
 
 
 def _name(names: tuple[str, ...], place: int) -> str:

@@ -32,6 +32,9 @@ FEWEST_ROWS = 5
 FEWEST_CLASSES = 4
 """Classes in a pool for each one in an episode, at least."""
 
+FEWEST_EXAMPLES = 10
+"""Different examples that a rate needs for an interval: with fewer, one is too narrow."""
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -77,6 +80,14 @@ def mean_interval(
         return Interval(mean, None, f"none over {members.name}: {reason}", unknown)
     half = student_half_width(variance.value + drawing, variance.freedom)
     return Interval(mean, half, f"over {variance.units} {members.name} and the episodes drawn", unknown)
+
+
+def over_examples(found: Interval, examples: int | None) -> Interval:
+    """`found`, without an interval if it is of a rate over too few different `examples`; None if they are not known."""
+    if examples is None or examples >= FEWEST_EXAMPLES or found.mean is None:
+        return found
+    why = f"none: {examples} different examples are too few (want {FEWEST_EXAMPLES})"
+    return Interval(found.mean, None, why, found.unknown)
 
 
 class _Variance:

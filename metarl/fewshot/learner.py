@@ -21,6 +21,7 @@ from metarl.fewshot.data.encoder import FileEncoder
 from metarl.fewshot.episodes import Episodes, EpisodeShape, Kind, Samples, TaskSpec
 from metarl.fewshot.objectives.plain import Objective, ObjectiveConfig, Predictor, task_score
 from metarl.fewshot.preprocessing import Preprocessing, as_labels
+from metarl.fewshot.support_order import by_content
 from metarl.optimizer_state import load_optimizer_tensors, optimizer_tensors
 from metarl.randomness import make_generator
 from metarl.tasks import check_count
@@ -28,6 +29,15 @@ from metarl.tasks import check_count
 Normalisation = Literal["transductive", "support-statistics", "none"]
 """What a prediction depends on through normalisation layers: the other queries ("transductive"), the statistics of the
 support set, or neither ("none": no such layers, or averages that are fixed after training)."""
+
+
+class CalibrationWarning(UserWarning):
+    """Calibrated probabilities were asked for a support set of other sizes than those that were calibrated.
+
+    >>> import warnings
+    >>> with warnings.catch_warnings():
+    ...     warnings.simplefilter("error", metarl.fewshot.CalibrationWarning)  # rather no answer than such a one
+    """
 
 
 @dataclass(frozen=True)
@@ -137,6 +147,15 @@ class Learner(abc.ABC):
     def normalisation(self) -> Normalisation:
         """How predictions are normalised. Every result names it."""
 
+    @property
+    def order_matters(self) -> bool:
+        """Whether a predictor depends on the order of the support set, which is then read as a sequence.
+
+        Training shows it in random orders, of which a file that is sorted by class is none: `predict` therefore reads
+        it in an order that depends on the examples alone (`metarl.fewshot.support_order`).
+        """
+        return False
+
     @abc.abstractmethod
     def adapt(self, support: Samples, *, training: bool = False) -> Predictor:
         """Adapts to E support sets; returns the predictor. In `training` it is differentiable by `self.parameters`.
@@ -163,11 +182,14 @@ class Learner(abc.ABC):
 
         Inputs are raw, as `Preprocessing.from_user` takes them. `support_y` `[S]` are integers from 0 to N − 1, each at
         least once, or values `[S, O]`. `support_groups` `[S]`, integers counted from 0, are for objectives that use
-        groups in adaptation. `calibrated` probabilities are those of the run's `temperature`. Raises `UsageError` for
-        anything else. Each query is predicted by itself, unless the learner's `normalisation` is transductive, of which
-        a warning tells.
+        groups in adaptation. The order of the support set does not matter. `calibrated` probabilities are those of the
+        run's `temperature`, which is fitted for the ways and the shots of the test: other ways are refused, of other
+        shots a `CalibrationWarning` tells. Raises `UsageError` for anything else. Each query is predicted by itself,
+        unless the learner's `normalisation` is transductive, of which a warning tells.
         """
-        if calibrated and (self.temperature is None or self.spec.kind != "classification"):
+        if calibrated and self.spec.kind != "classification":
+            raise UsageError("calibrated are the probabilities of classes: a regression has none, leave calibrated out")
+        if calibrated and self.temperature is None:
             raise UsageError("the learner has no temperature: metarl evaluate RUN --figures calibrates a run")
         if self.normalisation == "transductive":
             warnings.warn(
@@ -175,13 +197,34 @@ class Learner(abc.ABC):
                 stacklevel=2,
             )
         support, queries = self.converted(support_x, support_y, query_x, support_groups)
-        outputs = self.adapt(support)(queries)[0]
+        note = self.calibration_note(support.y[0]) if calibrated else None
+        if note is not None:
+            warnings.warn(note, CalibrationWarning, stacklevel=2)
+        outputs = self.adapt(by_content(support) if self.order_matters else support)(queries)[0]
         check_predictions(outputs)
-        if calibrated and outputs.shape[-1] != self.spec.shape.ways:
-            raise UsageError(f"the run is calibrated for {self.spec.shape.ways} classes, got {outputs.shape[-1]}")
         if self.spec.kind == "regression":
             return outputs if self.spec.targets is None else self.spec.targets.invert(outputs)
         return (outputs / self.temperature if calibrated and self.temperature else outputs).softmax(-1)
+
+    def calibration_note(self, labels: Int[Tensor, "S"]) -> str | None:
+        """What is not known of calibrated probabilities for a support set with these `labels`; None if nothing.
+
+        Raises `UsageError` for another number of classes than the calibration is for.
+        """
+        shape, counts = self.spec.shape, labels.bincount().tolist()
+        if len(counts) != shape.ways:
+            raise UsageError(
+                f"the run is calibrated for {shape.ways} classes, got {len(counts)}: leave calibrated out, or train a "
+                f"run with --ways {len(counts)}"
+            )
+        fewest, most = min(counts), max(counts)
+        if fewest == most == shape.shots:
+            return None
+        given = f"{fewest}" if fewest == most else f"{fewest} to {most}"
+        return (
+            f"the run is calibrated for {shape.shots} support examples of each class, got {given}: whether the "
+            f"probabilities and the coverage hold for these is not known; a run with --shots {fewest} would know"
+        )
 
     def converted(
         self, support_x: Any, support_y: Any, query_x: Any, support_groups: Any = None

@@ -1,5 +1,6 @@
 """Predictions for a user's files by a trained run: labels, probabilities, prediction sets and explanations."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,10 @@ from torch import Tensor
 
 from metarl.errors import UsageError
 from metarl.fewshot.calibration import Calibration, read_calibration
-from metarl.fewshot.data.encoder import label_codes
+from metarl.fewshot.data.encoder import FileEncoder, label_codes
 from metarl.fewshot.data.remarks import all_remarks, unlike_training
 from metarl.fewshot.explain import explain
-from metarl.fewshot.learner import Learner
+from metarl.fewshot.learner import CalibrationWarning, Learner
 from metarl.fewshot.run import FewShotRun
 
 SHOWN = 3
@@ -31,20 +32,17 @@ def predict_files(
     """Learns the labels of the file `support` and predicts those of `query`, as plain values.
 
     `predictions` has for each query its `label` and `probabilities`; with `calibrated`, these are by the run's
-    temperature and `set` is its prediction set; with `explained`, `explanation` names the support rows and the features
-    that decided. `remarks`, if there are any, say in what the files differ from those of the training. Rows are counted
-    from 1; pictures have a `name` too. The classes are those of the support file; they need not be those of the
-    training, unless these mean the same in every episode, as those of sites do. `seed` is that of the explanation's
-    draws.
+    temperature and `set` is its prediction set, and `note` tells of a support of other sizes than the calibration is
+    for; with `explained`, `explanation` names the support rows and the features that decided, by the probabilities as
+    they are before calibration. `remarks`, if there are any, say in what the files differ from those of the training.
+    Rows are counted from 1; pictures have a `name` too. The classes are those of the support file; they need not be
+    those of the training, unless these mean the same in every episode, as those of sites do. `seed` is that of the
+    explanation's draws.
 
     Raises `UsageError` if the run's data are no files, if a file differs in its columns, if the learner was trained for
     another number of classes, or if the run is not calibrated.
     """
-    learner, encoder = run.learner, run.encoder
-    if encoder is None:
-        raise UsageError(
-            f"{run.path} was trained on {run.config.data}, which reads no files of one's own: use learner.predict"
-        )
+    learner, encoder = run.learner, _checked_encoder(run)
     calibration = checked_calibration(run) if calibrated else None
     if calibration is not None:
         learner.temperature = calibration.temperature  # the run may have been calibrated after it was opened
@@ -59,7 +57,9 @@ def predict_files(
     if len(names) < 2:
         raise UsageError(f"{support}: all rows are of class {names[0]!r}; want examples of each class")
     y = torch.tensor(codes)
-    probabilities = learner.predict(support_x, y, query_x, groups, calibrated=calibrated)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CalibrationWarning)  # it is the note
+        probabilities = learner.predict(support_x, y, query_x, groups, calibrated=calibrated)
     rows = _rows(names, probabilities)
     for row, name in zip(rows, encoder.names(query) or (), strict=False):
         row["name"] = name
@@ -73,14 +73,15 @@ def predict_files(
     result |= {"classes": names, "predictions": rows}
     if calibration is not None:
         result["stated_coverage"] = calibration.coverage
-        shots = learner.spec.shape.shots
-        if any(codes.count(code) != shots for code in codes):
-            result["note"] = f"calibrated with {shots} support rows of each class: with others, coverage is not known"
+        note = learner.calibration_note(y)
+        result |= {} if note is None else {"note": note}
     return result
 
 
 def checked_calibration(run: FewShotRun) -> Calibration:
-    """The calibration of a run; raises `UsageError` if it has none, or one of another state of the learner."""
+    """The calibration of a run; raises `UsageError` if it has none, or one of another state, or is regression."""
+    if run.learner.spec.kind == "regression":
+        raise UsageError(f"{run.path} is regression: calibrated are the probabilities of classes, leave calibrated out")
     found = read_calibration(run.path)
     if found is None:
         raise UsageError(f"{run.path} is not calibrated: metarl evaluate {run.path} --figures does it")
@@ -90,6 +91,15 @@ def checked_calibration(run: FewShotRun) -> Calibration:
             f"{run.learner.updates}: metarl evaluate {run.path} --figures calibrates it anew"
         )
     return found
+
+
+def _checked_encoder(run: FewShotRun) -> FileEncoder:
+    """The reader of files of a run; raises `UsageError` if it has none."""
+    if run.encoder is None:
+        raise UsageError(
+            f"{run.path} was trained on {run.config.data}, which reads no files of one's own: use learner.predict"
+        )
+    return run.encoder
 
 
 def _regression(

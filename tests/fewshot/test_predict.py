@@ -15,6 +15,7 @@ from sklearn.utils.estimator_checks import check_estimator
 import metarl.fewshot
 from metarl import UsageError
 from metarl.fewshot import (
+    CalibrationWarning,
     EpisodeShape,
     FewShotClassifier,
     FewShotConfig,
@@ -125,7 +126,8 @@ def test_files_are_predicted_by_the_command_line(folder: Path, capsys: pytest.Ca
     learner = load(folder / "run")
     y = [learner.file_encoder.classes.index(name) for name in learner.file_encoder.labels(folder / "support.csv")]
     x = [learner.file_encoder.inputs(folder / f"{name}.csv") for name in ("support", "query")]
-    p = learner.predict(x[0], y, x[1], calibrated=True)
+    with pytest.warns(CalibrationWarning):  # five rows of each class, not four
+        p = learner.predict(x[0], y, x[1], calibrated=True)
     assert p[0].tolist() == pytest.approx(list(first["probabilities"].values()))
     scores = learner.predict(x[0], y, x[1]).double().log() / learner.temperature
     assert torch.allclose(scores.softmax(-1), p.double(), atol=1e-5)

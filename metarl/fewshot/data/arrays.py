@@ -21,7 +21,7 @@ from metarl.fewshot.data import DataConfig
 from metarl.fewshot.data.columns import MISSING
 from metarl.fewshot.data.labels import check_case, plain_names
 from metarl.fewshot.data.npz_file import read_npz
-from metarl.fewshot.data.number_checks import LARGEST, MOST_ROUNDED, check_precision
+from metarl.fewshot.data.number_checks import LARGEST, MOST_ROUNDED, check_integers, check_precision, whole_numbers
 from metarl.fewshot.data.tables import Table, held_out_classes, held_out_rows, split_pools, standardisation
 from metarl.fewshot.preprocessing import Preprocessing, as_tensor
 
@@ -118,6 +118,11 @@ class NpzData(Table):
         if favourable not in self.classes:
             raise UsageError(f"--favourable {favourable}: y of {self.path} has {', '.join(self.classes[:8])}")
         codes, self.groups = class_codes(arrays["groups"], f"{self.path}, groups")
+        if len(self.groups) == 1:
+            raise UsageError(
+                f"{self.path}: groups is {self.groups[0]!r} in every row, and fairness is between two or more groups: "
+                f"leave --favourable out"
+            )
         return codes
 
     def _held_out(self, arrays: Mapping[str, np.ndarray], labels: Int[Tensor, "n"]) -> tuple[Bool[Tensor, "n"], str]:
@@ -246,10 +251,11 @@ def class_codes(values: np.ndarray, what: str) -> tuple[Int[Tensor, "n"], list[s
     """The index of each label among the sorted ones, and their names; raises `UsageError` if they are no labels."""
     if values.ndim != 1 or not len(values):
         raise UsageError(f"{what}: want one label for each row, [n], got shape {list(values.shape)}")
-    if values.dtype.kind == "f" and np.isfinite(values).all() and (values == np.round(values)).all():
-        values = values.astype(np.int64)
+    if values.dtype.kind == "f":
+        values = whole_numbers(values, what)
     if values.dtype.kind not in "iuUb":
-        raise UsageError(f"{what}: labels must be whole numbers or words, got {values.dtype}")
+        hint = f": {what.rpartition(' ')[2]}.astype(str) makes words of bytes" if values.dtype.kind == "S" else ""
+        raise UsageError(f"{what}: labels must be whole numbers or words, got {values.dtype}{hint}")
     if values.dtype.kind == "U":
         values = _checked_words(values, what)
     names, codes = np.unique(values, return_inverse=True)
@@ -310,8 +316,12 @@ def _inputs(values: np.ndarray, what: str, signal: bool) -> Tensor:
     with np.errstate(over="ignore"):
         inputs = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))
     if not inputs.isfinite().all():
-        row = int((~inputs.flatten(1).isfinite()).any(1).nonzero()[0, 0])
-        raise UsageError(f"{what} holds NaN, infinity or a number too large for float32, first in row {row}")
+        row, place = (~inputs.flatten(1).isfinite()).nonzero()[0].tolist()
+        shown = values.reshape(len(values), -1)[row, place]
+        raise UsageError(
+            f"{what} holds NaN, infinity or a number too large for float32, first {shown} in row {row + 1}, column "
+            f"{place + 1}: drop the row or put a number there"
+        )
     return inputs
 
 
@@ -322,6 +332,8 @@ def _check_precision(values: np.ndarray, what: str, signal: bool) -> None:
     if signal and values.ndim == 2:
         values = values[:, None]
     columns = values if values.ndim == 2 else values.swapaxes(1, 2).reshape(-1, values.shape[1])
+    if values.dtype.kind in "iu":
+        check_integers(columns, what)
     columns = columns.astype(np.float64)
     if not len(columns) or not np.abs(columns).max() <= LARGEST:
         return  # `_inputs` says so

@@ -40,7 +40,7 @@ MANY_CODES = 20
 """This many different codes in a column, or more, identify something."""
 FEW_WORDS = 5
 """With fewer different cells, numbers with units may as well be words."""
-MISSING = ("", "NA", "N/A", "n/a", "NaN", "nan", "null", "NULL", "#N/A", "?")
+MISSING = ("", "NA", "N/A", "n/a", "NaN", "nan", "NaT", "<NA>", "null", "NULL", "#N/A", "?")
 """Cells that mean a missing value."""
 Role = Literal["number", "date", "word"]
 _WHOLE = re.compile(r"^([+-]?\d+)\.0*$")
@@ -213,6 +213,8 @@ def read_column(table: TextTable, name: str, training: Bool[Tensor, "n"], readin
         )
     if all_match(different, ISO_DATE):
         return _number_column(table, name, training, reading, None)
+    if not found and different.str.contains(f"^(?:{ISO_DATE})$").any():
+        _check_numbers(table, name, cells, present, table.values(name, None), "date")
     if not found and all_match(different, OTHER_DATE):
         raise UsageError(
             f"{table.path}: column {name!r} holds dates such as {given[0]}, of which day and month may be swapped: "
@@ -323,6 +325,8 @@ def _number_column(
     has_missing = bool((~present & pl.Series(training.numpy())).any())
     given = cells.filter(present)
     order = values.filter(present)
+    if notation is not None:
+        _check_digits(table, name, given)
     of = f"{table.path}: column {name!r}" + (" of dates, in days since 1970," if notation is None else "")
     check_precision(learned.to_numpy(), of)
     low, high = given[int(order.arg_min() or 0)], given[int(order.arg_max() or 0)]
@@ -331,6 +335,16 @@ def _number_column(
     absent = f", {missing} missing (the median stands in)" if missing else ""
     description = f"{role}s from {low} to {high}{written}{absent}{odd}"
     return NumberColumn(name, role, notation, float(learned.median()), has_missing, description)  # type: ignore[arg-type]
+
+
+def _check_digits(table: TextTable, name: str, given: pl.Series) -> None:
+    """Raises `UsageError` for whole numbers with more digits than a number of 64 bits has, of which two become one."""
+    long = given.filter(given.str.contains(r"^[+-]?\d{16,}$")).unique(maintain_order=True)
+    if len(long) > long.cast(pl.Float64).n_unique():
+        raise UsageError(
+            f"{table.path}: column {name!r} has whole numbers with too many digits to be told apart, such as "
+            f"{long[0]}: subtract what they have in common, or name the column under --categorical or --ignore"
+        )
 
 
 def _word_column(table: TextTable, name: str, training: Bool[Tensor, "n"], reading: Reading) -> WordColumn:
@@ -346,6 +360,7 @@ def _word_column(table: TextTable, name: str, training: Bool[Tensor, "n"], readi
             f"leave it out with --ignore {name}, or read it as free text with --text {name}"
         )
     shown = " | ".join(word or "(missing)" for word in learned[:5]) + (" | …" if len(learned) > 5 else "")
+    shown += "; all training rows have the same, so that it says nothing" if len(learned) == 1 else ""
     unseen = words.n_unique() - len(learned)
     other = f"; {unseen} more in the test rows alone, read as (other)" if unseen else ""
     return WordColumn(name, tuple(learned), f"{len(learned)} words: {shown}{other}")

@@ -19,7 +19,7 @@ from metarl.errors import UsageError
 from metarl.fewshot.data import DataConfig
 from metarl.fewshot.data.columns import MISSING, LeftOut, NumberColumn, Reading, read_column
 from metarl.fewshot.data.encoder import Feature, TableEncoder
-from metarl.fewshot.data.labels import Labels, check_present, listed, read_codes, read_labels
+from metarl.fewshot.data.labels import Labels, check_present, check_several, listed, read_codes, read_labels
 from metarl.fewshot.data.numerals import Decimal
 from metarl.fewshot.data.sites import held_out_sites, large_enough, site_pools
 from metarl.fewshot.data.table_file import TextTable, read_table
@@ -151,6 +151,8 @@ class CsvTable(Table):
         self.groups: list[str] = [] if groups is None else groups.names
         """What the values 0, 1, … of the group stand for."""
         self._protected = {name: read_codes(table, name, self._reading) for name in config.protected}
+        compared = dict(self._protected) | ({} if groups is None else {str(config.group): groups})
+        check_several(compared, str(config.csv))
         rows = self._encode(table)
         numeric = torch.tensor([numeric for feature in self.features for numeric in feature.is_numeric])
         self.preprocessing: Preprocessing = standardisation(rows[~held_out], numeric)
@@ -279,6 +281,7 @@ class CsvTable(Table):
             table.path,
             table.frame.filter(pl.Series(kept.numpy())),
             [table.lines[row] for row in kept.nonzero()[:, 0].tolist()],
+            table.unreadable,
         )
         if len(sites.codes[kept].unique()) < 2:
             raise UsageError(

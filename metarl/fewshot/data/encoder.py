@@ -13,7 +13,7 @@ from torch import Tensor
 from metarl.errors import UsageError
 from metarl.experiment.options import build
 from metarl.fewshot.data.columns import NumberColumn, Reading, WordColumn
-from metarl.fewshot.data.labels import check_present, plain_names
+from metarl.fewshot.data.labels import check_case, check_present, plain_names
 from metarl.fewshot.data.remarks import table_remarks
 from metarl.fewshot.data.table_file import TextTable, read_table
 from metarl.fewshot.data.text_columns import TextColumn
@@ -169,6 +169,7 @@ class TableEncoder:
     def _names(self, table: TextTable, name: str) -> list[str]:
         table.check_column(name)
         check_present(table, name, self.reading)
+        check_case(table.cells(name).unique().sort().to_list(), f"{table.path}: column {name!r}")
         return plain_names(table.cells(name).to_list())
 
 

@@ -1,7 +1,8 @@
 """Columns of a table that name classes, groups or owners: each value gets a number, counted from 0."""
 
 import math
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import polars as pl
@@ -16,6 +17,10 @@ from metarl.fewshot.data.table_file import TextTable
 
 MIN_ROWS = 4
 """Fewest rows of a class: a support and a query example, in training and in the test."""
+
+
+_UNSEEN = dict.fromkeys(map(ord, "\u200b\u200c\u200d\u2060\ufeff\u00ad"))
+"""Characters that nobody sees."""
 
 
 @dataclass(frozen=True)
@@ -101,12 +106,24 @@ def check_present(table: TextTable, name: str, reading: Reading) -> None:
 
 
 def check_case(different: list[str], what: str) -> None:
-    """Raises `UsageError` if two values differ in case alone."""
-    lower: dict[str, str] = {}
+    """Raises `UsageError` if two values differ in case, in spaces, or in how the same letters are encoded, alone."""
+    seen: dict[str, str] = {}
     for value in different:
-        other = lower.setdefault(value.casefold(), value)
+        letters = unicodedata.normalize("NFKC", value).casefold().translate(_UNSEEN)
+        other = seen.setdefault(" ".join(letters.split()), value)
         if other != value:
-            raise UsageError(f"{what} has {other!r} and {value!r}: write them alike")
+            one, two = map(repr if value.isascii() and other.isascii() else ascii, (other, value))
+            raise UsageError(f"{what} has {one} and {two}: write them alike")
+
+
+def check_several(columns: Mapping[str, Labels], path: str) -> None:
+    """Raises `UsageError` for a column of groups with one value alone: it is unlike nothing."""
+    for column, found in columns.items():
+        if len(found.names) == 1:
+            raise UsageError(
+                f"{path}: column {column!r} has {found.names[0]!r} in every row, and fairness is between two or more "
+                f"groups: name it under --ignore instead"
+            )
 
 
 def listed(names: Sequence[str]) -> str:

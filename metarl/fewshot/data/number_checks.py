@@ -1,12 +1,14 @@
 """Numbers that cannot be learned from as they stand: too close for float32, with codes among them, or one far off."""
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from metarl.errors import UsageError
 
 MOST_ROUNDED = 0.01
 """Most that float32 may change a number, in units of the deviation of its column."""
+MOST_WHOLE = 2.0**53 - 1
+"""The largest whole number that a float of 64 bits tells from its neighbours."""
 LARGEST = float(np.finfo(np.float32).max)
 """The largest number that is encoded."""
 CODES = (99.0, 999.0, 9999.0, 99999.0, 999999.0)
@@ -39,6 +41,34 @@ def check_precision(values: Float[np.ndarray, "n"], what: str) -> None:
             f"{what} has numbers near {values.mean():.10g} that differ by about {wide:.3g}, which float32 cannot tell "
             f"apart: subtract {values.min():.10g} from all"
         )
+
+
+def check_integers(columns: Int[np.ndarray, "n D"], what: str) -> None:
+    """Raises `UsageError` for a column of integers of which a float of 64 bits makes two one."""
+    if not columns.size or max(abs(int(columns.min())), int(columns.max())) <= MOST_WHOLE:
+        return
+    for place, column in enumerate(columns.T, 1):
+        if len(np.unique(column)) > len(np.unique(column.astype(np.float64))):
+            raise UsageError(
+                f"{what}, column {place} has whole numbers near {column[0]} that floats cannot tell apart: subtract "
+                f"{column.min()} from all"
+            )
+
+
+def whole_numbers(values: Float[np.ndarray, "n"], what: str) -> Int[np.ndarray, "n"]:
+    """Labels that are floats as integers; raises `UsageError` for the first that is missing or no whole number.
+
+    >>> import numpy as np
+    >>> from metarl.fewshot.data.number_checks import whole_numbers
+    >>> whole_numbers(np.array([1.0, 3.0]), "y").tolist()
+    [1, 3]
+    """
+    odd = ~(np.isfinite(values) & (values == np.round(values)) & (np.abs(values) <= MOST_WHOLE))
+    if odd.any():
+        row = int(odd.argmax())
+        why = ", missing: drop the row or name it" if np.isnan(values[row]) else ", and below 2**53 if they are floats"
+        raise UsageError(f"{what}: labels must be whole numbers or words, that of row {row + 1} is {values[row]}{why}")
+    return values.astype(np.int64)
 
 
 def odd_values(learned: Float[np.ndarray, "n"], values: Float[np.ndarray, "m"]) -> str:

@@ -2,10 +2,11 @@
 
 import csv
 import io
+import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -47,13 +48,15 @@ class TextTable:
     """One column of strings for each name."""
     lines: range | list[int]
     """The line of the file on which each row ends; its number if the file has no lines."""
+    unreadable: Mapping[str, str] = field(default_factory=dict)
+    """Columns of a Parquet file whose cells are no text, such as lists: what they are, and what to do about it."""
     _values: dict[tuple[str, Notation | None], pl.Series] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
 
     @property
     def names(self) -> list[str]:
-        return self.frame.columns
+        return [*self.frame.columns, *self.unreadable]
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -66,7 +69,11 @@ class TextTable:
             raise UsageError(f"{self.path} has no column {name!r}; {hint}")
 
     def cells(self, name: str) -> pl.Series:
-        """The cells of a column."""
+        """The cells of a column; raises `UsageError` if they are no single numbers, words or dates."""
+        if name in self.unreadable:
+            raise UsageError(
+                f"{self.path}: column {name!r} holds {self.unreadable[name]}, or leave it out with --ignore {name}"
+            )
         return self.frame[name]
 
     def values(self, name: str, notation: Notation | None) -> pl.Series:
@@ -119,7 +126,7 @@ def _read_parquet(path: Path) -> TextTable:
     if done.returncode != 0:
         raise UsageError(f"{path} is no Parquet file, is damaged, or takes more than {memory / 2**30:.0f} GiB")
     text = pl.read_ipc_stream(io.BytesIO(done.stdout))
-    return TextTable(path, text, range(1, len(text) + 1))
+    return TextTable(path, text, range(1, len(text) + 1), json.loads(done.stderr.splitlines()[-1]))
 
 
 def _read_csv(path: Path, delimiter: str | None, encoding: str) -> TextTable:

@@ -144,7 +144,7 @@ def least_used(usage: Float[Tensor, "B M"], count: int) -> Float[Tensor, "B R M"
 
 
 class MANN(MemoryLearner):
-    """The memory-augmented neural network as a few-shot learner.
+    """The memory-augmented neural network as a few-shot learner. `adapt` depends on the order of the support set.
 
     >>> from metarl.fewshot.data import open_data
     >>> from metarl.fewshot.learners.mann import MANN, MANNConfig

@@ -161,7 +161,8 @@ class SequenceMapping(MappingLearner):
 
         s_0 blank,   s_i = core(s_{i−1}, [x_i, y_i]),   prediction = W core(s_S, [x, 0]) + b
 
-    Each query is read from the same state s_S, so queries are independent. The map's parameters are those of the core,
+    Each query is read from the same state s_S, so queries are independent. `adapt` depends on the order of the
+    support set, which is random in training. The map's parameters are those of the core,
     and `weight` `[T, O]` and `bias` `[T]` of the readout.
 
     >>> from metarl.fewshot.learners.mapping import SequenceMapping
@@ -169,6 +170,10 @@ class SequenceMapping(MappingLearner):
     >>> issubclass(RecurrentMapping, SequenceMapping)
     True
     """
+
+    @property
+    def order_matters(self) -> bool:
+        return True
 
     @abc.abstractmethod
     def core(self, length: int) -> SequenceCore:

@@ -65,6 +65,8 @@ class MatchingConfig(LearnerConfig):
 class Matching(Learner):
     """Predicts the labels of the support examples, weighted by attention.
 
+    With `full_context`, `adapt` depends on the order of the support set, which is random in training.
+
     >>> from metarl.fewshot.data import open_data
     >>> from metarl.fewshot.learners.matching import Matching, MatchingConfig
     >>> spec = open_data("biased").spec(metarl.fewshot.EpisodeShape(ways=2))
@@ -106,6 +108,10 @@ class Matching(Learner):
     @property
     def normalisation(self) -> Normalisation:
         return "none"
+
+    @property
+    def order_matters(self) -> bool:
+        return self.config.full_context
 
     def adapt(self, support: Samples, *, training: bool = False) -> Predictor:
         if training:

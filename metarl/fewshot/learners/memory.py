@@ -10,7 +10,7 @@ Neither helps without the other, and learning both at once takes tens of thousan
 first one alone takes hundreds, so training on images starts with sequences that repeat one drawing of each character.
 `class_distortion` is not in the paper either; it keeps the network from memorising characters.
 
-The support set is read in the given order: other orders give slightly different predictions.
+`adapt` reads the support set in the given order: other orders give different predictions.
 """
 
 import abc
@@ -204,6 +204,8 @@ class MemoryCell(nn.Module, abc.ABC):
 class MemoryLearner(Learner, abc.ABC):
     """A learner that reads the support set as a sequence and predicts each query from the state after it.
 
+    `adapt` depends on the order of the support set, which is random in training.
+
     >>> from metarl.fewshot.learners.memory import MemoryLearner
     >>> from metarl.fewshot.learners.mann import MANN
     >>> issubclass(MANN, MemoryLearner)
@@ -246,6 +248,10 @@ class MemoryLearner(Learner, abc.ABC):
     @property
     def normalisation(self) -> Normalisation:
         return "none"
+
+    @property
+    def order_matters(self) -> bool:
+        return True
 
     def adapt(self, support: Samples, *, training: bool = False) -> Predictor:
         state = self.cell.initial(len(support.x))

@@ -12,8 +12,8 @@ A layer with both kinds of weights adds their outputs: relu(W x) + relu(W* x), a
 3.3, layer augmentation). d is an LSTM and m an MLP, both with 20 units and applied to each coordinate of the gradients
 separately. Their inputs are (log |∇| / p, sign ∇) with p = 7, or (−1, eᵖ ∇) for small gradients (section 4.1).
 
-d reads the first example of each class, in the order of labels. In a one-shot task the support is therefore a set; with
-more shots its order decides which examples d reads.
+d reads one example of each class, in the order of labels; the paper samples them. In training it is the first, of a
+random order; at test time the first by content (`metarl.fewshot.support_order`), so that the support is a set.
 
 Deviations: only the fully connected layers (one hidden, one output) have fast weights; the last convolution has none
 here, because every query would need its own convolution. There are four convolutions with batch normalisation (by all
@@ -41,6 +41,7 @@ from metarl.fewshot.lstm import initial_lstm, lstm_step
 from metarl.fewshot.networks import Network, ReluMLP, Statistics, linear, network_for
 from metarl.fewshot.objectives.plain import Predictor, task_loss
 from metarl.fewshot.parameter_names import part, with_prefix
+from metarl.fewshot.support_order import by_content
 from metarl.randomness import make_generator
 from metarl.tasks import check_count
 
@@ -157,6 +158,8 @@ class MetaNet(Learner):
 
         if training:
             return together
+        if cut > self.spec.outputs:  # several shots: which of a class comes first matters
+            support = by_content(support)
         memory = self._remember(self._encode(support.x), support.y)
         return lambda x: self._predict(memory, self._encode(x))
 

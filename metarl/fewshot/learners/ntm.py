@@ -127,7 +127,7 @@ class NTMCell(MemoryCell):
 
 
 class NTM(MemoryLearner):
-    """The Neural Turing Machine as a few-shot learner.
+    """The Neural Turing Machine as a few-shot learner. `adapt` depends on the order of the support set.
 
     >>> from metarl.fewshot.data import open_data
     >>> from metarl.fewshot.learners.ntm import NTM, NTMConfig

@@ -6,8 +6,9 @@ Adam has β₁ = 0 and mini-batches of the support set (appendix A). ε falls li
 Adam's mean squared gradients are learned together with φ, as in the authors' code, and each task starts from them, also
 at test time. With fresh ones, the first step would move every weight by the full step size, whatever its gradient.
 
-Deviation: all tasks of a training step start from the same mean squares, which are then replaced by the mean over
-tasks; the authors' code passes them from one task to the next.
+Deviations: all tasks of a training step start from the same mean squares, which are then replaced by the mean over
+tasks; the authors' code passes them from one task to the next. At test time the mini-batches depend on what the support
+examples are, not on their order (`metarl.fewshot.support_order`), so that a prediction is a function of the set.
 """
 
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ from metarl.fewshot.episodes import Episodes, Samples, TaskSpec
 from metarl.fewshot.learner import LearnerConfig
 from metarl.fewshot.learners.gradient import GradientConfig, GradientLearner, last
 from metarl.fewshot.parameter_names import part, with_prefix
+from metarl.fewshot.support_order import by_content
 from metarl.tasks import check_count
 
 SQUARES = 0.999
@@ -90,6 +92,8 @@ class Reptile(GradientLearner):
         return parameters, buffers | with_prefix(_SQUARE, squares) | {_STEPS: torch.zeros(())}
 
     def path(self, support: Samples, steps: int) -> Iterator[Parameters]:
+        if support.x.shape[1] > self.config.inner_batch:  # which examples share a mini-batch matters
+            support = by_content(support)
         return (parameters for parameters, _ in self._adam(support, steps, self.generator("reptile", "test")))
 
     @torch.no_grad()

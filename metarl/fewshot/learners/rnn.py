@@ -1,8 +1,8 @@
 """A recurrent network that learns to learn (Hochreiter, Younger, Conwell, ICANN 2001; the LSTM of Santoro et al. 2016).
 
 It reads the pairs of the support set one after the other, then a query with a blank label, and predicts
-(`SequenceMapping`). Predictions depend on the order of the support set. Training with random orders makes the network
-less sensitive to the order, but not invariant.
+(`SequenceMapping`). What `adapt` makes depends on the order of the support set. Training with random orders makes the
+network less sensitive to the order, but not invariant.
 
 Deviation: Santoro et al. present a label together with the next input; here it comes with its own input.
 """
@@ -40,7 +40,7 @@ class RNNConfig(MappingConfig):
 
 
 class RecurrentMapping(SequenceMapping):
-    """A mapping learner with one layer of LSTM or GRU.
+    """A mapping learner with one layer of LSTM or GRU. `adapt` depends on the order of the support set.
 
     >>> from metarl.fewshot.data import open_data
     >>> from metarl.fewshot.learners.rnn import RecurrentMapping, RNNConfig

@@ -2,8 +2,8 @@
 
 The sequence is the support set, as pairs [x_i, y_i], followed by one query [x, 0], whose final features give the scores
 (`SequenceMapping`). `metarl.nn.snail` has the blocks. All blocks are causal, so the support set is read once, and each
-query costs one further element; the result equals that of E·Q whole sequences. Predictions depend on the order of the
-support set. Training shows random orders.
+query costs one further element; the result equals that of E·Q whole sequences. What `adapt` makes depends on the order
+of the support set. Training shows random orders.
 
 Deviation: `filters` and `keys` are smaller by default than the paper's 128 and 64, to be affordable on a CPU core.
 """
@@ -41,7 +41,7 @@ class SNAILConfig(MappingConfig):
 
 
 class SNAIL(SequenceMapping):
-    """A Simple Neural AttentIve Learner.
+    """A Simple Neural AttentIve Learner. `adapt` depends on the order of the support set.
 
     >>> from metarl.fewshot.data import open_data
     >>> from metarl.fewshot.learners.snail import SNAIL, SNAILConfig

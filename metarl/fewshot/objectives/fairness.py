@@ -159,6 +159,16 @@ class Fairness(Objective):
         empty = (group_counts(groups, self.config.num_groups) == 0).sum(1).float()
         return metrics | {"empty_groups": empty}
 
+    def compared(self, query: Samples) -> Mapping[str, Sequence[Bool[Tensor, "E n"]]]:
+        groups, favourable = self._groups(query), query.y == self.config.favourable_label
+        everyone = [groups == group for group in range(self.config.num_groups)]
+        deserved, others = ([group & where for group in everyone] for where in (favourable, ~favourable))
+        return {
+            **dict.fromkeys(("parity_gap", "disparate_impact", "worst_group_accuracy"), everyone),
+            "equal_opportunity_gap": deserved,
+            "equalised_odds_gap": [*deserved, *others],
+        }
+
     def _groups(self, samples: Samples) -> Int[Tensor, "E n"]:
         if samples.groups is None:
             raise UsageError("the fairness objective needs the group of each example, and here there are none")

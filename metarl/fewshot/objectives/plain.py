@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from metarl.fewshot.episodes import Episodes, Samples, TaskSpec
@@ -79,6 +79,13 @@ class Objective:
         """Metrics of each test episode besides accuracy or mse, given `outputs = predictor(query.x)`.
 
         A metric is NaN if it is not defined for an episode (an empty group). The mean omits NaNs and counts them.
+        """
+        return {}
+
+    def compared(self, query: Samples) -> Mapping[str, Sequence[Bool[Tensor, "E n"]]]:
+        """The sets of queries over which metrics of `measure` have a rate each, by the name of the metric.
+
+        With few different examples in one of the sets, the metric has no interval.
         """
         return {}
 
