@@ -23,7 +23,7 @@ class CapturedEnv(TaskVectorEnv):
     False
     """
 
-    outside_steps: ClassVar[frozenset[str]] = frozenset({"_graph", "_tasks", "_before", "fault_report"})
+    outside_steps: ClassVar[frozenset[str]] = frozenset({"_graph", "_tasks", "_before", "_steps_taken", "fault_report"})
     """Attributes that no step reads, of the environment or of anything that hangs on it."""
     exact_steps: ClassVar[bool] = True
     """Whether a step gives the same bits each time on a GPU."""

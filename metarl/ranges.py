@@ -22,6 +22,7 @@ def check_range(
 
     Infinity has to be allowed by its name: `most=math.inf`.
 
+    >>> import math
     >>> from metarl.ranges import check_range
     >>> check_range("discount", 0.99, least=0, most=1)
     >>> check_range("max_gradient_norm", math.inf, above=0, most=math.inf)

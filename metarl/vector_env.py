@@ -107,7 +107,7 @@ class TaskVectorEnv(gym.vector.VectorEnv, abc.ABC):
         """The processes that step as many environments each: `reset` seeds all of them as those of one."""
         self._tasks: Tasks | None = None
         self._started = False
-        self._steps = 0
+        self._steps_taken = 0
 
     @property
     def horizon(self) -> int:
@@ -176,7 +176,7 @@ class TaskVectorEnv(gym.vector.VectorEnv, abc.ABC):
         self._started = True
         with noted(self._place("reset")):
             observations, info = self._reset(None if seed is None else seed + self.ranks.rank * self.num_envs)
-        self._steps = 0
+        self._steps_taken = 0
         self._check_observations(observations)
         self._before = observations
         return observations, info
@@ -189,11 +189,11 @@ class TaskVectorEnv(gym.vector.VectorEnv, abc.ABC):
         if not self._started:
             raise UsageError("call reset before step")
         actions = self._check_actions(actions)
-        self._steps += 1
+        self._steps_taken += 1
         try:
             result = self._run(actions)
         except Exception:
-            with noted(f"{self._place('step')}, {self._steps} steps after a reset"):
+            with noted(f"{self._place('step')}, {self._steps_taken} steps after a reset"):
                 raise
         self._check_observations(result[0])
         return result
