@@ -209,9 +209,10 @@ def draw_curves(place: str, kinds: Sequence[Kind]) -> Figure:
     figure, axes = new_figure(place, names[x], names.get(y, f"{y} of training episodes"), height=4.5)
     lines = []
     drawn = [kind for kind in kinds if kind.has_curve]
-    for kind in drawn:
+    for number, kind in enumerate(drawn):
         grid, curves = kind.curve()
-        (line,) = axes.plot(grid, curves.mean(0), linewidth=1.2)
+        style = ("-", "--", ":")[number // 10 % 3]  # after ten lines, matplotlib's colours begin again
+        (line,) = axes.plot(grid, curves.mean(0), style, linewidth=1.2)
         lines.append(line)
         if len(curves) > 1:
             axes.fill_between(grid, curves.min(0), curves.max(0), alpha=0.2, color=line.get_color())

@@ -30,7 +30,9 @@ IGNORED = [
 ]
 
 
-@pytest.mark.parametrize(("agent", "env", "options", "message"), IGNORED, ids=str)
+@pytest.mark.parametrize(
+    ("agent", "env", "options", "message"), IGNORED, ids=lambda value: getattr(value, "id", str(value))
+)
 def test_an_option_that_would_be_ignored_is_refused(agent, env, options, message):
     with pytest.raises(metarl.UsageError, match=message):
         metarl.TrainConfig(agent, env, agent_options=options).resolve()

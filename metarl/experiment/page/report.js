@@ -2,11 +2,15 @@
 "use strict";
 (() => {
   const COLOURS = 6;
+  const DASHES = [[], [9, 4], [3, 3]]; // tell lines of one colour apart
   const HEIGHT = 260;
   const WHOLE = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 5000]; // episodes are not parted
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const value = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const colour = (line) => value(`--c${line.colour % COLOURS}`);
+  const dash = (line) => DASHES[Math.floor(line.colour / COLOURS) % DASHES.length];
+  const stripes = (name, [ink, gap]) => // of a line in the legend
+    ink ? `repeating-linear-gradient(90deg, ${name} 0 ${ink / 1.5}px, transparent 0 ${(ink + gap) / 1.5}px)` : name;
   const compact = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 4 });
   const precise = new Intl.NumberFormat("en", { maximumSignificantDigits: 4 });
   const charts = [];
@@ -20,7 +24,7 @@
     const bands = [];
     chart.lines.forEach((line, i) => {
       const points = chart.marks ? { show: true, size: 6, fill: () => colour(line) } : { show: false };
-      series.push({ stroke: () => colour(line), width: 1.5, points, spanGaps: chart.marks }, none, none);
+      series.push({ stroke: () => colour(line), dash: dash(line), width: 1.5, points, spanGaps: chart.marks }, none, none);
       data.push(line.mean, line.low, line.high);
       bands.push({ series: [column(i) + 2, column(i) + 1], fill: () => colour(line) + "30" });
     });
@@ -36,7 +40,7 @@
       const button = document.createElement("button");
       const key = document.createElement("i");
       const output = document.createElement("output");
-      key.style.background = `var(--c${line.colour % COLOURS})`;
+      key.style.background = stripes(`var(--c${line.colour % COLOURS})`, dash(line));
       button.type = "button";
       button.setAttribute("aria-pressed", "true");
       button.append(key, document.createTextNode(line.label), output);
