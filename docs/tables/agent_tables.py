@@ -56,6 +56,7 @@ RECURRENT = {
     "10 arms × 100 pulls": {
         "`rl2` (gru)": ("rl2-Bandit-10x100-gru", "83.5"),
         "`rl2 --core lstm`": ("rl2-Bandit-10x100-lstm", "–"),
+        "`rl2 --core transformer`": ("rl2-Bandit-10x100-transformer", "–"),
     },
 }
 """Setting: agent, its file and the paper's figure."""
