@@ -128,7 +128,7 @@ def test_values_converge_to_the_known_soft_optimum_of_a_deterministic_mdp():
     data = Transitions(states, actions, rewards, second, torch.tensor([0.0, 1.0]).expand(512, 2))
     for _ in range(2500):
         sac.update(data, generator)
-    values = sac.network.values(states, actions).mean(0)
+    values = sac.network.values(states, actions).mean(0).detach()
     grid = torch.linspace(-1, 1, 100_001, dtype=torch.float64)
     # V(s) = α log ∫ exp(Q(s, a) / α) da
     value = 1 + alpha * math.log(float((-(grid + 0.3).square() / alpha).exp().mean()) * 2)
