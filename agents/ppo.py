@@ -138,7 +138,6 @@ class PPO:
         self.parameters = list(module.parameters())
         self.after_step = after_step
         self.optimizer = torch.optim.Adam(self.parameters, lr=config.lr, eps=1e-5)
-        self._share = 1.0
 
     def update(
         self,
@@ -157,21 +156,22 @@ class PPO:
         Raises `NumericalFault` if a loss or gradient is not finite. No step is taken with it.
         """
         count = columns.valid.shape[1]
-        self._share = self._annealed()
+        left = self._annealed()
         for group in self.optimizer.param_groups:
-            group["lr"] = self.config.lr * self._share
+            group["lr"] = self.config.lr * left
         history = []
         for _ in range(self.config.epochs):
             every = count * self.ranks.world_size
             order = torch.randperm(every, generator=generator, device=columns.valid.device)
             for part in order.chunk(self.config.minibatches):
                 own = columns.part(self.ranks.own(part, num_envs or count))
-                history.append(self._minibatch(network, head, own if own.valid.numel() else columns.nothing()))
+                history.append(self._minibatch(network, head, own if own.valid.numel() else columns.nothing(), left))
         means = torch.stack(history).mean(0).tolist()
         check_finite("a loss or gradient of PPO", torch.tensor(means))  # on a GPU, the only time that waits
         return dict(zip(("policy_loss", "value_loss", "entropy", "kl", "clipped"), means, strict=True))
 
-    def _minibatch(self, network: Network, head: Head, part: Columns) -> Float[Tensor, "5"]:
+    def _minibatch(self, network: Network, head: Head, part: Columns, left: float) -> Float[Tensor, "5"]:
+        """A step on `part`, with the share of the entropy bonus that is `left`; returns its metrics."""
         config, valid = self.config, part.valid
         share = valid / self.ranks.mean(valid.sum().float()).clamp(min=1)
 
@@ -185,7 +185,7 @@ class PPO:
         policy_loss = -mean(torch.minimum(ratio * part.advantages, clipped * part.advantages))
         value_loss = 0.5 * mean((values - part.targets).square())
         entropy = mean(head.entropy(phi).expand_as(ratio))
-        loss = policy_loss + config.value_weight * value_loss - config.entropy_bonus * self._share * entropy
+        loss = policy_loss + config.value_weight * value_loss - config.entropy_bonus * left * entropy
         self.optimizer.zero_grad()
         loss.backward()
         with torch.no_grad():
