@@ -1,6 +1,5 @@
 """The policy of VariBAD: it reads the observation and the belief about the task."""
 
-import copy
 import math
 
 import gymnasium as gym
@@ -10,10 +9,10 @@ from torch import Tensor, nn
 
 from metarl.agents.actor_critic import ActorCritic
 from metarl.agents.belief import Belief, BeliefModel
+from metarl.agents.trial_policy import TrialPolicy
 from metarl.nn.heads import Phi
 from metarl.nn.sequence import State, choose_state
-from metarl.rollout import Policy, PolicyStep, Trajectories, Transition
-from metarl.rollout.policy import check_batch
+from metarl.rollout import PolicyStep, Trajectories, Transition
 from metarl.spaces import Observations, batch_shape
 
 READ = "read"
@@ -75,8 +74,8 @@ def _tanh_layers(inputs: int, sizes: tuple[int, ...]) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-class BeliefPolicy(Policy):
-    """Acts on the observation and the belief, starting from `memory` or from the prior.
+class BeliefPolicy(TrialPolicy):
+    """Acts on the observation and the belief, starting from the prior.
 
     >>> from metarl.agents.belief_policy import BeliefPolicy
     >>> from metarl.agents.varibad import VariBAD, VariBADConfig
@@ -86,15 +85,10 @@ class BeliefPolicy(Policy):
     (torch.Size([3, 4]), torch.Size([12, 5]))
     """
 
-    def __init__(
-        self,
-        model: BeliefModel,
-        network: BeliefActorCritic,
-        generator: torch.Generator,
-        memory: State | None = None,
-    ):
-        self.model, self.network, self.generator = model, network, generator
-        self.memory = memory
+    def __init__(self, model: BeliefModel, network: BeliefActorCritic, generator: torch.Generator):
+        super().__init__(generator)
+        self.model, self.network = model, network
+        self.memory: State | None = None
         """The state of the encoder and the belief, tensors `[M · N, ...]`; never written to."""
 
     @property
@@ -106,10 +100,9 @@ class BeliefPolicy(Policy):
     @torch.no_grad()
     def act(self, observations: Observations) -> PolicyStep:
         assert isinstance(observations, Tensor)
-        shape = batch_shape(observations)
+        shape, count = batch_shape(observations), self.count(observations)
         flat = observations.flatten(0, 1)
-        self.memory = self.memory or self._blank(self.network.log_std.new_zeros(len(flat)))
-        check_batch("environments", self.belief.mean.shape[:1], (len(flat),))
+        self.memory = self.memory or self._blank(self.network.log_std.new_zeros(count))
         inputs = torch.cat([self.model.observation_norm(flat), self.belief.mean, self.belief.std], -1)
         phi = self.network.act(inputs[None])
         actions = self.network.head.sample(phi, self.generator)
@@ -132,10 +125,6 @@ class BeliefPolicy(Policy):
         if self.memory is None or (mask.device.type == "cpu" and not mask.any()):
             return
         self.memory = choose_state(mask.flatten(), self._blank(self.memory[0]), self.memory)
-
-    def fork(self) -> "BeliefPolicy":
-        """A copy that shares the networks, which acting does not change, and the memory, which is never written to."""
-        return BeliefPolicy(self.model, self.network, copy.deepcopy(self.generator), self.memory)
 
     def _blank(self, like: Float[Tensor, "B ..."]) -> State:
         state, belief = self.model.prior(len(like), like)

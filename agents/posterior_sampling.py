@@ -1,6 +1,5 @@
 """The networks of PEARL (Rakelly et al. 2019), and its policy, which acts by posterior sampling."""
 
-import copy
 from collections.abc import Mapping
 
 import gymnasium as gym
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 from metarl.actions import ActionFormat
 from metarl.agent import EnvSpec
 from metarl.agents.sac import SACConfig, SoftActorCritic, Transitions
+from metarl.agents.trial_policy import TrialPolicy
 from metarl.errors import UsageError
 from metarl.nn.gaussian_product import Natural, gaussian_factors, gaussian_product
 from metarl.nn.normalization import RunningScale
@@ -18,7 +18,6 @@ from metarl.nn.squashed_gaussian import SquashedGaussian
 from metarl.nn.stacked_mlp import StackedMLP
 from metarl.parallel import Ranks, any_rank, normal_like
 from metarl.rollout import Policy, PolicyStep, Trajectories, Transition
-from metarl.rollout.policy import check_batch
 from metarl.spaces import Observations, batch_shape, is_vector
 
 
@@ -147,7 +146,7 @@ class PEARLNetwork(nn.Module):
         return rewards * torch.where(mean_square > 0, mean_square, 1.0).rsqrt()
 
 
-class PEARLPolicy(Policy):
+class PEARLPolicy(TrialPolicy):
     """Acts by posterior sampling, starting from `belief`: sums of natural parameters `[M, N, L]`, or None for no data.
 
     Every environment is a trial of its own. z is drawn when an episode begins. If `explores`, actions are drawn from
@@ -170,8 +169,11 @@ class PEARLPolicy(Policy):
         *,
         explores: bool = False,
     ):
-        self.network, self.generator, self.explores = network, generator, explores
+        super().__init__(generator)
+        self.network, self.explores = network, explores
         self.belief = belief
+        if belief is not None:
+            self.batch = (belief[0].shape[0], belief[0].shape[1])
         self.z: Tensor | None = None
         self._due: Tensor | None = None
         """Where an episode begins, so that z is to be drawn."""
@@ -179,6 +181,7 @@ class PEARLPolicy(Policy):
     @torch.no_grad()
     def act(self, observations: Observations) -> PolicyStep:
         assert isinstance(observations, Tensor)  # the network refuses other spaces
+        self.count(observations)
         shape, head = observations.shape[:2], self.network.head
         outputs = self.network.sac.policy(self.network.inputs(observations, self._current_z(observations)))
         actions = head.sample(outputs, self.generator)[0] if self.explores else head.mode(outputs)
@@ -207,16 +210,9 @@ class PEARLPolicy(Policy):
         self.belief = (precision, weighted_mean)
         self._due = self._due | mask
 
-    def fork(self) -> "PEARLPolicy":
-        """A copy that shares the network, which acting does not change, and tensors that are never written to."""
-        copied = copy.copy(self)
-        copied.generator = copy.deepcopy(self.generator)
-        return copied
-
     def _current_z(self, observations: Float[Tensor, "M N D"]) -> Float[Tensor, "M N L"]:
         blank = observations.new_zeros(*observations.shape[:2], self.network.latent)
         self.belief = self.belief or (blank, blank)
-        check_batch("tasks x environments", self.belief[0].shape[:2], observations.shape[:2])
         due = torch.ones_like(blank[..., 0], dtype=torch.bool) if self._due is None else self._due
         if self.z is None or due.device.type != "cpu" or any_rank(bool(due.any()), self.generator):
             mean, variance = gaussian_product(*self.belief)

@@ -1,7 +1,5 @@
 """The recurrent actor-critic of RL²: its inputs, its memory and its policy."""
 
-import copy
-import math
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -13,6 +11,7 @@ from torch import Tensor, nn
 from metarl.agents.actor_critic import VALUES, ObservingActorCritic
 from metarl.agents.heads import HEADS, HeadName
 from metarl.agents.ppo import Inputs
+from metarl.agents.trial_policy import TrialPolicy
 from metarl.nn.entries import EntryEncoder
 from metarl.nn.heads import Phi
 from metarl.nn.normalization import RunningNorm
@@ -20,8 +19,7 @@ from metarl.nn.recurrent import GRU, LSTM
 from metarl.nn.sequence import BoundedCore, SequenceCore, State, choose_state, orthogonal
 from metarl.nn.snail import SNAILCore
 from metarl.nn.transformer import Transformer
-from metarl.rollout import Policy, PolicyStep, Trajectories, Transition
-from metarl.rollout.policy import check_batch
+from metarl.rollout import PolicyStep, Trajectories, Transition
 from metarl.spaces import Observations, batch_shape, map_tensors, named
 
 CoreName = Literal["gru", "lstm", "snail", "transformer"]
@@ -183,8 +181,8 @@ class Memory:
         return Memory(hidden, action, reward, ended, first, max(self.steps, other.steps))
 
 
-class RecurrentPolicy(Policy):
-    """Acts with a `RecurrentActorCritic`, starting from `memory` or from a blank one.
+class RecurrentPolicy(TrialPolicy):
+    """Acts with a `RecurrentActorCritic`, starting from a blank memory.
 
     >>> from metarl.agents.recurrent import RecurrentActorCritic, RecurrentPolicy
     >>> family = metarl.make("Bandit-v0", arms=5)
@@ -194,17 +192,16 @@ class RecurrentPolicy(Policy):
     torch.Size([3, 4])
     """
 
-    def __init__(self, network: RecurrentActorCritic, generator: torch.Generator, memory: Memory | None = None):
+    def __init__(self, network: RecurrentActorCritic, generator: torch.Generator):
+        super().__init__(generator)
         self.network = network
-        self.generator = generator
-        self.memory = memory
+        self.memory: Memory | None = None
 
     @torch.no_grad()
     def act(self, observations: Observations) -> PolicyStep:
-        network, shape = self.network, batch_shape(observations)
+        network, shape, count = self.network, batch_shape(observations), self.count(observations)
         observations = map_tensors(lambda values: values.flatten(0, 1), observations)
-        memory = self.memory = self.memory or self._blank(network.log_std.new_zeros(math.prod(shape)))
-        check_batch("environments", memory.reward.shape, (math.prod(shape),))
+        memory = self.memory = self.memory or self._blank(network.log_std.new_zeros(count))
         if isinstance(network.core, BoundedCore) and memory.steps >= network.core.length:
             # Rarely so: trials may have begun anew or ended early since. Only their own lengths tell.
             memory = self.memory = replace(memory, steps=network.core.check(memory.hidden))
@@ -233,10 +230,6 @@ class RecurrentPolicy(Policy):
         if self.memory is None or (mask.device.type == "cpu" and not mask.any()):
             return
         self.memory = self._blank(self.memory.reward).chosen(mask.flatten(), self.memory)
-
-    def fork(self) -> "RecurrentPolicy":
-        """A copy that shares the network, which acting does not change, and the memory, which is never written to."""
-        return RecurrentPolicy(self.network, copy.deepcopy(self.generator), self.memory)
 
     def _blank(self, like: Float[Tensor, "B ..."]) -> Memory:
         """A blank memory for as many environments as `like` has rows."""

@@ -15,7 +15,7 @@ from metarl.agents.trials import TrialAgent, TrialConfig
 from metarl.nn.heads import Phi
 from metarl.parallel import Ranks
 from metarl.randomness import make_generator
-from metarl.rollout import Policy, Trajectories, standardize
+from metarl.rollout import Trajectories, standardize
 from metarl.spaces import map_tensors
 from metarl.tasks import check_count
 
@@ -93,11 +93,8 @@ class RL2(TrialAgent, PPOAgent):
         """The number of tasks of `metarl.agents.ppo.default_num_tasks`."""
         return RL2Config(num_tasks=default_num_tasks(spec, spec.horizon * RL2Config.episodes_per_trial))
 
-    def _actor(self, generator: torch.Generator, like: Policy | None = None) -> RecurrentPolicy:
-        if like is None:
-            return RecurrentPolicy(self.network, generator)
-        assert isinstance(like, RecurrentPolicy)
-        return RecurrentPolicy(like.network, generator, like.memory)
+    def _actor(self, generator: torch.Generator) -> RecurrentPolicy:
+        return RecurrentPolicy(self.network, generator)
 
     def _update(
         self, trajectories: Trajectories, valid: Bool[Tensor, "T M N"], generator: torch.Generator

@@ -12,12 +12,12 @@ from torch import Tensor
 
 from metarl.agent import AgentConfig, EnvSpec
 from metarl.agents.in_trials import InTrials
+from metarl.agents.trial_policy import TrialPolicy
 from metarl.errors import UsageError
 from metarl.nn.sequence import choose_state
 from metarl.parallel import Ranks
 from metarl.randomness import make_generator
 from metarl.rollout import Policy, PolicyStep, Trajectories, Transition, collect, success_metrics
-from metarl.rollout.policy import check_batch
 from metarl.spaces import Observations
 from metarl.tasks import check_count
 from metarl.vector_env import TaskFamily, TaskVectorEnv
@@ -40,7 +40,7 @@ class TrialLearnerConfig(AgentConfig):
         check_count("episodes_per_trial", self.episodes_per_trial)
 
 
-class LearningPolicy(Policy):
+class LearningPolicy(TrialPolicy):
     """A policy that learns about the task of each of `B` = M · N environments by itself, from statistics `[B, ...]`.
 
     A subclass says how blank `statistics` look for a number of environments, how it chooses actions and how it learns.
@@ -55,7 +55,7 @@ class LearningPolicy(Policy):
     """The id of the agent, for messages."""
 
     def __init__(self, generator: torch.Generator):
-        self.generator = generator
+        super().__init__(generator)
         self.statistics: dict[str, Tensor] = {}
 
     @abc.abstractmethod
@@ -83,8 +83,7 @@ class LearningPolicy(Policy):
     def act(self, observations: Observations) -> PolicyStep:
         assert isinstance(observations, Tensor)
         flat = observations.flatten(0, 1)
-        self.statistics = self.statistics or self.blank(len(flat))
-        check_batch("environments", next(iter(self.statistics.values())).shape[:1], (len(flat),))
+        self.statistics = self.statistics or self.blank(self.count(observations))
         return PolicyStep(self.choose(flat).unflatten(0, observations.shape[:2]))
 
     def observe(self, transition: Transition) -> None:
@@ -168,8 +167,8 @@ class TrialLearner(InTrials, Generic[AnyPolicy]):
             learner = self.start(env, generator)
             learner.name = self.name
         else:
-            learner = cast(AnyPolicy, policy.fork())
-            learner.generator = generator
+            assert isinstance(policy, LearningPolicy)
+            learner = cast(AnyPolicy, policy.drawing_from(generator))
         if episodes > 0:
             learner.check(collect(env, learner, episodes=episodes, seed=seed))
         return learner

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from metarl.agents.in_trials import InTrials
 from metarl.agents.ppo import PPOConfig
+from metarl.agents.trial_policy import TrialPolicy
 from metarl.randomness import make_generator
 from metarl.rollout import Policy, Trajectories, collect, success_metrics, used_fraction
 from metarl.tasks import check_count
@@ -54,8 +55,8 @@ class TrialAgent(InTrials):
     """The name of its random streams."""
 
     @abc.abstractmethod
-    def _actor(self, generator: torch.Generator, like: Policy | None = None) -> Policy:
-        """A policy that draws from `generator`, blank, or with the networks and the memory of `like`."""
+    def _actor(self, generator: torch.Generator) -> TrialPolicy:
+        """A blank policy that draws from `generator`."""
 
     @abc.abstractmethod
     def _update(
@@ -77,12 +78,14 @@ class TrialAgent(InTrials):
             **self._update(trajectories, valid, generator),
         }
 
-    def adapt(self, env: TaskVectorEnv, episodes: int, *, seed: int = 0, policy: Policy | None = None) -> Policy:
+    def adapt(self, env: TaskVectorEnv, episodes: int, *, seed: int = 0, policy: Policy | None = None) -> TrialPolicy:
         """Runs `episodes` episodes, which fill the memory. Every environment of `env` is a separate trial."""
         generator = make_generator(self.stream, "adapt", seed, device=self.device)
-        self.check_adaptation(env, episodes, policy, type(self._actor(generator)))
-        # Training changes the agent's own networks.
-        learner = self._actor(generator, policy or copy.deepcopy(self._actor(generator)))
+        blank = self._actor(generator)
+        self.check_adaptation(env, episodes, policy, type(blank))
+        assert policy is None or isinstance(policy, TrialPolicy)
+        # A copy, because training changes the agent's own networks.
+        learner = (policy or copy.deepcopy(blank)).drawing_from(generator)
         if episodes > 0:
             collect(env, learner, episodes=episodes, seed=seed)
         return learner

@@ -40,7 +40,7 @@ from metarl.parallel import Ranks
 from metarl.randomness import make_generator
 from metarl.ranges import check_range
 from metarl.replay import ReplayBuffer
-from metarl.rollout import Policy, Trajectories, standardize
+from metarl.rollout import Trajectories, standardize
 from metarl.spaces import is_vector
 from metarl.tasks import check_count
 
@@ -153,11 +153,8 @@ class VariBAD(TrialAgent):
         rows = min(VariBADConfig.buffer, BYTES_PER_ITERATION // max(1, steps * size))
         return VariBADConfig(num_tasks=tasks, buffer=max(rows, tasks))
 
-    def _actor(self, generator: torch.Generator, like: Policy | None = None) -> BeliefPolicy:
-        if like is None:
-            return BeliefPolicy(self.model, self.network, generator)
-        assert isinstance(like, BeliefPolicy)
-        return BeliefPolicy(like.model, like.network, generator, like.memory)
+    def _actor(self, generator: torch.Generator) -> BeliefPolicy:
+        return BeliefPolicy(self.model, self.network, generator)
 
     def state(self) -> tuple[Mapping[str, Tensor], Mapping[str, Any]]:
         tensors = module_tensors("network", self.network) | module_tensors("model", self.model)

@@ -54,11 +54,11 @@ def test_a_policy_of_another_agent_is_refused(id):
 
 @pytest.mark.parametrize("id", [*MEMORY, *BY_TASK])
 def test_a_policy_refuses_other_numbers_of_tasks(id):
-    """Six tasks, too: models of three tasks would fit them two by two."""
+    """Six tasks, too: models of three tasks would fit them two by two, and six environments in all are three by two."""
     policy = make_agent(id).adapt(make_env(), 1)
-    for num_tasks in (5, 6):
+    for batch in ((5, 2), (6, 2), (6, 1)):
         with pytest.raises(metarl.UsageError, match=r"the policy is adapted to .* and is to act for .*: adapt the"):
-            metarl.collect(make_env(num_tasks), policy.fork(), episodes=1)
+            metarl.collect(make_env(*batch), policy.fork(), episodes=1)
 
 
 @pytest.mark.parametrize("id", OPTIONS)

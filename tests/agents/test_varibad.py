@@ -213,7 +213,8 @@ def test_adapting_further_goes_on_from_the_belief_and_leaves_the_policy_as_it_wa
     second = agent.adapt(env, 1, seed=2, policy=first)
     assert first.memory is memory
     assert not torch.equal(second.belief.mean, first.belief.mean)
-    by_hand = BeliefPolicy(agent.model, agent.network, make_generator("varibad", "adapt", 2), memory)
+    by_hand = BeliefPolicy(agent.model, agent.network, make_generator("varibad", "adapt", 2))
+    by_hand.memory = memory
     metarl.collect(env, by_hand, 10, seed=2)
     assert torch.equal(by_hand.belief.mean, second.belief.mean)
 
