@@ -26,6 +26,10 @@ class RandomConfig(AgentConfig):
     20
     """
 
+    @property
+    def default_iterations(self) -> int:
+        return 1
+
 
 class RandomPolicy(Policy):
     """Acts uniformly over the action space. `metarl.spaces.explored_range` says what stands for missing bounds.

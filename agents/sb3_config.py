@@ -43,6 +43,10 @@ class SB3Config(AgentConfig):
         check_range("learning_rate", self.learning_rate, above=0)
         check_range("gamma", self.gamma, least=0, most=1)
 
+    @property
+    def default_iterations(self) -> int:
+        return 1 if self.from_scratch else super().default_iterations
+
     def check_beginning(self, spec: EnvSpec, *, steps: int | None = None) -> None:
         super().check_beginning(spec, steps=steps)
         if not self.from_scratch:
@@ -50,7 +54,7 @@ class SB3Config(AgentConfig):
         elif steps is not None:
             raise UsageError(
                 "from_scratch trains on test tasks alone, for as many episodes as metarl evaluate RUN --episodes gives "
-                "them: say --iterations 1 instead of --steps"
+                "them: leave --steps out"
             )
         if is_picture(spec.observation_space):
             self._refuse_unless_usual("is not for pictures alone: SB3 has no layers after its convolutions", "hidden")

@@ -39,6 +39,10 @@ class TrialLearnerConfig(AgentConfig):
         super().__post_init__()
         check_count("episodes_per_trial", self.episodes_per_trial)
 
+    @property
+    def default_iterations(self) -> int:
+        return 1
+
 
 class LearningPolicy(TrialPolicy):
     """A policy that learns about the task of each of `B` = M · N environments by itself, from statistics `[B, ...]`.

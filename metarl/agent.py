@@ -46,6 +46,11 @@ class AgentConfig:
         for name in ("num_tasks", "envs_per_task"):
             check_count(name, getattr(self, name))
 
+    @property
+    def default_iterations(self) -> int:
+        """Iterations of a training that is given no bound; 1 for an agent that training does not change."""
+        return 500
+
     def check_beginning(self, spec: "EnvSpec", *, steps: int | None = None) -> None:
         """Raises `UsageError` for options that a training on `spec` up to `steps` would ignore.
 

@@ -33,7 +33,7 @@ class Arguments(Generic[Config]):
     preset: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
     """Take the options of this preset, which `metarl presets` lists, where no others are given."""
     iterations: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
-    """Iterations to train for; 500 if neither this nor --steps is given."""
+    """Iterations to train for. Without this and --steps, 500, or 1 of an agent that learns nothing in them."""
     steps: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """Environment steps to train for."""
     device: str = TrainConfig.device

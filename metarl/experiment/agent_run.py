@@ -34,8 +34,6 @@ from metarl.registry import Family, agent_class, make, name_of
 from metarl.tasks import SPLITS, check_count
 from metarl.vector_env import TaskVectorEnv
 
-DEFAULT_ITERATIONS = 500
-
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -55,7 +53,7 @@ class TrainConfig:
     agent_options: Mapping[str, Any] | AgentConfig = field(default_factory=dict)
     """Options of the agent, by name or as its config dataclass."""
     iterations: int | None = None
-    """Iterations to train for; 500 if neither this nor `steps` is given."""
+    """Iterations to train for. Without this and `steps`, 500, or 1 of an agent that learns nothing in them."""
     steps: int | None = None
     """Environment steps to train for. If both are given, the first bound to be reached ends the run."""
     device: str = "cpu"
@@ -140,7 +138,7 @@ class AgentExperiment(Experiment):
         self.config = dataclasses.replace(
             config,
             agent_options=self.options,
-            iterations=DEFAULT_ITERATIONS if unbounded else config.iterations,
+            iterations=self.options.default_iterations if unbounded else config.iterations,
             device=str(self.device),
             backend=self.distribution.resolve_backend(config.backend, self.device),
         )

@@ -55,7 +55,7 @@ def test_options_that_count_are_taken(agent, options):
 
 def test_steps_of_a_training_from_scratch_are_those_of_its_evaluation():
     config = metarl.TrainConfig("sb3-ppo", POINT, agent_options={"from_scratch": True}, steps=1000)
-    with pytest.raises(metarl.UsageError, match=r"from_scratch trains on test tasks alone.*say --iterations 1"):
+    with pytest.raises(metarl.UsageError, match=r"from_scratch trains on test tasks alone.*leave --steps out"):
         config.resolve()
     dataclasses.replace(config, steps=None, iterations=1).resolve()
 
@@ -80,3 +80,19 @@ def test_a_run_that_has_ignored_an_option_can_be_read(tmp_path):
     with pytest.warns(UserWarning, match="curvature_fraction"):  # which says that the file has been edited
         read = metarl.load_run(run)
     assert read.agent.config == dataclasses.replace(options, curvature_fraction=0.5)
+
+
+@pytest.mark.parametrize(
+    ("id", "options", "count"),
+    [
+        ("random", {}, 1),
+        ("ucb1", {}, 1),
+        ("sb3-ppo", {"from_scratch": True}, 1),
+        ("sb3-ppo", {}, 500),
+        ("rl2", {}, 500),
+    ],
+)
+def test_an_agent_that_learns_nothing_in_training_runs_one_iteration(id, options, count):
+    config = metarl.TrainConfig(id, "Bandit-v0", agent_options=options)
+    assert config.resolve().config.iterations == count
+    assert dataclasses.replace(config, iterations=7).resolve().config.iterations == 7
