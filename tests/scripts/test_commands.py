@@ -297,3 +297,10 @@ def test_numbers_of_options_are_those_that_people_write():
     assert found == {"a": 0.001, "b": -2, "c": True, "d": [100.0, "x"], "e": 5.0, "f": "1e-3"}
     with pytest.raises(metarl.UsageError, match="--env-options a: '\\[' is not valid YAML"):
         key_values(["a=["], "--env-options")
+
+
+def test_check_gives_options_to_the_family(capsys):
+    assert main(["check", "PointNavigation-v0", "--env-options", "horizon=7"]) == 0
+    assert "keeps the contract" in capsys.readouterr().out
+    assert main(["check", "PointNavigation-v0", "--env-options", "horizon=0"]) == 2
+    assert "horizon" in capsys.readouterr().err

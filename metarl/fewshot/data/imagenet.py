@@ -36,6 +36,7 @@ from torch import Tensor
 from metarl.errors import UsageError
 from metarl.experiment.files import write_atomically
 from metarl.fewshot.data import LabelledData
+from metarl.fewshot.data.cache_folder import cache_folder
 from metarl.fewshot.data.picture_cache import PictureCache, PictureConfig, PicturePool
 from metarl.fewshot.data.picture_files import Reading, Thumbnail, read_picture
 from metarl.fewshot.data.picture_listing import PictureListing, list_pictures
@@ -174,8 +175,7 @@ class MiniImageNet(LabelledData):
         """The cache file of the decoded images, named by the paths, sizes and modification times of the pickles."""
         stats = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
         key = hashlib.sha256(repr((_FORMAT, SIZE, stats)).encode()).hexdigest()[:16]
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        return base / "metarl" / f"{self.name}-{SIZE}-{key}.npy"
+        return cache_folder() / f"{self.name}-{SIZE}-{key}.npy"
 
 
 class TieredImageNet(MiniImageNet):

@@ -9,7 +9,6 @@ the published lists.
 
 import hashlib
 import io
-import os
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from torch import Tensor
 from metarl.errors import UsageError
 from metarl.experiment.files import write_atomically
 from metarl.fewshot.data import DataConfig, LabelledData
+from metarl.fewshot.data.cache_folder import cache_folder
 from metarl.fewshot.episodes import Pool
 from metarl.fewshot.preprocessing import Preprocessing, resize_images
 
@@ -172,5 +172,4 @@ def _cache_file(sources: list[Path]) -> Path:
     files = [file for source in sources for file in ([source] if source.is_file() else sorted(source.rglob("*.png")))]
     stats = [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     key = hashlib.sha256(repr(stats).encode()).hexdigest()[:16]
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "metarl" / f"omniglot-{SIZE}-{key}.safetensors"
+    return cache_folder() / f"omniglot-{SIZE}-{key}.safetensors"

@@ -26,6 +26,7 @@ from torch import Tensor
 from metarl.errors import UsageError
 from metarl.experiment.files import write_atomically
 from metarl.fewshot.data import DataConfig
+from metarl.fewshot.data.cache_folder import cache_folder
 from metarl.fewshot.data.picture_files import Background, Reading, Survey, Thumbnail, grey, read_picture, shown
 from metarl.fewshot.episodes import CHECKED_BYTES, Pool
 from metarl.tasks import check_count
@@ -358,8 +359,7 @@ def _cache_base(
     digest = hashlib.sha256(repr((_FORMAT, os.path.abspath(root), options)).encode())
     for name, stamp in zip(names, stamps, strict=True):
         digest.update(repr((name, stamp)).encode())
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return folder / "metarl" / f"{label}-{options.size}-{digest.hexdigest()[:16]}"
+    return cache_folder() / f"{label}-{options.size}-{digest.hexdigest()[:16]}"
 
 
 def _read_findings(path: Path) -> tuple[Survey, Reading] | None:
