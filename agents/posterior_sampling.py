@@ -187,6 +187,10 @@ class PEARLPolicy(TrialPolicy):
         actions = head.sample(outputs, self.generator)[0] if self.explores else head.mode(outputs)
         return PolicyStep(head.to_box(actions).unflatten(0, shape))
 
+    def begin_rollout(self) -> None:
+        if self._due is not None:
+            self._due = torch.ones_like(self._due)
+
     @torch.no_grad()
     def observe(self, transition: Transition) -> None:
         assert self.belief is not None

@@ -90,6 +90,11 @@ class PSRLPolicy(LearningPolicy):
         rows = torch.arange(len(starts), device=starts.device)
         return known["plan"][rows, known["time"].clamp(max=self.horizon - 1), observations.argmax(1)]
 
+    def begin_rollout(self) -> None:
+        known = self.statistics
+        if known:
+            self.statistics = known | {"time": torch.zeros_like(known["time"])}
+
     def learn(self, transition: Transition) -> dict[str, Tensor]:
         known = self.statistics
         rows = torch.arange(len(known["time"]), device=known["time"].device)

@@ -213,6 +213,10 @@ class RecurrentPolicy(TrialPolicy):
         chosen, *known = (value[0].unflatten(0, shape) for value in (actions, log_probs, values))
         return PolicyStep(chosen, known[0], {VALUES: known[1]})
 
+    def begin_rollout(self) -> None:
+        if self.memory is not None:
+            self.memory = replace(self.memory, ended=torch.ones_like(self.memory.ended))
+
     def observe(self, transition: Transition) -> None:
         assert self.memory is not None
         ended = transition.ended.flatten()

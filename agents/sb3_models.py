@@ -240,6 +240,10 @@ class SB3Policy(Policy):
         device = next(iter(observations.values())).device if isinstance(observations, dict) else observations.device
         return PolicyStep(self.actions.decode(np.concatenate(taken), device).unflatten(0, (num_tasks, num_envs)))
 
+    def begin_rollout(self) -> None:
+        if self.starts is not None:
+            self.starts = np.ones_like(self.starts)
+
     def observe(self, transition: Transition) -> None:
         ended, active = transition.ended, transition.active
         # Who has ended all episodes goes on for the others alone: its next episode starts afresh.

@@ -57,10 +57,12 @@ class LearningPolicy(TrialPolicy):
 
     name: str = "this policy"
     """The id of the agent, for messages."""
+    statistics: dict[str, Tensor]
+    """What is known of the task of each environment; empty before the first step."""
 
     def __init__(self, generator: torch.Generator):
         super().__init__(generator)
-        self.statistics: dict[str, Tensor] = {}
+        self.statistics = {}
 
     @abc.abstractmethod
     def blank(self, count: int) -> dict[str, Tensor]:

@@ -150,7 +150,7 @@ def watch_agent(training: Any, watch: Stopwatch) -> None:
         if hasattr(env, name):
             watch.watch(env, name, part)
     for policy in _subclasses(metarl.Policy):
-        for name in vars(policy).keys() & {"act", "observe", "begin_trial"}:
+        for name in vars(policy).keys() & {"act", "begin_rollout", "observe", "begin_trial"}:
             watch.watch(policy, name, ACTING)
     physics = sys.modules.get("metarl.envs.physics.engine")
     for engine_class in [] if physics is None else _subclasses(physics.Physics):

@@ -192,6 +192,9 @@ class _ShownPolicy(Policy):
         self.show(Moment(self.step, self.episode_return))
         return self.policy.act(observations)
 
+    def begin_rollout(self) -> None:
+        self.policy.begin_rollout()
+
     def observe(self, transition: Transition) -> None:
         self.step += 1
         self.episode_return += float(transition.rewards)

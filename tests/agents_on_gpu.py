@@ -53,6 +53,9 @@ class Strict(metarl.Policy):
         self.gpu.strict = True
         return self.inner.act(observations)
 
+    def begin_rollout(self):
+        self.inner.begin_rollout()
+
     def observe(self, transition):
         self.inner.observe(transition)
 

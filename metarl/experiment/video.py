@@ -142,6 +142,9 @@ class _FilmedPolicy(Policy):
         self.pictures.append(np.array(picture))
         return self.policy.act(observations)
 
+    def begin_rollout(self) -> None:
+        self.policy.begin_rollout()
+
     def observe(self, transition: Transition) -> None:
         self.policy.observe(transition)
 

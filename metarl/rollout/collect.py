@@ -38,9 +38,9 @@ def collect(
     On several ranks (`env.ranks`), the last environment is the last one of all ranks.
 
     `policy` is a `Policy`, or a plain function from flat observations `[B, D]` to actions `[B, A]` (or `[B]`). A policy
-    keeps the memory it comes with. With `episodes_per_trial`, the trial of an environment ends after that many of its
-    episodes, and `policy.begin_trial` is called for the next one. `seed` seeds the reset; without it the environments
-    continue their own random streams.
+    keeps the memory it comes with, and `policy.begin_rollout` tells it of the reset. With `episodes_per_trial`, the
+    trial of an environment ends after that many of its episodes, and `policy.begin_trial` is called for the next one.
+    `seed` seeds the reset; without it the environments continue their own random streams.
 
     Raises `UsageError` for a count below one, for both or neither of `num_steps` and `episodes`, and for environments
     whose episodes do not end within their horizon.
@@ -74,6 +74,7 @@ def _collect(
     counting = episodes is not None or episodes_per_trial is not None
     finished = torch.zeros(env.num_envs, dtype=torch.int64, device=env.device)
     observations, _ = env.reset(seed=seed)
+    actor.begin_rollout()
     for t in range(limit):
         step = actor.act(_by_task(observations, shape))
         returned, rewards, terminated, truncated, info = env.step(step.actions.flatten(0, 1))

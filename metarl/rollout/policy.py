@@ -62,8 +62,8 @@ class Transition:
 class Policy(Protocol):
     """Acts for `M` tasks times `N` environments.
 
-    Subclass it and implement `act`. By default `observe` and `begin_trial` do nothing, which suits a policy without
-    memory, and `fork` makes a deep copy.
+    Subclass it and implement `act`. By default `begin_rollout`, `observe` and `begin_trial` do nothing, which suits a
+    policy without memory, and `fork` makes a deep copy.
 
     >>> class Still(metarl.Policy):
     ...     def act(self, observations):
@@ -75,6 +75,10 @@ class Policy(Protocol):
     def act(self, observations: Observations) -> PolicyStep:
         """The actions for `observations`: vectors `[M, N, D]`, pictures `[M, N, H, W, C]`, or a dict of these."""
         raise NotImplementedError
+
+    def begin_rollout(self) -> None:
+        """All environments have been reset: a new episode begins, even if the one before did not end."""
+        return None
 
     def observe(self, transition: Transition) -> None:
         """Receives the outcome of the last actions. Called after every step, including the last of an episode."""

@@ -101,3 +101,43 @@ def test_memory_of_a_recurrent_network_does_not_outlive_an_episode_that_ended_be
     step([False, True], [False, True])
     step([False, False], [True, True])  # the next rollout
     assert network.told == [[True, True], [True, False], [True, False], [True, True]]
+
+
+CUT = {
+    "rl2": {"hidden": 4},
+    "varibad": {"hidden": 4, "policy_hidden": (4,)},
+    "pearl": {"hidden": (4,), "encoder_hidden": (4,)},
+    "psrl": {},
+    "ucb1": {},
+}
+
+
+@pytest.mark.parametrize("id", CUT)
+def test_a_rollout_that_was_cut_ended_its_episode(id):
+    """Three steps of an episode of 3 and of one of 8 leave the same memory: the next rollout resets both."""
+    name = {"psrl": "TabularMDP-v0", "ucb1": "Bandit-v0"}.get(id, "PointNavigation-v0")
+    length = "pulls" if name == "Bandit-v0" else "horizon"
+    families = [metarl.make(name, **{length: steps}) for steps in (8, 3)]
+    cls = agent_class(id)
+    agent = cls(cls.config_class(num_tasks=2, envs_per_task=2, **CUT[id]), metarl.EnvSpec.of(families[0]), seed=0)
+    tasks = families[0].sample(3, seed=0)
+    envs = [family.make_env(3, 2) for family in families]
+    for env in envs:
+        env.set_tasks(tasks)
+    policy = agent.adapt(envs[0], 0)
+    policies = [policy, policy.fork()]
+    first = [metarl.collect(env, each, 3, seed=1) for env, each in zip(envs, policies, strict=True)]
+    assert torch.equal(first[0].actions, first[1].actions)
+    assert not first[0].ended.any()
+    assert first[1].ended[-1].all()
+    second = [metarl.collect(envs[0], each, 8, seed=2).actions for each in policies]
+    assert torch.equal(*second)
+
+
+def test_a_recurrent_network_of_sb3_forgets_an_episode_that_was_cut():
+    network = Recorder()
+    policy = SB3Policy([network], SB3Actions(POINT.action_space, rescale=True))
+    env = make_env(1, 2)
+    for _ in range(2):
+        metarl.collect(env, policy, 2, seed=0)
+    assert network.told == [[True, True], [False, False]] * 2

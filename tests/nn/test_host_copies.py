@@ -91,6 +91,9 @@ class Strict(metarl.Policy):
         torch.cuda.set_sync_debug_mode("error")  # the environment's step comes in between
         return self.inner.act(observations)
 
+    def begin_rollout(self):
+        self.inner.begin_rollout()
+
     def observe(self, transition):
         self.inner.observe(transition)
         self.inner.begin_trial(transition.ended)
