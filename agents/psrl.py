@@ -86,14 +86,13 @@ class PSRLPolicy(LearningPolicy):
         known = self.statistics
         starts = known["time"] == 0
         if starts.device.type != "cpu" or bool(starts.any()):  # a GPU would have to be waited for
-            known["plan"] = torch.where(starts[:, None, None], self._new_plan(), known["plan"])
+            self.note(plan=torch.where(starts[:, None, None], self._new_plan(), known["plan"]))
         rows = torch.arange(len(starts), device=starts.device)
-        return known["plan"][rows, known["time"].clamp(max=self.horizon - 1), observations.argmax(1)]
+        return self.statistics["plan"][rows, known["time"].clamp(max=self.horizon - 1), observations.argmax(1)]
 
     def begin_rollout(self) -> None:
-        known = self.statistics
-        if known:
-            self.statistics = known | {"time": torch.zeros_like(known["time"])}
+        if self.statistics:
+            self.note(time=torch.zeros_like(self.statistics["time"]))
 
     def learn(self, transition: Transition) -> dict[str, Tensor]:
         known = self.statistics

@@ -57,12 +57,10 @@ class LearningPolicy(TrialPolicy):
 
     name: str = "this policy"
     """The id of the agent, for messages."""
-    statistics: dict[str, Tensor]
-    """What is known of the task of each environment; empty before the first step."""
 
     def __init__(self, generator: torch.Generator):
         super().__init__(generator)
-        self.statistics = {}
+        self.statistics: dict[str, Tensor] = {}
 
     @abc.abstractmethod
     def blank(self, count: int) -> dict[str, Tensor]:
@@ -75,6 +73,10 @@ class LearningPolicy(TrialPolicy):
     @abc.abstractmethod
     def learn(self, transition: Transition) -> dict[str, Tensor]:
         """The statistics after a step, as new tensors."""
+
+    def note(self, **statistics: Tensor) -> None:
+        """Replaces some statistics, in a dictionary of its own: a fork shares the one before."""
+        self.statistics = {**self.statistics, **statistics}
 
     def complaint(self, seen: Transition | Trajectories) -> str | None:
         """What the rule is for instead, if it is not for what happened here."""

@@ -103,7 +103,7 @@ def test_memory_of_a_recurrent_network_does_not_outlive_an_episode_that_ended_be
     assert network.told == [[True, True], [True, False], [True, False], [True, True]]
 
 
-CUT = {
+TRIALS = {
     "rl2": {"hidden": 4},
     "varibad": {"hidden": 4, "policy_hidden": (4,)},
     "pearl": {"hidden": (4,), "encoder_hidden": (4,)},
@@ -112,18 +112,49 @@ CUT = {
 }
 
 
-@pytest.mark.parametrize("id", CUT)
-def test_a_rollout_that_was_cut_ended_its_episode(id):
-    """Three steps of an episode of 3 and of one of 8 leave the same memory: the next rollout resets both."""
+def make_trials(id, *horizons):
+    """An agent of the first horizon, and three tasks in environments of each."""
     name = {"psrl": "TabularMDP-v0", "ucb1": "Bandit-v0"}.get(id, "PointNavigation-v0")
     length = "pulls" if name == "Bandit-v0" else "horizon"
-    families = [metarl.make(name, **{length: steps}) for steps in (8, 3)]
+    families = [metarl.make(name, **{length: steps}) for steps in horizons]
     cls = agent_class(id)
-    agent = cls(cls.config_class(num_tasks=2, envs_per_task=2, **CUT[id]), metarl.EnvSpec.of(families[0]), seed=0)
-    tasks = families[0].sample(3, seed=0)
+    agent = cls(cls.config_class(num_tasks=2, envs_per_task=2, **TRIALS[id]), metarl.EnvSpec.of(families[0]), seed=0)
     envs = [family.make_env(3, 2) for family in families]
     for env in envs:
-        env.set_tasks(tasks)
+        env.set_tasks(families[0].sample(3, seed=0))
+    return agent, *envs
+
+
+class InTurns(metarl.Policy):
+    """Acts as `policy`, while `other` thinks about the same observations."""
+
+    def __init__(self, policy, other):
+        self.policy, self.other = policy, other
+
+    def act(self, observations):
+        step = self.policy.act(observations)
+        self.other.act(observations)
+        return step
+
+    def observe(self, transition):
+        for policy in (self.other, self.policy):
+            policy.observe(transition)
+
+
+@pytest.mark.parametrize("id", TRIALS)
+def test_a_fork_changes_nothing_of_the_policy_it_came_from(id):
+    agent, env = make_trials(id, 5)
+    policy = agent.adapt(env, 1)
+    alone = metarl.collect(env, policy.fork(), episodes=1, seed=1)
+    other = policy.drawing_from(torch.Generator().manual_seed(5))
+    together = metarl.collect(env, InTurns(policy.fork(), other), episodes=1, seed=1)
+    assert torch.equal(alone.actions, together.actions)
+
+
+@pytest.mark.parametrize("id", TRIALS)
+def test_a_rollout_that_was_cut_ended_its_episode(id):
+    """Three steps of an episode of 3 and of one of 8 leave the same memory: the next rollout resets both."""
+    agent, *envs = make_trials(id, 8, 3)
     policy = agent.adapt(envs[0], 0)
     policies = [policy, policy.fork()]
     first = [metarl.collect(env, each, 3, seed=1) for env, each in zip(envs, policies, strict=True)]
