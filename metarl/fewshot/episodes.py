@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from metarl.errors import UsageError
-from metarl.fewshot.preprocessing import Preprocessing, as_labels
+from metarl.fewshot.preprocessing import Preprocessing, as_labels, check_finite_examples
 from metarl.randomness import make_generator
 from metarl.tasks import check_count
 
@@ -219,8 +219,8 @@ class Pool:
         labels = as_labels(labels, f"{name}, labels")
         if any(len(part) != len(inputs) for part in (labels, units, *([] if groups is None else [groups]))):
             raise UsageError(f"{name}: {len(inputs)} examples but {len(labels)} labels")
-        if inputs.is_floating_point() and not inputs.isfinite().all():
-            raise UsageError(f"{name} holds NaN or infinity")
+        if inputs.is_floating_point():
+            check_finite_examples(inputs, name)
         order = labels.argsort(stable=True)
         if not torch.equal(order, torch.arange(len(order))):
             inputs, labels, units = inputs[order], labels[order], units[order]

@@ -67,8 +67,7 @@ class Preprocessing:
             raise UsageError(f"{what} is empty")
         if raw.dtype != torch.uint8:
             raw = raw.float()
-            if not raw.isfinite().all():
-                raise UsageError(f"{what} holds NaN or infinity")
+            check_finite_examples(raw, what)
         if self.is_image:
             if raw.dtype != torch.uint8 and (float(raw.min()) < 0 or float(raw.max()) > 1):
                 raise UsageError(f"{what}: images are uint8 from 0 to 255 or floats from 0 to 1; got other numbers")
@@ -129,6 +128,17 @@ def as_tensor(values: Any, what: str) -> Tensor:
         return torch.tensor(np.asarray(values))  # a copy: torch warns about read-only arrays
     except (ValueError, TypeError):
         raise UsageError(f"{what} is no array of numbers with one size") from None
+
+
+def check_finite_examples(inputs: Float[Tensor, "n ..."], what: str) -> None:
+    """Raises `UsageError`, which names the first example, if a number is not finite."""
+    if inputs.isfinite().all():
+        return
+    example, place = (~inputs.reshape(len(inputs), -1).isfinite()).nonzero()[0].tolist()
+    raise UsageError(
+        f"{what} holds NaN, infinity or a number too large for float32, first in example {example + 1}, its number "
+        f"{place + 1}"
+    )
 
 
 def as_labels(values: Any, what: str) -> Int[Tensor, "n"]:

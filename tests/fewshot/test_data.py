@@ -203,6 +203,7 @@ def test_shrinking_averages_as_pillow_does():
         (IMAGES, torch.full((1, 20, 20), torch.nan), "NaN"),
         (IMAGES, torch.full((1, 20, 20), 200.0), "uint8 from 0 to 255 or floats from 0 to 1"),
         (IMAGES, torch.zeros(0, 20, 20), "x is empty"),
+        (Preprocessing((3,)), [[1, 2, 3], [1, 2, 1e39]], "x holds NaN.* first in example 2, its number 3"),
         (Preprocessing((3,)), torch.zeros(2, 4), "want rows of 3 number"),
         (Preprocessing((3,)), [[1, 2, 3], [1, 2]], "no array of numbers"),
         (Preprocessing((3,)), [["a", "b", "c"]], "no array of numbers"),

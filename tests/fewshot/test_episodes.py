@@ -89,8 +89,9 @@ def test_what_is_no_labelled_data_is_refused():
         Pool(rows, torch.zeros(4))
     with pytest.raises(UsageError, match="4 examples but 3 labels"):
         Pool(rows, torch.zeros(3, dtype=torch.int64))
-    with pytest.raises(UsageError, match="NaN"):
-        Pool(torch.full((4, 2), torch.nan), torch.zeros(4, dtype=torch.int64))
+    rows[2, 1] = torch.nan
+    with pytest.raises(UsageError, match=r"the data holds NaN.* first in example 3, its number 2"):
+        Pool(rows, torch.zeros(4, dtype=torch.int64))
     with pytest.raises(UsageError, match="ways must be a whole number"):
         EpisodeShape(ways=0)
 
