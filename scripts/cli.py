@@ -150,7 +150,8 @@ def _version() -> str:
 def _unknown_command(name: str) -> str:
     from metarl.importing import near_matches
 
-    near = near_matches(name, COMMANDS)
+    nested = {"predict": ["fewshot predict"]}
+    near = nested.get(name) or near_matches(name, COMMANDS)
     hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(COMMANDS)}"
     return f"unknown command {name!r}; {hint}"
 

@@ -11,6 +11,7 @@ POINT = ("train", "random", "--env", "PointNavigation-v0")
 MAML = ("train", "maml", "--env", "PointNavigation-v0")
 MISTAKES = {
     "a command": (("trian",), "did you mean train"),
+    "a command of few-shot learning": (("predict", "RUN"), "did you mean fewshot predict"),
     "an environment": (("train", "random", "--env", "PointNavgation-v0"), "did you mean PointNavigation-v0"),
     "no environment": (("train", "random"), "missing: --env"),
     "an agent": (("train", "mmal", "--env", "PointNavigation-v0"), "did you mean maml"),
