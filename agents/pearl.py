@@ -15,8 +15,9 @@ Deviations: SAC without the separate value network (`metarl.agents.sac`). The KL
 algorithm 1; the authors' code sums it over the tasks of a batch. An iteration acts in whole trials, as at test time;
 the authors' code draws the contexts of training from the prior's episodes alone. Statistics of the random steps before
 training, which then stay, give the units of rewards and of large observations. The presets `paper` have rewards as they
-are and a fixed temperature. In adaptation, actions are drawn from the policy (algorithm 2); an adapted policy acts with
-the mean of its Gaussian, as the authors' code does in both.
+are and a fixed temperature. With `resample_steps`, z is drawn anew within an episode, which is not in the paper: one
+episode then searches several places. In adaptation, actions are drawn from the policy (algorithm 2); an adapted policy
+acts with the mean of its Gaussian, as the authors' code does in both.
 """
 
 import copy
@@ -69,6 +70,9 @@ class PEARLConfig(SACConfig):
     """Episodes of random actions in each environment of each training task, before training."""
     initial_hold: int = 1
     """Steps for which such an action is held. Long ones carry further where rewards are far away."""
+    resample_steps: int | None = None
+    """Steps after which z is drawn anew within an episode, to search several places in one; None holds z throughout, as
+    the paper does."""
     updates: int = 500
     """Gradient steps per iteration."""
     meta_batch: int = 16
@@ -101,11 +105,19 @@ class PEARLConfig(SACConfig):
         super().__post_init__()
         for option in fields(PEARLConfig):
             value = getattr(self, option.name)
-            if option.type is int or (option.name == "context_window" and value is not None):
+            if option.type is int or (option.type == int | None and value is not None):
                 check_count(option.name, value)
         for size in self.encoder_hidden:
             check_count("a hidden layer's size", size)
         check_range("kl_weight", self.kl_weight, least=0)
+
+    def check_beginning(self, spec: EnvSpec, *, steps: int | None = None) -> None:
+        super().check_beginning(spec, steps=steps)
+        if self.resample_steps is not None and self.resample_steps >= spec.horizon:
+            raise UsageError(
+                f"resample_steps of {self.resample_steps} draws no z within episodes of {spec.horizon} steps: make it "
+                "smaller or leave it out"
+            )
 
 
 class PEARL(Agent):
@@ -171,7 +183,7 @@ class PEARL(Agent):
         generator = self.ranks.generator("pearl", "improve", seed, device=self.device)
         steps = 0 if len(self.replay.buffer) else self._explore(env, generator, seed)
         count = self.config.episodes_per_trial
-        actor = PEARLPolicy(self.network, generator, explores=True)
+        actor = PEARLPolicy(self.network, generator, explores=True, resample_steps=self.config.resample_steps)
         trajectories = collect(env, actor, episodes=count, seed=seed)
         self._store(trajectories, env)
         return {
@@ -192,11 +204,12 @@ class PEARL(Agent):
         assert policy is None or isinstance(policy, PEARLPolicy)
         # A copy, because training changes the agent's own.
         network, belief = (policy.network, policy.belief) if policy else (copy.deepcopy(self.network), None)
+        every = self.config.resample_steps
         if episodes > 0:
-            learner = PEARLPolicy(network, generator, belief, explores=True)
+            learner = PEARLPolicy(network, generator, belief, explores=True, resample_steps=every)
             collect(env, learner, episodes=episodes, seed=seed)
             belief = learner.belief
-        return PEARLPolicy(network, generator, belief)
+        return PEARLPolicy(network, generator, belief, resample_steps=every)
 
     def stages(self, episodes: int | None = None) -> list[int]:
         """After every episode; by default, up to the end of a training trial."""

@@ -149,8 +149,8 @@ class PEARLNetwork(nn.Module):
 class PEARLPolicy(TrialPolicy):
     """Acts by posterior sampling, starting from `belief`: sums of natural parameters `[M, N, L]`, or None for no data.
 
-    Every environment is a trial of its own. z is drawn when an episode begins. If `explores`, actions are drawn from
-    the policy, else they are its mean.
+    Every environment is a trial of its own. z is drawn when an episode begins, and anew after every `resample_steps`
+    steps of it if that is given. If `explores`, actions are drawn from the policy, else they are its mean.
 
     >>> from metarl.agents.posterior_sampling import PEARLNetwork, PEARLPolicy
     >>> from metarl.agents.sac import SACConfig
@@ -168,15 +168,18 @@ class PEARLPolicy(TrialPolicy):
         belief: Natural | None = None,
         *,
         explores: bool = False,
+        resample_steps: int | None = None,
     ):
         super().__init__(generator)
-        self.network, self.explores = network, explores
+        self.network, self.explores, self.resample_steps = network, explores, resample_steps
         self.belief = belief
         if belief is not None:
             self.batch = (belief[0].shape[0], belief[0].shape[1])
         self.z: Tensor | None = None
         self._due: Tensor | None = None
-        """Where an episode begins, so that z is to be drawn."""
+        """Where z is to be drawn: an episode begins, or has had the current one for long enough."""
+        self._age: Tensor | None = None
+        """Steps that the current episode has had; counted if z is drawn within episodes."""
 
     @torch.no_grad()
     def act(self, observations: Observations) -> PolicyStep:
@@ -189,7 +192,7 @@ class PEARLPolicy(TrialPolicy):
 
     def begin_rollout(self) -> None:
         if self._due is not None:
-            self._due = torch.ones_like(self._due)
+            self._due, self._age = torch.ones_like(self._due), None
 
     @torch.no_grad()
     def observe(self, transition: Transition) -> None:
@@ -205,7 +208,7 @@ class PEARLPolicy(TrialPolicy):
             ended = ended & transition.active
             new = (new[0] * transition.active[..., None], new[1] * transition.active[..., None])
         self.belief = (self.belief[0] + new[0], self.belief[1] + new[1])
-        self._due = self._due | ended
+        self._due = self._due | ended | self._grown_old(ended)
 
     def begin_trial(self, mask: Bool[Tensor, "M N"]) -> None:
         if self.belief is None or self._due is None:
@@ -213,6 +216,14 @@ class PEARLPolicy(TrialPolicy):
         precision, weighted_mean = (sums.masked_fill(mask[..., None], 0.0) for sums in self.belief)
         self.belief = (precision, weighted_mean)
         self._due = self._due | mask
+
+    def _grown_old(self, ended: Bool[Tensor, "M N"]) -> Bool[Tensor, "M N"]:
+        """Where z has acted for `resample_steps` steps; counts one more."""
+        if self.resample_steps is None:
+            return torch.zeros_like(ended)
+        age = torch.ones_like(ended, dtype=torch.int64) if self._age is None else self._age + 1
+        self._age = age.masked_fill(ended, 0)
+        return self._age % self.resample_steps == 0
 
     def _current_z(self, observations: Float[Tensor, "M N D"]) -> Float[Tensor, "M N L"]:
         blank = observations.new_zeros(*observations.shape[:2], self.network.latent)

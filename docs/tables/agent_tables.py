@@ -53,11 +53,6 @@ RECURRENT = {
         "`rl2 --core snail`": ("rl2-Bandit-5x10-snail", "–"),
         "`rl2 --core transformer`": ("rl2-Bandit-5x10-transformer", "–"),
     },
-    "10 arms × 100 pulls": {
-        "`rl2` (gru)": ("rl2-Bandit-10x100-gru", "83.5"),
-        "`rl2 --core lstm`": ("rl2-Bandit-10x100-lstm", "–"),
-        "`rl2 --core transformer`": ("rl2-Bandit-10x100-transformer", "–"),
-    },
 }
 """Setting: agent, its file and the paper's figure."""
 
@@ -243,9 +238,8 @@ def heads() -> str:
 
 def bandits() -> str:
     """Total reward on Bernoulli bandits, and of ten episodes of a tabular MDP, of classic policies and of RL²."""
-    measured = [
-        row for file in ("classic", "tabular") for found in load(f"results/bandits/{file}.json") for row in found
-    ]
+    files = [f"results/bandits/{name}.json" for name in ("classic", "recurrent", "tabular")]
+    measured = [row for file in files for found in load(file) for row in found]
     settings = {
         "5 arms × 10 pulls": ("Bandit-v0", 5),
         "10 arms × 100 pulls": ("Bandit-v0", 10),
@@ -257,7 +251,7 @@ def bandits() -> str:
             if row["env"] == env and row["env_options"].get("arms", 0) == arms:
                 options = "".join(f" {name.replace('_', ' ')} {value}" for name, value in row["options"].items())
                 reward = f"{row['total_reward']:.2f} ± {row['standard_error']:.2f}"
-                body.append([title, f"`{row['agent']}`{options}", reward, f"{row['paper']}"])
+                body.append([title, f"`{row['agent']}`{options}", reward, f"{row['paper'] or '–'}"])
         for label, (file, paper) in RECURRENT.get(title, {}).items():
             for evaluation in load(f"results/{file}.json"):
                 (row,) = evaluation["summary"]

@@ -22,6 +22,7 @@ IGNORED = [
     ("maml", POINT, {"curvature_fraction": 0.1, "envs_per_task": 4}, "less than one of 4 episodes: take 0.25 or more"),
     ("reptile", POINT, {"inner_steps": 1}, "does not learn to adapt: take 2 or more, or train maml"),
     ("sb3-ppo", POINT, {"scratch_episodes": 5}, "scratch_episodes is for from_scratch: leave it at 20 instead of 5"),
+    ("pearl", POINT, {"resample_steps": 100}, "draws no z within episodes of 100 steps: make it smaller"),
     ("sb3-ppo", Quarters(size=36), {"hidden": (8,)}, "hidden is not for pictures alone"),
     *(
         (agent, "Bandit-v0", {"initial_std": 0.5}, "initial_std is for actions in a Box, not in Discrete")

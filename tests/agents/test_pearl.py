@@ -171,20 +171,41 @@ def test_inactive_environments_learn_nothing():
     env.close()
 
 
+class Recording(PEARLPolicy):
+    """Records z."""
+
+    def act(self, observations):
+        step = super().act(observations)
+        return metarl.PolicyStep(step.actions, extras={"z": self.z})
+
+
 def test_z_is_drawn_at_the_start_of_an_episode_and_held_through_it():
     agent, env = make_agent(), started(family())
-
-    class Recording(PEARLPolicy):
-        def act(self, observations):
-            step = super().act(observations)
-            return metarl.PolicyStep(step.actions, extras={"z": self.z})
-
     z = metarl.collect(env, Recording(agent.network, torch.Generator().manual_seed(0)), 15, seed=0).extras["z"]
     for episode in range(3):
         own = z[5 * episode : 5 * episode + 5]
         assert torch.equal(own, own[:1].expand_as(own))
     assert (z[0] != z[5]).all()
     assert (z[5] != z[10]).all()
+
+
+def test_z_is_drawn_anew_within_an_episode_if_that_is_asked_for():
+    """Episodes of 5 steps: z acts for the steps 0 and 1, 2 and 3, and 4; then the next episode begins."""
+    agent, env = make_agent(), started(family())
+    policy = Recording(agent.network, torch.Generator().manual_seed(0), resample_steps=2)
+    for steps in (12, 6):  # the first rollout is cut after two steps of its third episode
+        z = metarl.collect(env, policy, steps, seed=0).extras["z"]
+        changes = (z[1:] != z[:-1]).any(-1)
+        expected = torch.tensor([t % 5 in (0, 2, 4) for t in range(1, steps)])
+        assert torch.equal(changes, expected[:, None, None].expand_as(changes))
+
+
+def test_training_and_adaptation_draw_z_as_often_as_the_option_says():
+    agent, env = make_agent(resample_steps=2), started(family())
+    assert agent.adapt(env, 1).resample_steps == 2
+    assert make_agent().adapt(env, 1).resample_steps is None
+    with pytest.raises(metarl.UsageError, match="resample_steps"):
+        make_agent(resample_steps=0)
 
 
 def test_the_first_z_of_a_trial_is_from_the_prior_whatever_was_before():
