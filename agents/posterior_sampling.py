@@ -177,7 +177,7 @@ class PEARLPolicy(TrialPolicy):
             self.batch = (belief[0].shape[0], belief[0].shape[1])
         self.z: Tensor | None = None
         self._due: Tensor | None = None
-        """Where z is to be drawn: an episode begins, or has had the current one for long enough."""
+        """Where z is to be drawn: an episode begins, or z has acted for long enough."""
         self._age: Tensor | None = None
         """Steps that the current episode has had; counted if z is drawn within episodes."""
 

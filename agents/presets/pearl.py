@@ -92,7 +92,7 @@ PRESETS = (
         ),
         iterations=150,
         source="measured: docs/results/pearl-SparsePointNavigation-v0-seed0.json",
-        expected="0.47 of the test goals reached after five episodes, 0.53 after ten; training was still improving it",
+        expected="0.48 of 1,000 test goals reached after five episodes, 0.68 after ten, 0.80 after 17",
     ),
     Preset(
         name="cpu",
