@@ -91,8 +91,8 @@ def test_every_counted_episode_starts_from_the_adapted_memory():
     starts: list = []
 
     def probe(number):
-        fork = Watched(adapted.network, metarl.randomness.make_generator("probe", number), adapted.memory)
-        fork.starts = starts
+        fork = Watched(adapted.network, metarl.randomness.make_generator("probe", number))
+        fork.memory, fork.starts = adapted.memory, starts
         return fork
 
     before = adapted.memory.hidden[0].clone()
