@@ -13,7 +13,7 @@ from metarl.agents.trial_policy import TrialPolicy
 from metarl.nn.heads import Phi
 from metarl.nn.sequence import State, choose_state
 from metarl.rollout import PolicyStep, Trajectories, Transition
-from metarl.spaces import Observations, batch_shape
+from metarl.spaces import Observations
 
 READ = "read"
 """The name under which a `BeliefPolicy` records what its actor read."""
@@ -100,9 +100,9 @@ class BeliefPolicy(TrialPolicy):
     @torch.no_grad()
     def act(self, observations: Observations) -> PolicyStep:
         assert isinstance(observations, Tensor)
-        shape, count = batch_shape(observations), self.count(observations)
+        shape = self.known_batch(observations)
         flat = observations.flatten(0, 1)
-        self.memory = self.memory or self._blank(self.network.log_std.new_zeros(count))
+        self.memory = self.memory or self._blank(self.network.log_std.new_zeros(len(flat)))
         inputs = torch.cat([self.model.observation_norm(flat), self.belief.mean, self.belief.std], -1)
         phi = self.network.act(inputs[None])
         actions = self.network.head.sample(phi, self.generator)

@@ -27,7 +27,7 @@ from metarl.errors import UsageError
 from metarl.parallel import Ranks
 from metarl.randomness import make_generator
 from metarl.rollout import Policy, PolicyStep, Trajectories, collect, gae, standardize, success_metrics, used_fraction
-from metarl.rollout.policy import check_batch
+from metarl.rollout.policy import DrawingPolicy, check_batch
 from metarl.spaces import Observations, batch_shape, map_tensors
 from metarl.tasks import check_count
 from metarl.vector_env import TaskVectorEnv
@@ -61,7 +61,7 @@ class MultitaskConfig(PPOConfig):
             check_count("a size in hidden", size)
 
 
-class MemorylessPolicy(Policy):
+class MemorylessPolicy(DrawingPolicy):
     """Acts with a `MemorylessActorCritic` that is told `extra` `[M, E]` about each task.
 
     >>> from metarl.agents.actor_critic import MemorylessActorCritic
@@ -75,9 +75,8 @@ class MemorylessPolicy(Policy):
     """
 
     def __init__(self, network: MemorylessActorCritic, generator: torch.Generator, extra: Float[Tensor, "M E"]):
-        self.network = network
-        self.generator = generator
-        self.extra = extra
+        super().__init__(generator)
+        self.network, self.extra = network, extra
 
     @torch.no_grad()
     def act(self, observations: Observations) -> PolicyStep:
@@ -86,10 +85,6 @@ class MemorylessPolicy(Policy):
         phi, values = network(network.inputs(observations, _for_each(self.extra, observations)))
         actions = network.head.sample(phi, self.generator)
         return PolicyStep(actions, network.head.log_prob(phi, actions), {VALUES: values})
-
-    def fork(self) -> "MemorylessPolicy":
-        """A copy that shares the network, which acting does not change."""
-        return MemorylessPolicy(self.network, copy.deepcopy(self.generator), self.extra)
 
 
 class Multitask(PPOAgent):

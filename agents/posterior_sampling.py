@@ -174,7 +174,7 @@ class PEARLPolicy(TrialPolicy):
         self.network, self.explores, self.resample_steps = network, explores, resample_steps
         self.belief = belief
         if belief is not None:
-            self.batch = (belief[0].shape[0], belief[0].shape[1])
+            self.batch = tuple(belief[0].shape[:2])
         self.z: Tensor | None = None
         self._due: Tensor | None = None
         """Where z is to be drawn: an episode begins, or z has acted for long enough."""
@@ -184,8 +184,7 @@ class PEARLPolicy(TrialPolicy):
     @torch.no_grad()
     def act(self, observations: Observations) -> PolicyStep:
         assert isinstance(observations, Tensor)  # the network refuses other spaces
-        self.count(observations)
-        shape, head = observations.shape[:2], self.network.head
+        shape, head = self.known_batch(observations), self.network.head
         outputs = self.network.sac.policy(self.network.inputs(observations, self._current_z(observations)))
         actions = head.sample(outputs, self.generator)[0] if self.explores else head.mode(outputs)
         return PolicyStep(head.to_box(actions).unflatten(0, shape))
@@ -208,7 +207,11 @@ class PEARLPolicy(TrialPolicy):
             ended = ended & transition.active
             new = (new[0] * transition.active[..., None], new[1] * transition.active[..., None])
         self.belief = (self.belief[0] + new[0], self.belief[1] + new[1])
-        self._due = self._due | ended | self._grown_old(ended)
+        self._due = self._due | ended
+        if self.resample_steps is not None:
+            age = torch.ones_like(ended, dtype=torch.int64) if self._age is None else self._age + 1
+            self._age = age.masked_fill(ended, 0)
+            self._due = self._due | (self._age % self.resample_steps == 0)
 
     def begin_trial(self, mask: Bool[Tensor, "M N"]) -> None:
         if self.belief is None or self._due is None:
@@ -216,14 +219,6 @@ class PEARLPolicy(TrialPolicy):
         precision, weighted_mean = (sums.masked_fill(mask[..., None], 0.0) for sums in self.belief)
         self.belief = (precision, weighted_mean)
         self._due = self._due | mask
-
-    def _grown_old(self, ended: Bool[Tensor, "M N"]) -> Bool[Tensor, "M N"]:
-        """Where z has acted for `resample_steps` steps; counts one more."""
-        if self.resample_steps is None:
-            return torch.zeros_like(ended)
-        age = torch.ones_like(ended, dtype=torch.int64) if self._age is None else self._age + 1
-        self._age = age.masked_fill(ended, 0)
-        return self._age % self.resample_steps == 0
 
     def _current_z(self, observations: Float[Tensor, "M N D"]) -> Float[Tensor, "M N L"]:
         blank = observations.new_zeros(*observations.shape[:2], self.network.latent)

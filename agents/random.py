@@ -1,6 +1,5 @@
 """The baseline that every learner has to beat: uniformly random actions."""
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +12,7 @@ from metarl.actions import ActionFormat
 from metarl.agent import Agent, AgentConfig
 from metarl.randomness import make_generator
 from metarl.rollout import Policy, PolicyStep, collect, success_metrics
+from metarl.rollout.policy import DrawingPolicy
 from metarl.spaces import Observations, batch_shape, check_action_space
 from metarl.vector_env import TaskVectorEnv
 
@@ -31,7 +31,7 @@ class RandomConfig(AgentConfig):
         return 1
 
 
-class RandomPolicy(Policy):
+class RandomPolicy(DrawingPolicy):
     """Acts uniformly over the action space. `metarl.spaces.explored_range` says what stands for missing bounds.
 
     >>> from metarl.agents.random import RandomPolicy
@@ -42,17 +42,11 @@ class RandomPolicy(Policy):
 
     def __init__(self, action_space: gym.Space, generator: torch.Generator):
         check_action_space(action_space, "no random policy for this action space")
-        self.generator = generator
+        super().__init__(generator)
         self.actions = ActionFormat(action_space)
 
     def act(self, observations: Observations) -> PolicyStep:
         return PolicyStep(self.actions.draw(batch_shape(observations), self.generator))
-
-    def fork(self) -> "RandomPolicy":
-        """A copy that shares the format of the actions, whose constants have been copied to the device by now."""
-        copied = copy.copy(self)
-        copied.generator = copy.deepcopy(self.generator)
-        return copied
 
 
 class RandomAgent(Agent):

@@ -1,5 +1,6 @@
 """The recurrent actor-critic of RL²: its inputs, its memory and its policy."""
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -20,7 +21,7 @@ from metarl.nn.sequence import BoundedCore, SequenceCore, State, choose_state, o
 from metarl.nn.snail import SNAILCore
 from metarl.nn.transformer import Transformer
 from metarl.rollout import PolicyStep, Trajectories, Transition
-from metarl.spaces import Observations, batch_shape, map_tensors, named
+from metarl.spaces import Observations, map_tensors, named
 
 CoreName = Literal["gru", "lstm", "snail", "transformer"]
 
@@ -199,9 +200,9 @@ class RecurrentPolicy(TrialPolicy):
 
     @torch.no_grad()
     def act(self, observations: Observations) -> PolicyStep:
-        network, shape, count = self.network, batch_shape(observations), self.count(observations)
+        network, shape = self.network, self.known_batch(observations)
         observations = map_tensors(lambda values: values.flatten(0, 1), observations)
-        memory = self.memory = self.memory or self._blank(network.log_std.new_zeros(count))
+        memory = self.memory = self.memory or self._blank(network.log_std.new_zeros(math.prod(shape)))
         if isinstance(network.core, BoundedCore) and memory.steps >= network.core.length:
             # Rarely so: trials may have begun anew or ended early since. Only their own lengths tell.
             memory = self.memory = replace(memory, steps=network.core.check(memory.hidden))

@@ -90,9 +90,10 @@ class LearningPolicy(TrialPolicy):
 
     def act(self, observations: Observations) -> PolicyStep:
         assert isinstance(observations, Tensor)
+        shape = self.known_batch(observations)
         flat = observations.flatten(0, 1)
-        self.statistics = self.statistics or self.blank(self.count(observations))
-        return PolicyStep(self.choose(flat).unflatten(0, observations.shape[:2]))
+        self.statistics = self.statistics or self.blank(len(flat))
+        return PolicyStep(self.choose(flat).unflatten(0, shape))
 
     def observe(self, transition: Transition) -> None:
         if transition.rewards.device.type == "cpu":  # a GPU is waited for after whole rollouts alone

@@ -7,8 +7,6 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from jaxtyping import Bool
-from torch import Tensor
 
 from metarl.agent import Agent
 from metarl.distribution import TaskDistribution
@@ -17,6 +15,7 @@ from metarl.envs.physics import PhysicsEnv
 from metarl.errors import UsageError
 from metarl.randomness import derive_seed
 from metarl.rollout import Policy, PolicyStep, Transition, collect
+from metarl.rollout.policy import PolicyWrapper
 from metarl.spaces import Observations
 from metarl.task_spaces import Choice, bounds
 from metarl.tasks import Tasks
@@ -181,24 +180,19 @@ class WatchSession:
         return bounds(space)
 
 
-class _ShownPolicy(Policy):
+class _ShownPolicy(PolicyWrapper):
     """A policy whose every step is shown before it is taken."""
 
     def __init__(self, policy: Policy, show: Callable[[Moment], None]):
-        self.policy, self.show = policy, show
+        super().__init__(policy)
+        self.show = show
         self.step, self.episode_return = 0, 0.0
 
     def act(self, observations: Observations) -> PolicyStep:
         self.show(Moment(self.step, self.episode_return))
-        return self.policy.act(observations)
-
-    def begin_rollout(self) -> None:
-        self.policy.begin_rollout()
+        return super().act(observations)
 
     def observe(self, transition: Transition) -> None:
         self.step += 1
         self.episode_return += float(transition.rewards)
-        self.policy.observe(transition)
-
-    def begin_trial(self, mask: Bool[Tensor, "M N"]) -> None:
-        self.policy.begin_trial(mask)
+        super().observe(transition)

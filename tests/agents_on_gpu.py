@@ -11,6 +11,7 @@ from metarl.agents.random import RandomAgent, RandomConfig
 from metarl.agents.reptile import Reptile, ReptileConfig
 from metarl.agents.rl2 import RL2, RL2Config
 from metarl.agents.varibad import VariBAD, VariBADConfig
+from metarl.rollout.policy import PolicyWrapper
 from metarl.rollout.storage import RolloutStorage
 
 GRADIENT = {
@@ -43,24 +44,16 @@ def make_agent(name, family):
     return agent
 
 
-class Strict(metarl.Policy):
+class Strict(PolicyWrapper):
     """Refuses whatever waits, from the first `act` on."""
 
-    def __init__(self, inner: metarl.Policy, gpu: PhantomGPU):
-        self.inner, self.gpu = inner, gpu
+    def __init__(self, policy: metarl.Policy, gpu: PhantomGPU):
+        super().__init__(policy)
+        self.gpu = gpu
 
     def act(self, observations):
         self.gpu.strict = True
-        return self.inner.act(observations)
-
-    def begin_rollout(self):
-        self.inner.begin_rollout()
-
-    def observe(self, transition):
-        self.inner.observe(transition)
-
-    def begin_trial(self, mask):
-        self.inner.begin_trial(mask)
+        return super().act(observations)
 
 
 def roll_strictly(gpu, monkeypatch, name, make_env):

@@ -12,10 +12,10 @@ import imageio
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from PIL import Image, ImageDraw, ImageFont
-from torch import Tensor
 
 from metarl.experiment.report_tables import figure
-from metarl.rollout import Policy, PolicyStep, Transition, collect
+from metarl.rollout import Policy, PolicyStep, collect
+from metarl.rollout.policy import PolicyWrapper
 from metarl.spaces import Observations
 from metarl.vector_env import TaskVectorEnv
 
@@ -130,23 +130,15 @@ def _padded(size: int) -> int:
     return -(-size // BLOCK) * BLOCK
 
 
-class _FilmedPolicy(Policy):
+class _FilmedPolicy(PolicyWrapper):
     """A policy that takes a picture before each action."""
 
     def __init__(self, env: TaskVectorEnv, policy: Policy):
-        self.env, self.policy = env, policy
+        super().__init__(policy)
+        self.env = env
         self.pictures: list[UInt8[np.ndarray, "H W 3"]] = []
 
     def act(self, observations: Observations) -> PolicyStep:
         (picture,) = self.env.render() or ()
         self.pictures.append(np.array(picture))
-        return self.policy.act(observations)
-
-    def begin_rollout(self) -> None:
-        self.policy.begin_rollout()
-
-    def observe(self, transition: Transition) -> None:
-        self.policy.observe(transition)
-
-    def begin_trial(self, mask: Bool[Tensor, "M N"]) -> None:
-        self.policy.begin_trial(mask)
+        return super().act(observations)

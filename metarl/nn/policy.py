@@ -17,8 +17,8 @@ from metarl.nn.mlp import MLP, Linearization, Parameters
 from metarl.nn.normalization import EntryScales, RunningScale
 from metarl.nn.wide import Basis, WideVectors, map_values, without_constant_columns
 from metarl.parallel import Ranks
-from metarl.rollout import Policy, PolicyStep
-from metarl.rollout.policy import check_batch
+from metarl.rollout import PolicyStep
+from metarl.rollout.policy import DrawingPolicy, check_batch
 from metarl.spaces import Observations, batch_shape, check_observation_space, entries, is_vector
 
 
@@ -106,7 +106,7 @@ class PolicyNetwork:
         return (output, parameters["log_std"][:, None]) if self.head.scale_size else (output,)
 
 
-class StackedPolicy(Policy):
+class StackedPolicy(DrawingPolicy):
     """A `metarl.Policy` that acts for M tasks with M sets of parameters.
 
     >>> from metarl.adaptation import stack
@@ -119,21 +119,14 @@ class StackedPolicy(Policy):
     """
 
     def __init__(self, network: PolicyNetwork, parameters: Parameters, generator: torch.Generator):
-        self.network = network
-        self.parameters = parameters
-        self.generator = generator
+        super().__init__(generator)
+        self.network, self.parameters = network, parameters
 
     def act(self, observations: Observations) -> PolicyStep:
         check_batch("tasks", next(iter(self.parameters.values())).shape[:1], batch_shape(observations)[:1])
         phi = self.network(self.parameters, observations)
         actions = self.network.head.sample(phi, self.generator)
         return PolicyStep(actions, self.network.head.log_prob(phi, actions))
-
-    def fork(self) -> "StackedPolicy":
-        """A copy that shares network and parameters, which acting does not change."""
-        copied = copy.copy(self)
-        copied.generator = copy.deepcopy(self.generator)
-        return copied
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Shaped
@@ -91,6 +91,57 @@ class Policy(Protocol):
     def fork(self) -> "Policy":
         """An independent copy: running one of the two does not change the other."""
         return copy.deepcopy(self)
+
+
+Drawing = TypeVar("Drawing", bound="DrawingPolicy")
+
+
+class DrawingPolicy(Policy):
+    """A policy that draws from a `generator`, and that replaces its own tensors instead of writing to them.
+
+    >>> from metarl.agents.random import RandomPolicy
+    >>> policy = RandomPolicy(metarl.make("PointNavigation-v0").action_space, torch.Generator())
+    >>> policy.fork().actions is policy.actions, policy.fork().generator is policy.generator
+    (True, False)
+    """
+
+    def __init__(self, generator: torch.Generator):
+        self.generator = generator
+
+    def fork(self: Drawing) -> Drawing:
+        """A copy that shares all but the generator: networks, which acting does not change, and what is remembered."""
+        return self.drawing_from(copy.deepcopy(self.generator))
+
+    def drawing_from(self: Drawing, generator: torch.Generator) -> Drawing:
+        """A copy as `fork` makes it, with another generator."""
+        copied = copy.copy(self)
+        copied.generator = generator
+        return copied
+
+
+class PolicyWrapper(Policy):
+    """Acts as `policy` does, and passes on to it all that it hears. A subclass adds to that.
+
+    >>> from metarl.rollout import FunctionPolicy
+    >>> from metarl.rollout.policy import PolicyWrapper
+    >>> PolicyWrapper(FunctionPolicy(torch.tanh)).act(torch.zeros(20, 10, 2)).actions.shape
+    torch.Size([20, 10, 2])
+    """
+
+    def __init__(self, policy: Policy):
+        self.policy = policy
+
+    def act(self, observations: Observations) -> PolicyStep:
+        return self.policy.act(observations)
+
+    def begin_rollout(self) -> None:
+        self.policy.begin_rollout()
+
+    def observe(self, transition: Transition) -> None:
+        self.policy.observe(transition)
+
+    def begin_trial(self, mask: Bool[Tensor, "M N"]) -> None:
+        self.policy.begin_trial(mask)
 
 
 def check_batch(what: str, known: Sequence[int], batch: Sequence[int]) -> None:

@@ -103,13 +103,7 @@ def test_memory_of_a_recurrent_network_does_not_outlive_an_episode_that_ended_be
     assert network.told == [[True, True], [True, False], [True, False], [True, True]]
 
 
-TRIALS = {
-    "rl2": {"hidden": 4},
-    "varibad": {"hidden": 4, "policy_hidden": (4,)},
-    "pearl": {"hidden": (4,), "encoder_hidden": (4,)},
-    "psrl": {},
-    "ucb1": {},
-}
+TRIALS = {id: OPTIONS[id] for id in MEMORY} | {"psrl": {}, "ucb1": {}}
 
 
 def make_trials(id, *horizons):
@@ -126,7 +120,7 @@ def make_trials(id, *horizons):
 
 
 class InTurns(metarl.Policy):
-    """Acts as `policy`, while `other` thinks about the same observations."""
+    """Acts as `policy`, while `other` thinks about the same observations. Neither hears of the reset in between."""
 
     def __init__(self, policy, other):
         self.policy, self.other = policy, other

@@ -15,6 +15,7 @@ from metarl.agents.maml import MAML, MAMLConfig
 from metarl.agents.recurrent import RecurrentPolicy
 from metarl.agents.rl2 import RL2, RL2Config
 from metarl.nn.heads import head_for
+from metarl.rollout.policy import PolicyWrapper
 
 BOX = gym.spaces.Box(np.array([-0.1, -np.inf], np.float32), np.array([0.3, np.inf], np.float32))
 SPACES = {
@@ -81,22 +82,16 @@ def agents(family):
     yield RL2(RL2Config(num_tasks=2, envs_per_task=3, hidden=8), spec, device="cuda")
 
 
-class Strict(metarl.Policy):
+class Strict(PolicyWrapper):
     """Makes whatever waits for the GPU raise, from the first operation of `act` to the last of `observe`."""
-
-    def __init__(self, inner):
-        self.inner = inner
 
     def act(self, observations):
         torch.cuda.set_sync_debug_mode("error")  # the environment's step comes in between
-        return self.inner.act(observations)
-
-    def begin_rollout(self):
-        self.inner.begin_rollout()
+        return super().act(observations)
 
     def observe(self, transition):
-        self.inner.observe(transition)
-        self.inner.begin_trial(transition.ended)
+        super().observe(transition)
+        self.begin_trial(transition.ended)
         torch.cuda.set_sync_debug_mode("default")
 
 
