@@ -132,13 +132,26 @@ def as_tensor(values: Any, what: str) -> Tensor:
 
 def check_finite_examples(inputs: Float[Tensor, "n ..."], what: str) -> None:
     """Raises `UsageError`, which names the first example, if a number is not finite."""
-    if inputs.isfinite().all():
-        return
-    example, place = (~inputs.reshape(len(inputs), -1).isfinite()).nonzero()[0].tolist()
-    raise UsageError(
-        f"{what} holds NaN, infinity or a number too large for float32, first in example {example + 1}, its number "
-        f"{place + 1}"
-    )
+    place = first_not_finite(inputs)
+    if place is not None:
+        raise UsageError(
+            f"{what} holds NaN, infinity or a number too large for float32, first in example {place[0] + 1}, its "
+            f"number {place[1] + 1}"
+        )
+
+
+def first_not_finite(inputs: Float[Tensor, "n ..."]) -> tuple[int, int] | None:
+    """The first example with NaN or infinity and the number's place in it, both counted from 0; None if there is none.
+
+    >>> from metarl.fewshot.preprocessing import first_not_finite
+    >>> first_not_finite(torch.tensor([[0.0, 1.0], [2.0, torch.inf]]))
+    (1, 1)
+    """
+    finite = inputs.isfinite()
+    if finite.all():
+        return None
+    example, place = (~finite.reshape(len(inputs), -1)).nonzero()[0].tolist()
+    return example, place
 
 
 def as_labels(values: Any, what: str) -> Int[Tensor, "n"]:

@@ -23,7 +23,7 @@ from metarl.fewshot.data.labels import check_case, plain_names
 from metarl.fewshot.data.npz_file import read_npz
 from metarl.fewshot.data.number_checks import LARGEST, MOST_ROUNDED, check_integers, check_precision, whole_numbers
 from metarl.fewshot.data.tables import Table, held_out_classes, held_out_rows, split_pools, standardisation
-from metarl.fewshot.preprocessing import Preprocessing, as_tensor
+from metarl.fewshot.preprocessing import Preprocessing, as_tensor, first_not_finite
 
 NAMES = {"x": ("x", "embeddings", "features"), "y": ("y", "labels"), "groups": ("groups",), "split": ("split",)}
 """What an array is called in a file."""
@@ -315,8 +315,9 @@ def _inputs(values: np.ndarray, what: str, signal: bool) -> Tensor:
         raise UsageError(f"{what}: want vectors [n, D] or signals [n, C, L], got shape {list(values.shape)}{hint}")
     with np.errstate(over="ignore"):
         inputs = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))
-    if not inputs.isfinite().all():
-        row, place = (~inputs.flatten(1).isfinite()).nonzero()[0].tolist()
+    found = first_not_finite(inputs)
+    if found is not None:
+        row, place = found
         shown = values.reshape(len(values), -1)[row, place]
         raise UsageError(
             f"{what} holds NaN, infinity or a number too large for float32, first {shown} in row {row + 1}, column "
