@@ -63,7 +63,8 @@ class Policy(Protocol):
     """Acts for `M` tasks times `N` environments.
 
     Subclass it and implement `act`. By default `begin_rollout`, `observe` and `begin_trial` do nothing, which suits a
-    policy without memory, and `fork` makes a deep copy.
+    policy without memory, and `fork` makes a deep copy. A policy around another one has to pass all of them on, as
+    `PolicyWrapper` does: subclass that.
 
     >>> class Still(metarl.Policy):
     ...     def act(self, observations):
